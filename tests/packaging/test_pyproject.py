@@ -1,0 +1,49 @@
+"""What pyproject promises: the exact stack, both entry points, and scenarios inside the wheel."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import tomllib
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from tests.contracts import rules
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_the_stack_is_one_exact_release(pyproject: dict[str, Any]) -> None:
+    assert pyproject["project"]["optional-dependencies"]["stack"] == ["sglang==0.5.13"]
+
+
+def test_the_core_is_light_and_declared(pyproject: dict[str, Any]) -> None:
+    """What g4diag imports outside stack/ and the stack's own packages is declared, and nothing more."""
+    declared = {requirement.partition(">=")[0] for requirement in pyproject["project"]["dependencies"]}
+    imported = set()
+    for path in (ROOT / "g4diag").rglob("*.py"):
+        where = PurePosixPath(path.relative_to(ROOT).as_posix())
+        imported |= {found.module.split(".")[0] for found in rules.imports_of(where, path.read_text(encoding="utf-8"))}
+    ours = set(sys.stdlib_module_names) | {"g4diag", "repro"} | (rules.HEAVY - {"torch"})
+    assert imported - ours == declared
+
+
+@pytest.mark.parametrize(("group", "name"), [("scripts", "g4diag"), ("entry-points", "sglang.srt.plugins")])
+def test_entry_points_resolve(pyproject: dict[str, Any], group: str, name: str) -> None:
+    declared = pyproject["project"][group][name]
+    target = declared if isinstance(declared, str) else declared["g4diag"]
+    module, _, attribute = target.partition(":")
+    assert callable(getattr(importlib.import_module(module), attribute))
+
+
+def test_the_wheel_holds_the_library_and_the_scenarios(pyproject: dict[str, Any]) -> None:
+    packages = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert packages == ["g4diag", "repro"]
+    assert all((ROOT / package).is_dir() for package in packages)
