@@ -1,0 +1,50 @@
+"""The exception tree. A CLI error is one line for a person and an exit code for a script.
+
+Exit codes, the same for every command:
+0 clean or as expected, 1 defect found or not as expected, 2 usage, 3 cannot run here,
+4 vacuous or inconclusive, 5 unsafe or corrupt input.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class G4DiagError(Exception):
+    """Base of all errors of ours. `exit_code` is what the CLI leaves with."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(G4DiagError):
+    """The request itself is wrong: an unknown name, an impossible geometry, a bad G4DIAG_* value."""
+
+    exit_code = 2
+
+
+class CannotRunError(G4DiagError):
+    """This machine lacks what the command needs: sglang, its version, a GPU."""
+
+    exit_code = 3
+
+
+class VacuousError(G4DiagError):
+    """Nothing was exercised, so nothing can be concluded."""
+
+    exit_code = 4
+
+
+class UnsafeInputError(G4DiagError):
+    """The input is corrupt, truncated, not ours, or would need unpickling."""
+
+    exit_code = 5
+
+
+class PatchRefused(G4DiagError):
+    """A patch or hook did not fit what is installed. Says what was wanted and what was found."""
+
+    exit_code = 3
+
+    def __init__(self, name: str, wanted: str, found: str) -> None:
+        super().__init__(f"{name}: wanted {wanted}, found {found}")
+        self.name, self.wanted, self.found = name, wanted, found

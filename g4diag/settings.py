@@ -1,0 +1,89 @@
+"""Every G4DIAG_* variable, typed, read once.
+
+An unknown G4DIAG_* name is an error: a misspelt G4DIAG_PATCHES would otherwise run an unpatched server in silence.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from g4diag.errors import UsageError
+
+PREFIX = "G4DIAG_"
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """`all`, `none`, or names in the order given. everything: `all` was asked for."""
+
+    names: tuple[str, ...] = ()
+    everything: bool = False
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.names)
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> Selection:
+        """`all` | `none` | `name,name`. source: what to call the text in the UsageError."""
+        names = tuple(part.strip() for part in text.split(",") if part.strip())
+        if names in ((), ("none",)):
+            return cls()
+        if names == ("all",):
+            return cls(everything=True)
+        if mixed := {"all", "none"} & set(names):
+            raise UsageError(f"{source}: wanted all, none or name,name, found {sorted(mixed)[0]} among names: {text!r}")
+        return cls(names=tuple(dict.fromkeys(names)))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """G4DIAG_PATCHES, G4DIAG_TRAPS: `all|none|name,name`. G4DIAG_DUMP_DIR: directory of dumps, None = not given.
+    G4DIAG_TRACEBACK: show a traceback with a CLI error. G4DIAG_RAISE: our own errors are raised, not logged."""
+
+    patches: Selection = Selection()
+    traps: Selection = Selection()
+    dump_dir: Path | None = None
+    show_traceback: bool = False
+    reraise: bool = False
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read them all. UsageError naming wanted and found for an unknown name or a bad value."""
+        found = {name: text.strip() for name, text in environ.items() if name.startswith(PREFIX)}
+        if unknown := sorted(set(found) - set(_NAMES)):
+            raise UsageError(f"unknown variable {unknown[0]}: wanted one of {', '.join(_NAMES)}, found {unknown[0]}")
+        return cls(
+            patches=Selection.parse(found.get("G4DIAG_PATCHES", ""), "G4DIAG_PATCHES"),
+            traps=Selection.parse(found.get("G4DIAG_TRAPS", ""), "G4DIAG_TRAPS"),
+            dump_dir=_directory(found.get("G4DIAG_DUMP_DIR", "")),
+            show_traceback=_switch("G4DIAG_TRACEBACK", found),
+            reraise=_switch("G4DIAG_RAISE", found),
+        )
+
+
+_NAMES = ("G4DIAG_PATCHES", "G4DIAG_TRAPS", "G4DIAG_DUMP_DIR", "G4DIAG_TRACEBACK", "G4DIAG_RAISE")
+
+
+def raise_wanted(environ: Mapping[str, str] = os.environ) -> bool:
+    """G4DIAG_RAISE by itself, never an error: `guard` asks while another error is already in the air."""
+    return environ.get("G4DIAG_RAISE", "").strip().lower() in _TRUE
+
+
+def _switch(name: str, found: Mapping[str, str]) -> bool:
+    text = found.get(name, "").lower()
+    if text not in _TRUE + _FALSE:
+        raise UsageError(f"{name}: wanted 1 or 0, found {found[name]!r}")
+    return text in _TRUE
+
+
+def _directory(text: str) -> Path | None:
+    if not text:
+        return None
+    path = Path(text).expanduser()
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"G4DIAG_DUMP_DIR: wanted a directory, found a file: {path}")
+    return path

@@ -1,0 +1,62 @@
+"""Every G4DIAG_* variable: typed when right, one line with wanted and found when not."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+
+from g4diag.errors import UsageError
+from g4diag.settings import Selection, Settings
+
+
+def test_nothing_set_means_nothing_armed() -> None:
+    settings = Settings.from_env({"PATH": "/bin"})
+    assert settings == Settings() and not settings.patches and not settings.traps
+
+
+def test_all_of_them(tmp_path: Path) -> None:
+    settings = Settings.from_env(
+        {
+            "G4DIAG_PATCHES": "faulty-rule, patch-e,faulty-rule",
+            "G4DIAG_TRAPS": "all",
+            "G4DIAG_DUMP_DIR": str(tmp_path / "new"),
+            "G4DIAG_TRACEBACK": "yes",
+            "G4DIAG_RAISE": "1",
+        }
+    )
+    assert settings == Settings(
+        patches=Selection(names=("faulty-rule", "patch-e")),
+        traps=Selection(everything=True),
+        dump_dir=tmp_path / "new",
+        show_traceback=True,
+        reraise=True,
+    )
+
+
+@pytest.mark.parametrize("text", ["", "none", " , "])
+def test_ways_to_say_none(text: str) -> None:
+    assert not Settings.from_env({"G4DIAG_PATCHES": text}).patches
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "parts"),
+    [
+        ("G4DIAG_PATCHES", "all,clamp", ("G4DIAG_PATCHES", "wanted", "all")),
+        ("G4DIAG_TRAPS", "none,x", ("G4DIAG_TRAPS", "none")),
+        ("G4DIAG_RAISE", "maybe", ("G4DIAG_RAISE", "wanted 1 or 0", "maybe")),
+        ("G4DIAG_DUMP_DIR", __file__, ("G4DIAG_DUMP_DIR", "directory", "file")),
+        ("G4DIAG_PATCH", "clamp", ("G4DIAG_PATCH", "wanted", "G4DIAG_PATCHES")),
+    ],
+)
+def test_bad_values_and_unknown_names_hold_both_sides(name: str, text: str, parts: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError) as caught:
+        Settings.from_env({name: text})
+    assert all(part in str(caught.value) for part in parts) and "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Settings().reraise = True  # type: ignore[misc]
