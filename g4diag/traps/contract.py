@@ -1,0 +1,25 @@
+"""What every trap file declares: one upper-case TRAP, plain data around a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from g4diag.model import Violation
+
+
+@dataclass(frozen=True)
+class Trap:
+    """One invariant. name: the claim as an identifier. claim: the same in one sentence.
+    without_it: what breaks unseen. cost: what it costs where. runs: subset of {"eager", "captured", "offline"}.
+    judges: the view class it looks at. judge: that view -> violations; pure, numpy only, never raises on a
+    well-formed view."""
+
+    name: str
+    claim: str
+    without_it: str
+    cost: str
+    runs: tuple[str, ...]
+    judges: type
+    judge: Callable[[Any], Iterable[Violation]]

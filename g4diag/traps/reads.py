@@ -1,0 +1,43 @@
+"""Shared by the traps that judge an AttentionRead: place a violation at one table entry."""
+
+from __future__ import annotations
+
+from g4diag.model import AttentionRead, Severity, Violation
+
+
+def violation_at(
+    read: AttentionRead,
+    trap: str,
+    severity: Severity,
+    summary: str,
+    *,
+    row: int,
+    column: int,
+    count: int,
+    checked: int,
+) -> Violation:
+    """A violation of `trap` at entry (row, column) of the table, with everything the read knows of it."""
+    expected_BP = read.expected_BP()
+    return Violation(
+        trap=trap,
+        severity=severity,
+        summary=summary,
+        worker=read.worker,
+        phase=read.phase,
+        path=read.path,
+        backend=read.backend,
+        step=read.step,
+        layer_id=read.layer_id,
+        layer_kind=read.layer_kind,
+        window_left=read.window_left,
+        row=row,
+        rid=read.rids[row] if row < len(read.rids) else None,
+        column=column,
+        value=int(read.page_table_BP[row, column]),
+        expected=None if expected_BP is None else int(expected_BP[row, column]),
+        bound=read.pool.num_pages,
+        value_space=read.table_space,
+        expected_space=read.expected_space,
+        count=count,
+        checked=checked,
+    )

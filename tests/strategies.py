@@ -1,0 +1,116 @@
+"""Hypothesis strategies for the nouns of g4diag, shared by all tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from g4diag import model
+from g4diag.model import IndexMapping, IndexSpace, LayerKind, PoolView
+
+# --- views and incidents -------------------------------------------------------------------------------------
+
+names = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
+counts = st.integers(0, 1 << 20)
+page_sizes = st.sampled_from([1, 16, 64])
+page_spaces = st.sampled_from([IndexSpace.FULL_PAGE, IndexSpace.SWA_PAGE])
+plain_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 63) - 1) | st.floats(allow_nan=False) | names,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=6,
+).filter(lambda value: value not in (float("inf"), float("-inf")))
+
+
+def ids(low: int = -1, high: int = 1 << 33, *, min_size: int = 0, max_size: int = 6) -> st.SearchStrategy[Any]:
+    """int64[N] arrays of ids."""
+    values = st.integers(low, high)
+    return st.lists(values, min_size=min_size, max_size=max_size).map(lambda xs: np.array(xs, dtype=np.int64))
+
+
+def tables(rows: int, columns: int, dtype: type[np.int32] | type[np.int64]) -> st.SearchStrategy[Any]:
+    """dtype[rows, columns] page tables, garbage included."""
+    size = rows * columns
+    values = st.lists(st.integers(-2, (1 << 31) - 1), min_size=size, max_size=size)
+    return values.map(lambda xs: np.array(xs, dtype=dtype).reshape(rows, columns))
+
+
+pools = st.builds(
+    PoolView, names, page_spaces, page_sizes, num_pages=st.integers(1, 1 << 20), free_pages_N=st.none() | ids()
+)
+mappings = st.builds(IndexMapping, ids(min_size=1, max_size=40), page_sizes)
+requests = st.builds(model.RequestView, rid=names, row=counts, seq_len=counts, full_pages_N=ids())
+allocations = st.builds(model.Allocation, call=names, pool=pools, slots_N=ids())
+swaps = st.builds(
+    model.PoolSwap,
+    *(names,) * 4,
+    read_pool_is_swa=st.booleans(),
+    swa_state=st.none() | names,
+    frozen_kv=st.booleans(),
+    before=st.none() | st.tuples(names, st.none() | names),
+    graph_swa_tables=st.none() | st.booleans(),
+)
+violations = st.builds(
+    model.Violation,
+    trap=names,
+    severity=st.sampled_from(model.Severity),
+    summary=names,
+    step=st.none() | counts,
+    layer_id=st.none() | counts,
+    layer_kind=st.none() | st.sampled_from(LayerKind),
+    row=st.none() | counts,
+    rid=st.none() | names,
+    column=st.none() | counts,
+    value=st.none() | st.integers(-(1 << 40), 1 << 40),
+    expected=st.none() | counts,
+    bound=st.none() | counts,
+    value_space=st.none() | st.sampled_from(IndexSpace),
+    expected_space=st.none() | st.sampled_from(IndexSpace),
+    count=counts,
+    checked=counts,
+)
+
+
+@st.composite
+def reads(draw: st.DrawFn) -> model.AttentionRead:
+    """Well-formed reads whose ids and lengths may be anything."""
+    rows, columns = draw(st.integers(0, 3)), draw(st.integers(0, 5))
+    lengths = draw(st.lists(st.integers(0, 500), min_size=rows, max_size=rows))
+    return model.AttentionRead(
+        step=draw(st.integers(-1, 99)),
+        worker=draw(names),
+        phase=draw(names),
+        path=draw(names),
+        backend=draw(names),
+        layer_id=draw(counts),
+        layer_kind=draw(st.sampled_from(LayerKind)),
+        window_left=draw(st.integers(-1, 300)),
+        pool=draw(pools),
+        table_space=draw(st.none() | page_spaces),
+        page_table_BP=draw(tables(rows, columns, np.int32)),
+        seq_lens_B=np.array(lengths, dtype=np.int32),
+        q_len=draw(st.integers(1, 4)),
+        rids=tuple(draw(st.lists(names, max_size=rows))),
+        req_rows_B=draw(st.none() | ids(min_size=rows, max_size=rows)),
+        full_page_table_BP=draw(st.none() | tables(rows, columns, np.int64)),
+        mapping=draw(st.none() | mappings),
+        is_clamped=draw(st.booleans()),
+    )
+
+
+incidents = st.builds(
+    model.Incident,
+    origin=names,
+    reads=st.lists(reads(), max_size=2).map(tuple),
+    swaps=st.lists(swaps, max_size=2).map(tuple),
+    allocations=st.lists(allocations, max_size=2).map(tuple),
+    pools=st.lists(pools, max_size=2).map(tuple),
+    mapping=st.none() | mappings,
+    requests=st.lists(requests, max_size=2).map(tuple),
+    violations=st.lists(violations, max_size=2).map(tuple),
+    manifest=st.dictionaries(names, st.lists(names, max_size=2), max_size=2),
+    versions=st.dictionaries(names, names, max_size=2),
+    context=st.dictionaries(names, plain_values, max_size=2),
+    notes=st.lists(st.tuples(st.sampled_from(model.Grade), names), max_size=2).map(tuple),
+)
