@@ -1,0 +1,100 @@
+"""Source anchors: short fragments that must occur exactly once in the installed source.
+
+A release number says what was intended, an anchor what is really there: a source build, a fork or a backport is
+seen for what it is. Files are found without importing what they hold, so a listing of all patches stays cheap.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+State = Literal["matched", "not found", "ambiguous"]
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """target: dotted module, optionally followed by a class, function or method to look in.
+    text: a fragment of one line that must occur in it exactly once."""
+
+    target: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Pin:
+    """An anchor held against the installed source. count: occurrences. why: what was looked at, or what lacks."""
+
+    anchor: Anchor
+    state: State
+    count: int
+    why: str
+
+    @property
+    def matched(self) -> bool:
+        """The fragment occurs exactly once."""
+        return self.state == "matched"
+
+
+def pin(anchor: Anchor) -> Pin:
+    """Look an anchor up. A missing file, class or function is `not found`; nothing is imported or raised."""
+    located = source_file(anchor.target)
+    if located is None:
+        return Pin(anchor, "not found", 0, f"no module of {anchor.target} is installed")
+    path, inside = located
+    text = path.read_text(encoding="utf-8")
+    body = _segment(text, inside)
+    if body is None:
+        return Pin(anchor, "not found", 0, f"{path.name} has no {'.'.join(inside)}")
+    count = body.count(anchor.text)
+    state: State = "matched" if count == 1 else "ambiguous" if count else "not found"
+    return Pin(anchor, state, count, f"{anchor.text!r} occurs {count} times in {anchor.target}")
+
+
+def source_file(target: str) -> tuple[Path, tuple[str, ...]] | None:
+    """Source file of a dotted target and the names left over inside it; None when no such module is installed."""
+    top, *rest = target.split(".")
+    # Only the top-level spec: find_spec on a submodule would import every parent package.
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if not spec.submodule_search_locations:
+        return (Path(spec.origin), tuple(rest)) if spec.origin and Path(spec.origin).is_file() else None
+    for root in spec.submodule_search_locations:
+        if located := _descend(Path(root), tuple(rest)):
+            return located
+    return None
+
+
+def _descend(folder: Path, names: tuple[str, ...]) -> tuple[Path, tuple[str, ...]] | None:
+    if names:
+        # A package hides a module of the same name, as it does for the import system.
+        if (folder / names[0]).is_dir() and (located := _descend(folder / names[0], names[1:])):
+            return located
+        module = folder / f"{names[0]}.py"
+        if module.is_file():
+            return module, names[1:]
+    init = folder / "__init__.py"
+    return (init, names) if init.is_file() else None
+
+
+def _segment(text: str, inside: tuple[str, ...]) -> str | None:
+    """Source of the class or function `inside` names, the whole text if it names none."""
+    if not inside:
+        return text
+    scopes = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    body = ast.parse(text).body
+    for name in inside:
+        node = next((node for node in body if isinstance(node, scopes) and node.name == name), None)
+        if node is None:
+            return None
+        body = node.body
+    assert node is not None
+    first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+    return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
