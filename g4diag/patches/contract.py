@@ -1,0 +1,78 @@
+"""What every patch file declares: one upper-case PATCH, plain data around a lazy list of hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from packaging.specifiers import SpecifierSet
+
+from g4diag.stack.hooks import Hook
+from g4diag.stack.pins import Anchor, pin
+from g4diag.stack.versions import version_of
+
+State = Literal["upstream", "applied", "available", "not-applicable", "refused"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a patch stands to the installed sglang. wanted, found: both sides, for every state but `applied`."""
+
+    state: State
+    wanted: str = ""
+    found: str = ""
+
+    @property
+    def can_apply(self) -> bool:
+        """By name: `upstream` too, since a cure may be wanted on top of a fault state."""
+        return self.state in ("available", "upstream", "applied")
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One fix, or one fault state.
+
+    name: the word a person types. kind: a `fault` is never applied unless named. why: symptom and cause.
+    how: what it changes. upstream: reference. releases: PEP 440 range of the sglang releases it is wanted in.
+    anchors: source it relies on, each of which must match exactly once. upstream_when: an anchor whose match says
+    that upstream has the cure. hooks: imports sglang only when called. verify: raises PatchRefused if the applied
+    patch does not do its work; called once, after the hooks. needs: cures or faults to apply before it.
+    partial: a demonstration, insufficient by itself, so `all` leaves it out.
+    """
+
+    name: str
+    kind: Literal["cure", "fault"]
+    why: str
+    how: str
+    upstream: str
+    releases: str
+    anchors: tuple[Anchor, ...]
+    hooks: Callable[[], Sequence[Hook]]
+    remove_when: str
+    upstream_when: Anchor | None = None
+    verify: Callable[[], None] | None = None
+    needs: tuple[str, ...] = ()
+    partial: bool = False
+
+
+def fit(patch: Patch) -> Status:
+    """The patch against the installed sglang, from metadata and source alone; nothing is imported or raised.
+    Never `applied`: what is on in this process is `g4diag.stack.arming.status`."""
+    release = version_of("sglang")
+    wanted = f"sglang {patch.releases}"
+    if release is None:
+        return Status("not-applicable", wanted, "no sglang")
+    if patch.upstream_when is not None and pin(patch.upstream_when).matched:
+        return Status("upstream", wanted, f"sglang {release}, which has the cure")
+    if not SpecifierSet(patch.releases).contains(release, prereleases=True):
+        return Status("not-applicable", wanted, f"sglang {release}")
+    return unmatched(patch) or Status("available", wanted, f"sglang {release}")
+
+
+def unmatched(patch: Patch) -> Status | None:
+    """`refused`, with the first anchor that does not match exactly once; None when all do."""
+    for anchor in patch.anchors:
+        if not (found := pin(anchor)).matched:
+            return Status("refused", f"{anchor.text!r} once in {anchor.target}", found.why)
+    return None

@@ -1,0 +1,80 @@
+"""The single `sglang.srt.plugins` entry point: read the settings, apply the patches, write the armed manifest.
+
+sglang calls it in every process it starts and swallows what it raises, so raising stops nothing. The outcome is
+therefore a value that stays here: who must not run an unpatched server (`g4diag serve`, `doctor`) asks `outcome()`.
+With nothing armed it imports nothing beyond the standard library and adds no hook.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Literal
+
+from g4diag.guard import raising
+from g4diag.settings import Settings
+
+logger = logging.getLogger("g4diag")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `register` did. state: `armed` holds `manifest`, `failed` holds `error`, one line, and nothing is on."""
+
+    state: Literal["not called", "inert", "armed", "failed"]
+    manifest: dict[str, list[str]] = field(default_factory=dict)
+    error: str = ""
+
+
+_outcome = Outcome("not called")
+_held = ExitStack()
+
+
+def register() -> None:
+    """Entry point. All or nothing, logged in one line, repeated calls do nothing once armed. Raises only under
+    G4DIAG_RAISE=1 or tests; see `outcome`."""
+    global _outcome
+    if _outcome.state == "armed":
+        return
+    try:
+        _outcome = _arm(Settings.from_env(os.environ))
+    except Exception as error:
+        _outcome = Outcome("failed", error=f"{type(error).__name__}: {error}")
+        logger.error("g4diag NOT ARMED, this server runs without it: %s", _outcome.error, exc_info=error)
+        if raising():
+            raise
+
+
+def outcome() -> Outcome:
+    """What `register` did in this process."""
+    return _outcome
+
+
+def disarm() -> None:
+    """Undo everything `register` did, in reverse. For tests and embedders; a server never calls it."""
+    global _outcome
+    _held.close()
+    _outcome = Outcome("not called")
+
+
+def _arm(settings: Settings) -> Outcome:
+    if not (settings.patches or settings.traps):
+        return Outcome("inert")
+    from g4diag.stack import arming
+
+    # Names before anything is touched: a misspelt trap must not leave a patched server behind.
+    patches, traps = arming.selected_patches(settings.patches), arming.selected_traps(settings.traps)
+    with ExitStack() as attempt:
+        attempt.enter_context(arming.applied(patches))
+        # Seam: live probes of these traps are installed here; until then they are only recorded.
+        attempt.enter_context(arming.traps_recorded(traps))
+        manifest = arming.armed_manifest()
+        _held.enter_context(attempt.pop_all())
+    # WARNING: sglang loads plugins before it configures logging, and INFO would be lost.
+    logger.warning("g4diag armed: %s pid=%d", json.dumps(manifest, sort_keys=True), os.getpid())
+    if manifest["faults"]:
+        logger.warning("g4diag FAULT STATE RE-INTRODUCED ON PURPOSE: %s", ", ".join(manifest["faults"]))
+    return Outcome("armed", manifest=manifest)

@@ -1,0 +1,106 @@
+"""The entry point is inert unless armed, and all or nothing when it is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("sglang")
+
+from g4diag import guard, plugin
+from g4diag.stack import arming
+
+
+@pytest.fixture(autouse=True)
+def disarmed() -> Iterator[None]:
+    plugin.disarm()
+    yield
+    plugin.disarm()
+
+
+def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("G4DIAG_")} | variables
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize("variables", [{}, {"G4DIAG_PATCHES": "none", "G4DIAG_TRAPS": ""}])
+def test_with_nothing_armed_it_imports_nothing_heavy(variables: dict[str, str]) -> None:
+    done = python(
+        "import sys, g4diag.plugin as p; p.register(); assert p.outcome().state == 'inert';"
+        "assert not {'sglang', 'torch', 'triton', 'numpy', 'packaging'} & set(sys.modules)",
+        **variables,
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+def test_sglang_loads_it_and_a_process_that_ends_armed_ends_quietly() -> None:
+    done = python(
+        "from sglang.srt.plugins import load_plugins; load_plugins();"
+        "import g4diag.plugin as p, sys; print(p.outcome().manifest);"
+        "from g4diag.stack import arming; sys.exit(len(arming.problems()))",
+        SGLANG_PLUGINS="g4diag",
+        G4DIAG_PATCHES="faulty-rule,patch-e",
+        G4DIAG_TRAPS="page_table_stays_in_pool",
+    )
+    assert done.returncode == 0 and "'faults': ['faulty-rule']" in done.stdout, done.stderr
+    assert "g4diag armed: {" in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_with_nothing_armed_it_adds_no_hook() -> None:
+    from sglang.srt.plugins.hook_registry import HookRegistry
+
+    before = dict(HookRegistry._hooks), set(HookRegistry._patched)
+    plugin.register()
+    assert (dict(HookRegistry._hooks), set(HookRegistry._patched)) == before and not arming.problems()
+
+
+def test_every_applicable_patch_is_applied_and_verified(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [name for name, patch in arming.patches().items() if arming.status(patch).can_apply]
+    monkeypatch.setenv("G4DIAG_PATCHES", ",".join(names))
+    monkeypatch.setenv("G4DIAG_TRAPS", "all")
+    with caplog.at_level(logging.WARNING):
+        plugin.register()
+        plugin.register()
+    manifest = plugin.outcome().manifest
+    assert plugin.outcome().state == "armed" and manifest == arming.armed_manifest()
+    assert sorted(manifest["patches"] + manifest["faults"]) == sorted(names) and not arming.problems()
+    assert manifest["traps"] == sorted(arming.traps())
+    assert caplog.text.count("g4diag armed: {") == 1 and "FAULT STATE" in caplog.text
+    plugin.disarm()
+    assert not any(arming.armed_manifest().values())
+
+
+def test_all_picks_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("G4DIAG_PATCHES", "all")
+    plugin.register()
+    assert plugin.outcome().state == "armed" and not plugin.outcome().manifest["faults"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("G4DIAG_PATCHES", "clamp,nonsense"), ("G4DIAG_TRAPS", "nonsense"), ("G4DIAG_NONSENSE", "1")],
+)
+def test_a_failure_is_recorded_and_loud_and_never_raised(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, text: str
+) -> None:
+    guard.set_raising(False)
+    monkeypatch.setenv("G4DIAG_PATCHES", "clamp")
+    monkeypatch.setenv(name, text)
+    plugin.register()
+    assert plugin.outcome().state == "failed" and "onsense" in plugin.outcome().error.lower()
+    assert "NOT ARMED" in caplog.text and not any(arming.armed_manifest().values())
+
+
+def test_under_tests_a_failure_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("G4DIAG_PATCHES", "nonsense")
+    with pytest.raises(Exception, match="nonsense"):
+        plugin.register()
