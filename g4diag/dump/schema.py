@@ -1,0 +1,167 @@
+"""The dump format, version 1, as data: which fields each record has, of what type, shape and range.
+
+dumps/FORMAT.md is the same for people. `to_document` and `from_document` are the only ways in and out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from g4diag.dump.fields import At, Each, Flag, Int, Ints, Many, Maybe, Named, Plain, Record, Text, Word
+from g4diag.model import (
+    Allocation,
+    AttentionRead,
+    Grade,
+    Incident,
+    IndexMapping,
+    IndexSpace,
+    LayerKind,
+    PoolSwap,
+    PoolView,
+    RequestView,
+    Severity,
+    Violation,
+)
+
+FORMAT = "g4diag-dump"
+VERSION = 1
+MAX_PAGE_SIZE = 1 << 16
+MAX_COUNT = 1 << 40
+
+
+def _read_agrees(read: AttentionRead, at: At) -> None:
+    rows = read.page_table_BP.shape[0]
+    if read.seq_lens_B.shape != (rows,):
+        at.of("seq_lens_B").refuse(f"a tensor of shape ({rows},), one entry a row of page_table_BP", read.seq_lens_B)
+    if read.req_rows_B is not None and read.req_rows_B.shape != (rows,):
+        at.of("req_rows_B").refuse(f"a tensor of shape ({rows},), one entry a row of page_table_BP", read.req_rows_B)
+    if len(read.rids) > rows:
+        at.of("rids").refuse(f"at most {rows}, one a row of page_table_BP", list(read.rids))
+    full = read.full_page_table_BP
+    if full is not None and full.shape != read.page_table_BP.shape:
+        at.of("full_page_table_BP").refuse(f"the shape of page_table_BP, {read.page_table_BP.shape}", full)
+
+
+_COUNT = Int(0, MAX_COUNT)
+_PAGE_SIZE = Int(1, MAX_PAGE_SIZE)
+
+POOL = Record(
+    PoolView,
+    {
+        "name": Text(),
+        "space": Word(IndexSpace),
+        "page_size": _PAGE_SIZE,
+        "num_pages": Int(1, MAX_COUNT),
+        "free_pages_N": Maybe(Ints(1)),
+    },
+)
+MAPPING = Record(IndexMapping, {"full_to_swa_M": Ints(1, filled=True), "page_size": _PAGE_SIZE})
+REQUEST = Record(RequestView, {"rid": Text(), "row": _COUNT, "seq_len": _COUNT, "full_pages_N": Ints(1)})
+READ = Record(
+    AttentionRead,
+    {
+        "step": Int(-1),
+        "worker": Text(),
+        "phase": Text(),
+        "path": Text(),
+        "backend": Text(),
+        "layer_id": _COUNT,
+        "layer_kind": Word(LayerKind),
+        "window_left": Int(-1, MAX_COUNT),
+        "pool": POOL,
+        "table_space": Maybe(Word(IndexSpace)),
+        "page_table_BP": Ints(2, np.int32),
+        "seq_lens_B": Ints(1, np.int32),
+        "q_len": Int(1, MAX_COUNT),
+        "rids": Many(Text()),
+        "req_rows_B": Maybe(Ints(1)),
+        "full_page_table_BP": Maybe(Ints(2)),
+        "mapping": Maybe(MAPPING),
+        "is_clamped": Flag(),
+    },
+    _read_agrees,
+)
+SWAP = Record(
+    PoolSwap,
+    {
+        "site": Text(),
+        "moment": Text(),
+        "backend": Text(),
+        "read_pool": Text(),
+        "read_pool_is_swa": Flag(),
+        "swa_state": Maybe(Text()),
+        "frozen_kv": Flag(),
+        "before": Maybe(Each((Text(), Maybe(Text())))),
+        "graph_swa_tables": Maybe(Flag()),
+    },
+)
+ALLOCATION = Record(Allocation, {"call": Text(), "pool": POOL, "slots_N": Ints(1)})
+VIOLATION = Record(
+    Violation,
+    {
+        "trap": Text(),
+        "severity": Word(Severity),
+        "summary": Text(),
+        "worker": Text(),
+        "phase": Text(),
+        "path": Text(),
+        "backend": Text(),
+        "step": Maybe(Int()),
+        "layer_id": Maybe(Int()),
+        "layer_kind": Maybe(Word(LayerKind)),
+        "window_left": Maybe(Int()),
+        "row": Maybe(_COUNT),
+        "rid": Maybe(Text()),
+        "column": Maybe(_COUNT),
+        "value": Maybe(Int()),
+        "expected": Maybe(Int()),
+        "low": Int(),
+        "bound": Maybe(Int()),
+        "value_space": Maybe(Word(IndexSpace)),
+        "expected_space": Maybe(Word(IndexSpace)),
+        "count": _COUNT,
+        "checked": _COUNT,
+    },
+)
+INCIDENT = Record(
+    Incident,
+    {
+        "origin": Text(),
+        "reads": Many(READ),
+        "swaps": Many(SWAP),
+        "allocations": Many(ALLOCATION),
+        "pools": Many(POOL),
+        "mapping": Maybe(MAPPING),
+        "requests": Many(REQUEST),
+        "violations": Many(VIOLATION),
+        "manifest": Named(Many(Text(), list)),
+        "versions": Named(Text()),
+        "context": Named(Plain()),
+        "notes": Many(Each((Word(Grade), Text()))),
+    },
+)
+
+
+def to_document(incident: Incident, truncated_reads: int = 0) -> dict[str, Any]:
+    """The plain dict of an incident; arrays are numpy. truncated_reads: reads that were left out of it."""
+    head = {"format": FORMAT, "version": VERSION, "truncated_reads": truncated_reads}
+    return head | INCIDENT.pack(incident)
+
+
+def from_document(document: dict[str, Any]) -> Incident:
+    """The incident in a document whose `format` is ours. Raises UnsafeInputError naming the malformed field."""
+    at = At()
+    version = Int(1).unpack(document.get("version"), at.of("version"))
+    if version > VERSION:
+        at.of("version").refuse(f"at most {VERSION}, the newest this g4diag reads", version)
+    incident: Incident = INCIDENT.unpack(document, at)
+    left_out = _COUNT.unpack(document.get("truncated_reads", 0), at.of("truncated_reads"))
+    return _with_note(incident, left_out) if left_out else incident
+
+
+def _with_note(incident: Incident, left_out: int) -> Incident:
+    note = (Grade.MEASURED, f"{left_out} reads were left out when this file was written, to keep it small")
+    return replace(incident, notes=(*incident.notes, note))

@@ -1,0 +1,102 @@
+"""Write an incident as a `.pt` that outlives the process: whole or not at all, small, readable without us."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from g4diag.dump.fields import MAX_ITEMS
+from g4diag.dump.schema import from_document, to_document
+from g4diag.errors import G4DiagError
+from g4diag.model import AttentionRead, Incident, Violation
+
+MAX_DUMP_BYTES = 16 << 20
+
+
+def write_dump(incident: Incident, path: Path, *, max_bytes: int = MAX_DUMP_BYTES) -> Path:
+    """Write `incident` to `path` and return it; the parent folder is made if needed.
+
+    The same incident gives the same bytes under the same torch. Too large, reads are left out, those without a
+    violation first, and the file says how many. Raises G4DiagError if even none fits or a view is malformed
+    (what could not be read back is not written), OSError if the disk refuses; `path` is then as it was.
+    """
+    data = _fitting(_capped(incident), max_bytes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temp.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temp, path)
+    finally:
+        temp.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+    return path
+
+
+def _capped(incident: Incident) -> Incident:
+    """The lists that the reader bounds, bounded; reads are bounded where they are chosen."""
+    names = ("swaps", "allocations", "pools", "requests", "violations", "notes")
+    return replace(incident, **{name: getattr(incident, name)[:MAX_ITEMS] for name in names})
+
+
+def _fitting(incident: Incident, max_bytes: int) -> bytes:
+    """The bytes of the incident with as many of its reads as fit, found by halving."""
+    reads, violations = incident.reads, incident.violations
+    ranked = sorted(range(len(reads)), key=lambda i: (not _violates(reads[i], violations), i))
+    kept = min(len(ranked), MAX_ITEMS)
+    while True:
+        chosen = sorted(ranked[:kept])
+        data = _serialise(replace(incident, reads=tuple(reads[i] for i in chosen)), len(ranked) - kept)
+        if len(data) <= max_bytes:
+            return data
+        if not kept:
+            raise G4DiagError(f"dump: wanted at most {max_bytes} bytes, found {len(data)} without a single read")
+        kept //= 2
+
+
+def _violates(read: AttentionRead, violations: Iterable[Violation]) -> bool:
+    place = (read.step, read.layer_id, read.worker, read.phase, read.path)
+    return any(place == (v.step, v.layer_id, v.worker, v.phase, v.path) for v in violations)
+
+
+def _serialise(incident: Incident, truncated_reads: int) -> bytes:
+    import torch
+
+    document = to_document(incident, truncated_reads)
+    from_document(document)
+    buffer = io.BytesIO()
+    torch.save(_with_tensors(document, {}, torch.from_numpy), buffer)
+    return buffer.getvalue()
+
+
+def _with_tensors(value: Any, seen: dict[Any, Any], tensor: Any) -> Any:
+    """`value` with tensors for arrays; equal arrays become one tensor, so a shared mapping is stored once."""
+    if isinstance(value, dict):
+        return {key: _with_tensors(item, seen, tensor) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_tensors(item, seen, tensor) for item in value]
+    if not isinstance(value, np.ndarray):
+        return value
+    key = (value.dtype.str, value.shape, value.tobytes())
+    if key not in seen:
+        seen[key] = tensor(value)
+    return seen[key]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable; some file systems cannot, and the file is whole either way."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
