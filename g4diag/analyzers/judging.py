@@ -1,0 +1,97 @@
+"""Run today's traps over an incident: the one mechanism under every analyzer that speaks of violations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from g4diag.discover import contributions
+from g4diag.model import Allocation, AttentionRead, Incident, PoolSwap, Severity, View, Violation
+from g4diag.traps.contract import Trap
+
+_BOUNDS_CLAIMS = {"page_table_stays_in_pool", "slot_inside_allocator"}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A violation and the view it was found in."""
+
+    violation: Violation
+    view: View
+
+
+@dataclass(frozen=True)
+class TrapRow:
+    """What one trap made of the incident. error: why it could not judge, None if it could."""
+
+    name: str
+    claim: str
+    views: int
+    violations: int
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """hits: in the order of traps, then views. checked: entries, slots and pool edges that could be judged."""
+
+    hits: tuple[Judged, ...]
+    rows: tuple[TrapRow, ...]
+    checked: int
+
+    @property
+    def errors(self) -> tuple[TrapRow, ...]:
+        """Traps that could not judge."""
+        return tuple(row for row in self.rows if row.error)
+
+
+def judge(incident: Incident) -> Judgement:
+    """Every trap of g4diag/traps that can run offline, on every view it judges. Never raises for a trap."""
+    hits: list[Judged] = []
+    rows: list[TrapRow] = []
+    for found in contributions("g4diag.traps", "TRAP"):
+        if found.error is not None:
+            rows.append(TrapRow(found.name, "", 0, 0, found.error))
+        elif "offline" in found.value.runs:
+            row, more = _run(found.value, incident)
+            rows.append(row)
+            hits.extend(more)
+    return Judgement(tuple(hits), tuple(rows), sum(map(_size, incident.views())))
+
+
+def _run(trap: Trap, incident: Incident) -> tuple[TrapRow, list[Judged]]:
+    views = [view for view in incident.views() if isinstance(view, trap.judges)]
+    try:
+        hits = [Judged(violation, view) for view in views for violation in trap.judge(view)]
+    except Exception as error:
+        # One broken trap must not hide what the others see; its row makes a clean verdict impossible.
+        return TrapRow(trap.name, trap.claim, len(views), 0, f"{type(error).__name__}: {error}"), []
+    return TrapRow(trap.name, trap.claim, len(views), len(hits)), hits
+
+
+def _size(view: View) -> int:
+    if isinstance(view, AttentionRead):
+        return int(view.live_BP().sum())
+    return len(view.slots_N) if isinstance(view, Allocation) else 1
+
+
+def lead(hits: Iterable[Judged]) -> Judged | None:
+    """The one to put first: past the end of a pool before wrong but in range, both before their causes."""
+    return min(hits, key=_rank, default=None)
+
+
+def _rank(hit: Judged) -> tuple[bool, ...]:
+    violation = hit.violation
+    return (
+        violation.severity is not Severity.ERROR,
+        not out_of_bounds(violation),
+        # Two claims can break on one entry; for an id past the end the claim about bounds says it best.
+        violation.trap not in _BOUNDS_CLAIMS,
+        isinstance(hit.view, PoolSwap),
+    )
+
+
+def out_of_bounds(violation: Violation) -> bool:
+    """Whether the value itself lies outside low .. bound-1."""
+    value, bound = violation.value, violation.bound
+    return value is not None and bound is not None and not violation.low <= value < bound

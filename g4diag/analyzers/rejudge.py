@@ -1,0 +1,33 @@
+"""Every trap of today over every view of the file, and what the file's own writer had said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from g4diag.analyzers.contract import Analyzer
+from g4diag.analyzers.judging import Judgement, judge
+from g4diag.model import Finding, Grade, Incident
+
+
+def analyze(incident: Incident) -> Iterator[Finding]:
+    """One finding a trap, then one where the recorded violations and today's differ by trap."""
+    judgement = judge(incident)
+    for row in judgement.rows:
+        text = f"could not judge: {row.error}" if row.error else f"{row.violations} broken in {row.views} views"
+        data = {"trap": row.name, "claim": row.claim, "views": row.views, "violations": row.violations}
+        yield Finding("rejudge", f"{row.name}: {text}", Grade.MEASURED, row.violations > 0, data | {"error": row.error})
+    yield from _disagreement(incident, judgement)
+
+
+def _disagreement(incident: Incident, judgement: Judgement) -> Iterator[Finding]:
+    recorded = {violation.trap for violation in incident.violations}
+    today = {hit.violation.trap for hit in judgement.hits}
+    for trap in sorted(recorded - today):
+        text = f"{trap} was recorded as broken when the file was written; judged again, it holds"
+        yield Finding("rejudge", text, Grade.MEASURED, False, {"trap": trap, "disagrees": "cleared"})
+    for trap in sorted(today - recorded) if incident.violations else ():
+        text = f"{trap} was not recorded as broken when the file was written; judged again, it is"
+        yield Finding("rejudge", text, Grade.MEASURED, False, {"trap": trap, "disagrees": "new"})
+
+
+ANALYZER = Analyzer("rejudge", "Which claims hold by today's traps?", analyze)

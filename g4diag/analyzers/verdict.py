@@ -1,0 +1,140 @@
+"""The verdict: what, where, value, bound, how far past, in the grammar known from AddressSanitizer.
+
+`verdict_line` is the first line of every report, `g4diag repro` included; `verdict_lines` adds the nearest legal
+meaning of the bad value and the evidence, each line graded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from g4diag.analyzers.contract import Analyzer
+from g4diag.analyzers.judging import Judged, Judgement, judge, lead, out_of_bounds
+from g4diag.analyzers.meaning import meaning_of, sentence
+from g4diag.model import AttentionRead, Finding, Grade, Incident, IndexSpace, PoolSwap, Severity, Violation
+
+Graded = tuple[Grade, str]
+_UNITS = {IndexSpace.FULL_SLOT: "slot", IndexSpace.SWA_SLOT: "slot", IndexSpace.REQUEST_ROW: "request row"}
+
+
+def verdict_line(violation: Violation) -> str:
+    """One line: `ERROR: g4diag: <trap>: <who> handed <layer> <value> at <place>: <bound, distance> (<context>)`."""
+    return f"{violation.severity.upper()}: g4diag: {violation.trap}: {_what(violation)}{_context(violation)}"
+
+
+def _what(violation: Violation) -> str:
+    if violation.value is None:
+        return violation.summary
+    if violation.layer_id is None:
+        past = past_the_end(violation)
+        return violation.summary + (f": {past} past the end" if past else "")
+    window = violation.window_left
+    kind = f"{violation.layer_kind}, window {window}" if window is not None and window >= 0 else violation.layer_kind
+    layer = f"layer {violation.layer_id}" + (f" ({kind})" if kind else "")
+    who = " ".join(part for part in (violation.worker, violation.phase) if part) or "a forward"
+    unit = _UNITS.get(violation.expected_space, "page") if violation.expected_space else "page"
+    place = f"row {violation.row} column {violation.column}"
+    return f"{who} handed {layer} {unit} {violation.value} at {place}: {_distance(violation)}"
+
+
+def _distance(violation: Violation) -> str:
+    value, bound, low = violation.value, violation.bound, violation.low
+    if value is None or bound is None:
+        return violation.summary
+    if value >= bound:
+        return f"bound {bound}, {value - bound + 1} past the end"
+    if value < low:
+        return f"first legal {low}, {low - value} before it"
+    inside = f"inside the bound {bound}, so nothing faults"
+    if violation.expected is None:
+        return f"{inside}, but {violation.summary}"
+    if violation.expected == value:
+        return f"{inside}; the right page for now, from the wrong table"
+    if violation.expected <= 0:
+        return f"{inside}, but no mapped page belongs there"
+    return f"{inside}, but {violation.expected_space or 'page'} {violation.expected} belongs there"
+
+
+def _context(violation: Violation) -> str:
+    step = f"step {violation.step}" if violation.step is not None and violation.step >= 0 else ""
+    request = f"request {violation.rid}" if violation.rid else ""
+    parts = [part for part in (violation.backend, violation.path, step, request) if part]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def verdict_lines(incident: Incident) -> list[str]:
+    """The verdict line, then `nearest meaning: ...` where one is known, then evidence as `<grade>: ...`.
+
+    Re-judges with today's traps; a clean incident gives one `CLEAN: g4diag: ...` line."""
+    return [finding.text if finding.data["line"] == "verdict" else _graded(finding) for finding in analyze(incident)]
+
+
+def _graded(finding: Finding) -> str:
+    prefix = "nearest meaning: " if finding.data["line"] == "nearest meaning" else ""
+    return f"  {finding.grade}: {prefix}{finding.text}"
+
+
+def analyze(incident: Incident) -> Iterator[Finding]:
+    """The verdict first, then the nearest meaning, then evidence. `data["line"]` says which of the three it is."""
+    judgement = judge(incident)
+    first = lead(judgement.hits)
+    if first is None:
+        yield Finding("verdict", _clean_line(judgement), Grade.MEASURED, False, {"line": "verdict"})
+        return
+    data = {"line": "verdict", "trap": first.violation.trap, "past_the_end": past_the_end(first.violation)}
+    yield Finding("verdict", verdict_line(first.violation), Grade.MEASURED, True, data)
+    if isinstance(first.view, AttentionRead) and first.violation.value is not None:
+        place = first.violation.row or 0, first.violation.column or 0
+        meaning = meaning_of(first.view, *place, incident)
+        yield Finding("verdict", sentence(meaning), meaning.grade, data={"line": "nearest meaning"})
+    for grade, text in _evidence(first, judgement):
+        yield Finding("verdict", text, grade, data={"line": "evidence"})
+
+
+def past_the_end(violation: Violation) -> int | None:
+    """How many ids past the last legal one the value lies, None if it does not."""
+    value, bound = violation.value, violation.bound
+    return value - bound + 1 if value is not None and bound is not None and value >= bound else None
+
+
+def _clean_line(judgement: Judgement) -> str:
+    ran = sum(1 for row in judgement.rows if row.views and not row.error)
+    if judgement.errors:
+        return f"INCONCLUSIVE: g4diag: {len(judgement.errors)} of {len(judgement.rows)} traps could not judge"
+    if not judgement.checked:
+        return "INCONCLUSIVE: g4diag: nothing in this file can be judged"
+    return f"CLEAN: g4diag: {judgement.checked} entries, {ran} of {len(judgement.rows)} traps apply, nothing broken"
+
+
+def _evidence(first: Judged, judgement: Judgement) -> Iterator[Graded]:
+    violation, view = first.violation, first.view
+    if violation.checked and not isinstance(view, PoolSwap):
+        how = "outside the bound" if out_of_bounds(violation) else "broken"
+        what = "live table entries of this read" if isinstance(view, AttentionRead) else "ids of this call"
+        yield Grade.MEASURED, f"{violation.count} of {violation.checked} {what} are {how}"
+    if isinstance(view, AttentionRead):
+        yield from _table_evidence(view)
+    rest = [hit for hit in judgement.hits if hit is not first]
+    for trap in dict.fromkeys(hit.violation.trap for hit in rest if not isinstance(hit.view, PoolSwap)):
+        same = [hit for hit in rest if hit.violation.trap == trap]
+        warnings = sum(hit.violation.severity is Severity.WARNING for hit in same)
+        how = f"in {len(same)} more" if trap == violation.trap else f"too, in {len(same)}"
+        armed = f", {warnings} of them not fired yet" if warnings else ""
+        yield Grade.MEASURED, f"{trap} is broken {how} view{'s' if len(same) > 1 else ''}{armed}"
+    if isinstance(view, AttentionRead):
+        causes = dict.fromkeys(hit.violation.summary for hit in rest if isinstance(hit.view, PoolSwap))
+        yield from ((Grade.DERIVED, f"cause: {summary}") for summary in list(causes)[:3])
+
+
+def _table_evidence(read: AttentionRead) -> Iterator[Graded]:
+    if read.table_space is not None and read.table_space is not read.expected_space:
+        yield (
+            Grade.MEASURED,
+            f"the backend handed its {read.table_space} table; the {read.pool.name} pool is addressed in "
+            f"{read.expected_space}s",
+        )
+    if read.is_clamped:
+        yield Grade.MEASURED, "the table was clamped: ids past the end were moved onto the last page, not mended"
+
+
+ANALYZER = Analyzer("verdict", "What went wrong first, where, and how far past the bound?", analyze)

@@ -1,0 +1,76 @@
+"""The `g4diag` console script: commands by folder listing, our errors as one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from g4diag import __version__
+from g4diag.discover import Contribution, contributions
+from g4diag.errors import CannotRunError, G4DiagError
+from g4diag.report.plain import plain
+from g4diag.settings import Settings
+
+
+def main() -> None:
+    """Console script entry: never returns."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; the exit code. G4DIAG_TRACEBACK=1 lets every exception through as it is."""
+    show_traceback = False
+    try:
+        show_traceback = Settings.from_env().show_traceback
+        build_app()(list(arguments), prog_name="g4diag")
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except G4DiagError as error:
+        if show_traceback:
+            raise
+        return _complain(str(error), error.exit_code)
+    except Exception as error:
+        if show_traceback:
+            raise
+        return _complain(f"internal error: {type(error).__name__}: {error} (G4DIAG_TRACEBACK=1 shows where)", 1)
+    return 0
+
+
+def build_app() -> typer.Typer:
+    """The Typer app with one command for each COMMAND under g4diag/cli/."""
+    app = typer.Typer(name="g4diag", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app.callback()(_root)
+    for found in contributions("g4diag.cli", "COMMAND"):
+        if found.error is None:
+            app.command(found.value.name)(found.value.run)
+        else:
+            app.command(found.name, help=f"Does not load: {found.error}")(_unloadable(found))
+    return app
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"g4diag {__version__}")
+        raise typer.Exit
+
+
+_VERSION = typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_say_version)
+
+
+def _root(version: Annotated[bool, _VERSION] = False) -> None:
+    """Crash triage for SGLang serving Gemma-4 with frozen-KV MTP on trtllm_mha."""
+
+
+def _unloadable(found: Contribution) -> Callable[[], None]:
+    def refuse() -> None:
+        raise CannotRunError(f"command {found.name} does not load: {found.error}")
+
+    return refuse
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"g4diag: {plain(text)}", file=sys.stderr)
+    return code

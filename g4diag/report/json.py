@@ -1,0 +1,39 @@
+"""An inspection as JSON, schema g4diag.inspect version 1. Pure ASCII, so harmless on a terminal too."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from g4diag.analyzers import Inspection
+
+SCHEMA = "g4diag.inspect"
+VERSION = 1
+
+
+def document(inspection: Inspection) -> dict[str, Any]:
+    """Plain values. `verdict` is the first line of the text report; `findings` are every analyzer's, in order."""
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "file": inspection.name,
+        "origin": inspection.origin,
+        "outcome": str(inspection.outcome),
+        "exit_code": inspection.outcome.exit_code,
+        "verdict": next((finding.text for finding in inspection.of("verdict")), None),
+        "findings": [
+            {
+                "subject": finding.subject,
+                "text": finding.text,
+                "grade": str(finding.grade),
+                "is_defect": finding.is_defect,
+                "data": finding.data,
+            }
+            for finding in inspection.findings
+        ],
+    }
+
+
+def render(inspection: Inspection) -> str:
+    """The document as indented text with sorted keys: the same inspection gives the same bytes."""
+    return json.dumps(document(inspection), indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False)

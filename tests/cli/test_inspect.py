@@ -1,0 +1,142 @@
+"""`g4diag inspect`: exit codes, one-line refusals, and no need of sglang or torch."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from g4diag import __version__
+from g4diag.cli import main
+from g4diag.discover import Contribution
+from g4diag.dump.writer import write_dump
+from tests import samples
+
+DUMPS = Path(__file__).parents[2] / "dumps"
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    code = main.run([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Path:
+    return write_dump(samples.faulty_incident(), tmp_path / "faulty.pt")
+
+
+def test_defect_is_1(faulty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "inspect", faulty)
+    assert code == 1 and out.startswith("ERROR: g4diag: page_table_stays_in_pool: ") and not err
+    for said in ("layer 4", "row 0 column 60", "page 188", "bound 154", "its SWA page is 100"):
+        assert said in out
+
+
+def test_json(faulty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "inspect", faulty, "--json")
+    assert code == 1 and json.loads(out)["schema"] == "g4diag.inspect"
+
+
+def test_clean_is_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_dump(samples.incident(samples.healthy_read()), tmp_path / "x.pt")
+    assert run(capsys, "inspect", path)[0] == 0
+
+
+def test_nothing_to_judge_is_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "inspect", write_dump(samples.incident(), tmp_path / "x.pt"))
+    assert code == 4 and out.startswith("INCONCLUSIVE")
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("legacy-page-table", 1), ("legacy-allocator", 1), ("legacy-allocator-last-page", 0)]
+)
+def test_legacy(name: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "inspect", DUMPS / f"{name}.pt")[0] == code
+
+
+@pytest.mark.parametrize("path", ["missing.pt", "."], ids=["missing", "a directory"])
+def test_no_such_file_is_2_in_one_line(path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "inspect", tmp_path / path)
+    assert code == 2 and not out and err.startswith("g4diag: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04", pickle.dumps({"a": print}), b"\x1b[2J" * 9])
+def test_not_a_dump_is_5_in_one_line(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.pt").write_bytes(content)
+    code, out, err = run(capsys, "inspect", tmp_path / "x.pt")
+    assert code == 5 and not out and err.startswith("g4diag: ") and err.count("\n") == 1 and err[:-1].isprintable()
+
+
+def test_truncated_is_5(faulty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = faulty.read_bytes()
+    for length in range(0, len(whole), len(whole) // 97):
+        faulty.write_bytes(whole[:length])
+        code, out, err = run(capsys, "inspect", faulty)
+        assert (code, out) == (5, "") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["inspect"], ["nonsense"], ["inspect", "x", "--nonsense"]])
+def test_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, *arguments)[0] == 2
+
+
+def test_misspelt_variable_is_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("G4DIAG_PATCHS", "all")
+    assert run(capsys, "--version")[0] == 2
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--version")[:2] == (0, f"g4diag {__version__}\n")
+
+
+def test_internal_error_is_one_line_unless_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(main, "build_app", broken)
+    code, _, err = run(capsys, "inspect", "x")
+    assert code == 1 and err.startswith("g4diag: internal error: ZeroDivisionError: oops") and err.count("\n") == 1
+    monkeypatch.setenv("G4DIAG_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        main.run(["inspect", "x"])
+
+
+def test_command_that_does_not_load_refuses_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [*main.contributions("g4diag.cli", "COMMAND"), Contribution("broken", "x", error="ImportError: y")]
+    monkeypatch.setattr(main, "contributions", lambda *_: rows)
+    assert run(capsys, "--help")[0] == 0
+    code, _, err = run(capsys, "broken")
+    assert code == 3 and "ImportError: y" in err
+
+
+BLOCKED = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"sglang", "torch", "triton", "flashinfer"}:
+            raise ImportError(f"blocked: {name}")
+sys.meta_path.insert(0, Block())
+from g4diag.cli.main import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def without_the_stack(*arguments: str | Path) -> Any:
+    command = [sys.executable, "-c", BLOCKED, *map(str, arguments)]
+    return subprocess.run(command, cwd=DUMPS.parent, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_laptop_without_sglang_or_torch_will_do(faulty: Path) -> None:
+    done = without_the_stack("inspect", faulty)
+    assert (done.returncode, done.stderr) == (1, "") and done.stdout.startswith("ERROR: g4diag: ")
+    assert without_the_stack("--help").returncode == 0

@@ -1,0 +1,42 @@
+"""One golden text, and strings from a file that do not reach the terminal as commands."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from hypothesis import given, settings
+from rich.console import Console
+
+from g4diag.analyzers import inspect_incident
+from g4diag.model import Grade, Incident
+from g4diag.report.plain import plain
+from g4diag.report.text import render
+from tests import samples, strategies
+
+GOLDEN = Path(__file__).with_name("faulty.txt")
+HOSTILE = "\x1b]0;owned\x07[bold red]x[/]\x9b2J\u202eevil\r\nline\ud800"
+
+
+def rendered(incident: Incident, name: str = "x.pt") -> str:
+    out = io.StringIO()
+    render(inspect_incident(incident, name), Console(file=out, width=160, force_terminal=False))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def test_golden() -> None:
+    assert rendered(samples.faulty_incident()) == GOLDEN.read_text()
+
+
+def test_escapes_and_markup_are_shown_not_obeyed() -> None:
+    read = samples.faulty_read(backend=HOSTILE, path=HOSTILE, rids=(HOSTILE,))
+    text = rendered(samples.incident(read, origin=HOSTILE, notes=((Grade.GUESS, HOSTILE),)), HOSTILE)
+    assert not {"\x1b", "\x9b", "\x07", "\r", "\u202e"} & set(text)
+    assert "\\x1b]0;owned" in text and "[bold red]x[/]" in text
+    text.encode("utf-8")
+
+
+@settings(max_examples=30, deadline=None)
+@given(strategies.incidents)
+def test_any_incident_renders(incident: Incident) -> None:
+    assert plain(rendered(incident).replace("\n", "")) == rendered(incident).replace("\n", "")
