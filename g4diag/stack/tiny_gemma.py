@@ -1,0 +1,77 @@
+"""A tiny random-weight Gemma-4 target and its assistant, through sglang's own model classes.
+
+Random weights accept nothing; what they are for is to make every layer's K/V matter to the next token, so
+that a wrong page changes the draft's output. Deterministic in `seed`.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+VOCAB = 256
+SLIDING_LAYERS = 2
+
+
+def target_config(window: int, layer_types: tuple[str, ...] | None = None) -> Any:
+    """Gemma4TextConfig: two sliding layers and a full one, one K/V head of 16. window: tokens."""
+    from transformers import Gemma4TextConfig
+
+    types = list(layer_types or ("sliding_attention",) * SLIDING_LAYERS + ("full_attention",))
+    config = Gemma4TextConfig(
+        vocab_size=VOCAB,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=len(types),
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        global_head_dim=16,
+        sliding_window=window,
+        layer_types=types,
+        hidden_size_per_layer_input=0,
+        num_kv_shared_layers=0,
+    )
+    config.swa_num_key_value_heads = 1  # derived by sglang's config loader for multimodal architectures only
+    return config
+
+
+def target_model(window: int, seed: int) -> tuple[Any, Any]:
+    """(config, Gemma4ForCausalLM), float32, on the CPU."""
+    from sglang.srt.models.gemma4_causal import Gemma4ForCausalLM
+
+    config = target_config(window)
+    return config, _with_weights(Gemma4ForCausalLM(config), seed)
+
+
+def assistant_model(window: int, seed: int) -> tuple[Any, Any]:
+    """(config, Gemma4AssistantForCausalLM) with one sliding and one full layer; not yet bound to a target."""
+    from sglang.srt.models.gemma4_mtp import Gemma4AssistantForCausalLM
+
+    text = target_config(window, ("sliding_attention", "full_attention"))
+    config = SimpleNamespace(text_config=text, backbone_hidden_size=text.hidden_size, use_ordered_embeddings=False)
+    # PreTrainedModel reads only the text config; the assistant's own fields are plain attributes.
+    return text, _with_weights(Gemma4AssistantForCausalLM(config), seed + 1)
+
+
+def own_pool_draft_model(window: int, seed: int) -> tuple[Any, Any]:
+    """(config, Gemma4ForCausalLM) of one sliding and one full layer, for a draft that keeps its own K/V."""
+    from sglang.srt.models.gemma4_causal import Gemma4ForCausalLM
+
+    config = target_config(window, ("sliding_attention", "full_attention"))
+    return config, _with_weights(Gemma4ForCausalLM(config), seed + 2)
+
+
+def _with_weights(model: Any, seed: int) -> Any:
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() < 2:
+                parameter.fill_(1.0)
+                continue
+            parameter.normal_(0.0, parameter.shape[1] ** -0.5, generator=generator)
+            if "o_proj" in name:
+                parameter.mul_(4.0)  # attention must outweigh the residual, or wrong K/V would not show
+    return model.eval()
