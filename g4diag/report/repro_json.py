@@ -1,0 +1,44 @@
+"""A scenario's outcome as JSON, schema g4diag.repro version 1.
+
+The same seed gives the same bytes but for `seconds`, which stands alone at the end.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from g4diag.scenario import Outcome, Reading
+
+SCHEMA = "g4diag.repro"
+VERSION = 1
+
+
+def document(outcome: Outcome) -> dict[str, Any]:
+    """Plain values. `readings`: one row a state and path, the table's columns. `verdict`: the lines of the first bad
+    read. `seconds`: wall time by state."""
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "scenario": outcome.scenario,
+        "seed": outcome.seed,
+        "geometry": outcome.geometry,
+        "versions": outcome.versions,
+        "faults_reintroduced": list(outcome.faults),
+        "readings": [_reading(reading) for reading in outcome.readings],
+        "verdict": list(outcome.lines),
+        "dump": None if outcome.dump is None else str(outcome.dump),
+        "as_expected": outcome.as_expected,
+        "exit_code": 0 if outcome.as_expected else 1,
+        "seconds": {name: round(value, 3) for name, value in outcome.seconds.items()},
+    }
+
+
+def _reading(reading: Reading) -> dict[str, Any]:
+    return asdict(reading) | {"traps": list(reading.traps), "as_expected": reading.as_expected}
+
+
+def render(outcome: Outcome) -> str:
+    """The document as indented text."""
+    return json.dumps(document(outcome), indent=2, ensure_ascii=True, allow_nan=False)

@@ -1,0 +1,76 @@
+"""A scenario's outcome as text: what was put back, the table of states, the verdict of the first bad read."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from g4diag.report.plain import plain
+from g4diag.scenario import Outcome, Reading
+
+# One line a reading at 120 columns. entries: live page ids of the tables the draft was handed.
+_COLUMNS = (
+    ("state", False),
+    ("path", False),
+    ("SWA", True),
+    ("entries", True),
+    ("diverge", True),
+    ("past end", True),
+    ("wrong", True),
+    ("max id/pages", True),
+    ("rel.err", True),
+    ("tokens=truth", True),
+    ("verdict", False),
+)
+_SAYS = {"equal": "equal to the truth", "faults": "reads past the pool", "wrong": "wrong K/V, no fault"}
+
+
+def render(outcome: Outcome, console: Console) -> None:
+    """Print the whole report to `console`."""
+    console.print(Text(f"g4diag repro {outcome.scenario}", style="bold"))
+    versions = " ".join(f"{name} {version or 'none'}" for name, version in outcome.versions.items())
+    console.print(Text(plain(versions), style="dim"), soft_wrap=True)
+    sizes = " ".join(f"{name}={value}" for name, value in outcome.geometry.items())
+    console.print(Text(f"seed={outcome.seed} {sizes}", style="dim"), soft_wrap=True)
+    if outcome.faults:
+        put_back = ", ".join(outcome.faults)
+        console.print(Text(f"fault states re-introduced: {put_back}; sglang as released has none of them", "yellow"))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name, numeric in _COLUMNS:
+        table.add_column(name, justify="right" if numeric else "left")
+    for reading in outcome.readings:
+        table.add_row(*_cells(reading))
+    console.print(table)
+    for line in outcome.lines:
+        console.print(Text(plain(line)), soft_wrap=True)
+    if outcome.dump is not None:
+        console.print(Text(f"dump: {plain(str(outcome.dump))}   next: g4diag inspect {plain(str(outcome.dump))}"))
+    odd = [reading for reading in outcome.readings if not reading.as_expected]
+    for reading in odd:
+        text = f"NOT AS EXPECTED: {reading.state}/{reading.path}: wanted {reading.expected}, found {reading.outcome}"
+        console.print(Text(text, style="bold red"))
+    if not odd:
+        console.print(Text(f"{len(outcome.readings)} readings, all as expected", style="bold green"))
+
+
+def _cells(reading: Reading) -> tuple[Text, ...]:
+    agreement = "-" if reading.agreement is None else f"{reading.agreement:.0%}"
+    if reading.rows_faulted:
+        agreement += f", {reading.rows_faulted} fault"
+    verdict = _SAYS[reading.outcome] + ("" if reading.as_expected else f" (wanted {reading.expected})")
+    plain_cells = (
+        reading.state,
+        reading.path,
+        f"{reading.swa_use:.0%}",
+        str(reading.checked),
+        str(reading.divergent),
+        str(reading.out_of_range),
+        str(reading.wrong_in_range),
+        f"{reading.largest}/{reading.bound}",
+        f"{reading.relative_error:.3f}",
+        agreement,
+    )
+    style = "green" if reading.as_expected else "bold red"
+    return (*(Text(cell) for cell in plain_cells), Text(verdict, style=style))

@@ -1,0 +1,157 @@
+"""Run one state of a pool scenario and read it: mechanism for the scenario files, no scenario itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from g4diag.discover import contributions
+from g4diag.dump.writer import write_dump
+from g4diag.model import Incident, View, Violation
+from g4diag.scenario import Outcome, Reading, State
+from g4diag.stack import cpu
+from g4diag.stack.arming import applied, patches
+from g4diag.stack.frozen_draft import FrozenDraft
+from g4diag.stack.hooks import install
+from g4diag.stack.observer import Observer, Probes, Tally
+from g4diag.stack.own_pool_draft import OwnPoolDraft
+from g4diag.stack.serving import Geometry, Serving
+
+DEFAULT_DUMP_DIR = Path("g4diag-dumps")
+FIRST_BAD_READ = ("page_table_stays_in_pool", "page_table_in_layer_space", "swa_state_follows_pool")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A state's two readings, and its first bad reads if it had any. violations: all of them, in order."""
+
+    state: State
+    readings: tuple[Reading, Reading]
+    violations: tuple[Violation, ...]
+    incident: Incident | None
+
+    def written(self, outcome: Outcome, dump_dir: Path | None) -> Outcome:
+        """`outcome` with this state's first bad read, and its dump on disk."""
+        from g4diag.analyzers.verdict import verdict_lines
+
+        if self.incident is None:
+            return outcome
+        incident = replace(
+            self.incident,
+            versions={name: version for name, version in outcome.versions.items() if version},
+            context={"scenario": outcome.scenario, "state": self.state.name, "seed": outcome.seed},
+        )
+        directory = dump_dir or DEFAULT_DUMP_DIR
+        path = write_dump(incident, directory / f"{outcome.scenario}-{self.state.name}-seed{outcome.seed}.pt")
+        return replace(outcome, first=self.first(), dump=path, lines=tuple(verdict_lines(incident)))
+
+    def first(self) -> Violation | None:
+        """The first violation of the loudest trap that fired."""
+        return next((v for trap in FIRST_BAD_READ for v in self.violations if v.trap == trap), None)
+
+
+@contextmanager
+def probed() -> Iterator[Probes]:
+    """Probes hooked for the body; `measure` points them at the state it runs."""
+    probes = Probes()
+    with install("g4diag repro", probes.hooks()):
+        yield probes
+
+
+def measure(state: State, geometry: Geometry, seed: int, probes: Probes) -> Measured:
+    """Serve the scenario's requests under `state`; draft at every step, eager, graph and in truth."""
+    observer = probes.observer = Observer(judge_all)
+    with applied(state.patches) as manifest, cpu.attention_kernels(observer.decode, observer.prefill):
+        serving = Serving(geometry, seed, algorithm="EAGLE" if state.twin else "FROZEN_KV_MTP")
+        draft = OwnPoolDraft(serving) if state.twin else FrozenDraft(serving)
+        observer.watch(serving, draft.logical if isinstance(draft, OwnPoolDraft) else serving.logical)
+        for _ in _serve(serving, draft):
+            _draft_all_ways(draft, observer)
+    probes.observer = None
+    incident = None if observer.incident is None else replace(observer.incident, manifest=manifest)
+    readings = tuple(_reading(state, path, observer) for path in ("eager", "graph"))
+    return Measured(state, (readings[0], readings[1]), tuple(observer.violations), incident)
+
+
+def faults_of(states: Iterable[State]) -> tuple[str, ...]:
+    """Names of the fault states these put back, sorted."""
+    known = patches()
+    return tuple(sorted({name for state in states for name in state.patches if known[name].kind == "fault"}))
+
+
+def judge_all(view: View) -> Iterator[Violation]:
+    """Every trap that looks at this kind of view."""
+    for trap in _traps():
+        if isinstance(view, trap.judges):
+            yield from trap.judge(view)
+
+
+_TRAPS: list[Any] = []
+
+
+def _traps() -> list[Any]:
+    if not _TRAPS:
+        _TRAPS.extend(row.value for row in contributions("g4diag.traps", "TRAP") if row.error is None)
+    return _TRAPS
+
+
+def _serve(serving: Serving, draft: FrozenDraft | OwnPoolDraft) -> Iterator[None]:
+    """Yields at each point where a draft is due: between target steps, or right after one for the twin.
+
+    When the batch is full the oldest request leaves between two steps, so that those still running grow into
+    pages it gave back: low full ids, which a wrong table turns into wrong pages that exist.
+    """
+    geometry = serving.geometry
+    for rid, ids in serving.prompts():
+        while not serving.admit(rid, ids):
+            serving.release(serving.running.reqs[0])
+        for _ in range(geometry.steps_per_admission):
+            if isinstance(draft, FrozenDraft):
+                yield
+            serving.decode()
+            if isinstance(draft, OwnPoolDraft):
+                yield
+            if len(serving.running.reqs) >= geometry.live:
+                serving.release(serving.running.reqs[0])
+
+
+def _draft_all_ways(draft: FrozenDraft | OwnPoolDraft, observer: Observer) -> None:
+    observer.step += 1
+    observer.note_use()
+    truth = draft.truth()
+    for path in ("eager", "graph"):
+        with observer.drafting(path):
+            tokens = getattr(draft, path)()
+            observer.compare_tokens(path, tokens, truth)
+
+
+def _reading(state: State, path: str, observer: Observer) -> Reading:
+    tally = observer.tallies[path]
+    here = [v for v in observer.violations if v.path in ("", path)]
+    return Reading(
+        state=state.name,
+        path=path,
+        swa_use=observer.peak_use,
+        checked=tally.checked,
+        divergent=tally.divergent,
+        out_of_range=tally.out_of_range,
+        wrong_in_range=tally.wrong_in_range,
+        largest=tally.largest,
+        bound=tally.bound,
+        relative_error=tally.relative_error,
+        agreement=tally.tokens_equal / tally.tokens_compared if tally.tokens_compared else None,
+        rows_faulted=tally.rows_faulted,
+        traps=tuple(sorted({v.trap for v in here})),
+        outcome=_outcome(tally, [v for v in here if v.path]),
+        expected=getattr(state, path),
+    )
+
+
+def _outcome(tally: Tally, reads: list[Violation]) -> str:
+    if tally.out_of_range:
+        return "faults"
+    exact = not tally.wrong_in_range and not tally.relative_error and tally.tokens_equal == tally.tokens_compared
+    return "equal" if exact and not reads else "wrong"

@@ -1,0 +1,88 @@
+"""`g4diag repro`: the exit codes and what a person or a script reads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from g4diag.cli.main import run
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_list_names_the_scenario_and_its_symptom(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["repro", "--list"]) == 0
+    assert "trtllm-mha-swa\tcpu" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["repro"], 2, "which SCENARIO"),
+        (["repro", "no-such"], 2, "unknown scenario 'no-such'; known: "),
+        (["repro", "trtllm-mha-swa", "--state", "nope"], 2, "unknown state 'nope'"),
+        (["repro", "trtllm-mha-swa", "--page-size", "48"], 2, "16, 32 or 64"),
+        (["repro", "trtllm-mha-swa", "--chunk", "0", "--requests", "1", "--state", "faulty"], 4, "never diverged"),
+    ],
+)
+def test_a_refusal_is_one_line_and_its_exit_code(
+    arguments: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert says in captured.err and captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("found", "says"), [(None, "found none"), ("0.5.12.post1", "found 0.5.12.post1")])
+def test_without_this_sglang_it_cannot_run(
+    found: str | None, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("g4diag.stack.versions.version_of", lambda name: found)
+    assert run(["repro", "trtllm-mha-swa"]) == 3
+    assert says in capsys.readouterr().err
+
+
+def test_json_is_one_versioned_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["repro", "trtllm-mha-swa", "--json", "--state", "faulty", "--state", "patch-e", "--dump-dir"]
+    assert run([*arguments, str(tmp_path)]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema"], document["version"], document["seed"]) == ("g4diag.repro", 1, 0)
+    assert document["faults_reintroduced"] == ["faulty-rule"]
+    assert [row["state"] for row in document["readings"]] == ["faulty", "faulty", "patch-e", "patch-e"]
+    assert document["readings"][0]["out_of_range"] > 0 and document["readings"][2]["relative_error"] == 0.0
+    assert Path(document["dump"]).parent == tmp_path
+
+
+def test_a_state_that_did_not_behave_is_exit_1(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dataclasses import replace
+
+    from g4diag.scenario import Outcome
+    from repro import trtllm_mha_swa
+
+    honest = trtllm_mha_swa.SCENARIO.run
+
+    def surprised(options: object, progress: object) -> Outcome:
+        outcome = honest(options, progress)  # type: ignore[arg-type]
+        return replace(outcome, readings=tuple(replace(row, expected="wrong") for row in outcome.readings))
+
+    monkeypatch.setattr(trtllm_mha_swa, "SCENARIO", replace(trtllm_mha_swa.SCENARIO, run=surprised))
+    assert run(["repro", "trtllm-mha-swa", "--state", "upstream", "--dump-dir", str(tmp_path)]) == 1
+    assert "NOT AS EXPECTED: upstream/eager: wanted wrong, found equal" in capsys.readouterr().out
+
+
+def test_the_scenario_file_runs_as_a_script() -> None:
+    done = subprocess.run(
+        [sys.executable, "repro/trtllm_mha_swa.py", "--state", "nope"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "g4diag: unknown state 'nope' of trtllm-mha-swa; known: upstream, faulty, clamp, patch-e-views, patch-e,"
+        " twin-upstream, twin-faulty, twin-patch-e, twin-allocator\n"
+    )
