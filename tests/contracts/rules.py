@@ -1,0 +1,158 @@
+"""The house rules as functions from source text to complaints, so that each can be fed a broken example."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+Rule = Callable[[PurePosixPath, str], Iterator[str]]
+HEAVY = frozenset({"flashinfer", "sgl_kernel", "sglang", "torch", "transformers", "triton"})
+MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 60
+# A folder of contributions -> the one constant each of its files declares.
+CONSTANTS = {"g4diag/patches": "PATCH", "g4diag/traps": "TRAP", "g4diag/analyzers": "ANALYZER", "repro": "SCENARIO"}
+
+_BASE = frozenset({"errors", "model"})
+_MECHANISM = _BASE | {"discover", "guard", "settings"}
+# Unit (first part below g4diag/) -> units of ours it may import, itself and g4diag/__init__ aside.
+MAY_IMPORT: dict[str, frozenset[str]] = {
+    "__init__": frozenset(),
+    "__main__": frozenset({"cli"}),
+    "errors": frozenset(),
+    "model": frozenset(),
+    "settings": _BASE,
+    "discover": _BASE,
+    "guard": _BASE | {"settings"},
+    "scenario": _BASE,
+    "traps": frozenset({"model"}),
+    "dump": _MECHANISM,
+    "analyzers": _MECHANISM | {"dump", "traps"},
+    "report": _MECHANISM | {"analyzers", "dump", "scenario", "traps"},
+    "stack": _MECHANISM | {"dump", "patches", "traps"},
+    "patches": _MECHANISM | {"stack"},
+    "plugin": _MECHANISM | {"dump", "patches", "stack", "traps"},
+    "fuzz": _MECHANISM | {"dump", "patches", "stack", "traps"},
+    "cli": _MECHANISM | {"analyzers", "dump", "fuzz", "patches", "repro", "report", "scenario", "stack", "traps"},
+    "repro": _MECHANISM | {"analyzers", "dump", "patches", "scenario", "stack", "traps"},
+}
+# Units that may import heavy packages, and which; "lazily" is inside a function or under TYPE_CHECKING.
+HEAVY_AT_TOP = {"stack": HEAVY}
+HEAVY_LAZILY = {"stack": HEAVY, "patches": HEAVY, "fuzz": HEAVY, "repro": HEAVY, "dump": frozenset({"torch"})}
+# Units that import nothing but these and the standard library.
+ONLY = {"model": {"numpy"}, "errors": set(), "traps": {"numpy"}}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, dotted and absolute. lazy: not run when the file is imported."""
+
+    module: str
+    line: int
+    lazy: bool
+
+
+def unit_of(path: PurePosixPath) -> str:
+    """The part of the picture a file belongs to: g4diag/traps/x.py -> traps, repro/x.py -> repro."""
+    return "repro" if path.parts[0] == "repro" else PurePosixPath(path.parts[1]).stem
+
+
+def imports_of(path: PurePosixPath, source: str) -> Iterator[Import]:
+    """Every import in a file, relative ones made absolute, `from g4diag import model` as g4diag.model."""
+    yield from _imports(ast.parse(source).body, path.parent.parts, lazy=False)
+
+
+def _imports(nodes: list[ast.AST], package: tuple[str, ...], lazy: bool) -> Iterator[Import]:
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, node.lineno, lazy) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names = [f"{base}.{alias.name}" for alias in node.names] if base == "g4diag" else [base]
+            yield from (Import(name, node.lineno, lazy) for name in names)
+        elif not (isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)):
+            # A script's own main guard is no import of the module: a scenario may hand itself to the CLI there.
+            inner = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+            yield from _imports(list(ast.iter_child_nodes(node)), package, lazy or inner or typing_only)
+
+
+def direction(path: PurePosixPath, source: str) -> Iterator[str]:
+    """Imports of ours that go against the picture in DESIGN.md."""
+    unit = unit_of(path)
+    if unit not in MAY_IMPORT:
+        yield f"{path}: {unit} is not in the picture; say in rules.py what it may import"
+        return
+    for found in imports_of(path, source):
+        top, *rest = found.module.split(".")
+        target = "repro" if top == "repro" else rest[0] if top == "g4diag" and rest else None
+        # Names of g4diag/__init__ itself, such as __version__, are anyone's.
+        if target is None or target == unit or target not in MAY_IMPORT or target == "__init__":
+            continue
+        if target not in MAY_IMPORT[unit]:
+            yield f"{path}:{found.line}: {unit} imports {target}; allowed: {', '.join(sorted(MAY_IMPORT[unit])) or '-'}"
+
+
+def heavy(path: PurePosixPath, source: str) -> Iterator[str]:
+    """torch, triton, sglang, flashinfer outside stack/, or not lazily where only lazily is allowed."""
+    unit = unit_of(path)
+    for found in imports_of(path, source):
+        top = found.module.split(".")[0]
+        if top in HEAVY and top not in (HEAVY_LAZILY if found.lazy else HEAVY_AT_TOP).get(unit, ()):
+            how = "inside a function" if found.lazy else "at top level"
+            yield f"{path}:{found.line}: {unit} imports {top} {how}"
+
+
+def third_party(path: PurePosixPath, source: str) -> Iterator[str]:
+    """What model, errors and traps import besides the standard library, numpy and ours."""
+    allowed = ONLY.get(unit_of(path))
+    for found in imports_of(path, source) if allowed is not None else ():
+        top = found.module.split(".")[0]
+        if top not in sys.stdlib_module_names and top not in {*allowed, "g4diag"}:
+            yield f"{path}:{found.line}: {unit_of(path)} imports {top}; allowed: {', '.join(allowed) or '-'}"
+
+
+def proportions(path: PurePosixPath, source: str) -> Iterator[str]:
+    """Files and functions too long to hold in mind."""
+    if (lines := source.count("\n")) > MAX_FILE_LINES:
+        yield f"{path}: {lines} lines, limit {MAX_FILE_LINES}: make it a folder of the same name"
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
+            length = node.end_lineno - node.lineno + 1
+            if length > MAX_FUNCTION_LINES:
+                yield f"{path}:{node.lineno}: {node.name} has {length} lines, limit {MAX_FUNCTION_LINES}, aim 40"
+
+
+def docstring(path: PurePosixPath, source: str) -> Iterator[str]:
+    """A file without its case. An empty __init__.py needs none."""
+    if source.strip() and not ast.get_docstring(ast.parse(source)):
+        yield f"{path}: no module docstring"
+
+
+def constant(path: PurePosixPath, source: str, sources: dict[PurePosixPath, str]) -> Iterator[str]:
+    """A contribution declares its folder's constant and no other public one. Any other file is mechanism, and so
+    imported by something; a contribution that forgot its constant is imported by nothing, as folders are listed."""
+    wanted = CONSTANTS[str(path.parent)]
+    found = _public_constants(source)
+    if wanted in found:
+        if extra := sorted(found - {wanted}):
+            yield f"{path}: declares {wanted}, and also {', '.join(extra)}; one constant a file, others `_private`"
+        return
+    module = ".".join(path.with_suffix("").parts)
+    if not any(i.module == module for other, text in sources.items() for i in imports_of(other, text) if other != path):
+        yield f"{path}: declares no {wanted}, and nothing imports it"
+
+
+def declares(source: str, name: str) -> bool:
+    return name in _public_constants(source)
+
+
+def _public_constants(source: str) -> set[str]:
+    targets: list[ast.expr] = []
+    for node in ast.parse(source).body:
+        targets += node.targets if isinstance(node, ast.Assign) else []
+        targets += [node.target] if isinstance(node, ast.AnnAssign) else []
+    return {t.id for t in targets if isinstance(t, ast.Name) and re.fullmatch(r"[A-Z][A-Z0-9_]*", t.id)}
