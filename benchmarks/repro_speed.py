@@ -1,0 +1,126 @@
+"""What `g4diag repro trtllm-mha-swa` costs beyond importing sglang.
+
+The whole process against a fresh one that only imports the same sglang modules, in alternation, so that a busy
+machine weighs on both. Goal: at most 2x the wall time, and under 2 GiB. A missed goal is printed, not an error:
+exit 0, or 3 when it cannot run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+GOAL_RATIO, GOAL_GIB = 2.0, 2.0
+COMMAND = ["repro", "trtllm-mha-swa", "--json"]
+# As the CLI sets them for itself; the bare import needs them from outside.
+ENVIRONMENT = {
+    "TRITON_INTERPRET": "1",
+    "TORCH_COMPILE_DISABLE": "1",
+    "SGLANG_FLASHINFER_WORKSPACE_SIZE": "1048576",
+    "SGLANG_USE_CPU_ENGINE": "1",
+}
+RUN = "import sys; from g4diag.cli.main import main; sys.argv[0] = 'g4diag'; main()"
+# In import order, so that the bare process meets circular imports the same way round.
+LIST = """
+import sys
+from g4diag.cli.main import main
+into, *sys.argv[1:] = sys.argv[1:]
+try:
+    main()
+finally:
+    open(into, "w").write("\\n".join(m for m in list(sys.modules) if m.split(".")[0] == "sglang"))
+"""
+BARE = "import importlib, sys; [importlib.import_module(m) for m in open(sys.argv[1]).read().split()]"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One process: seconds of wall time, peak resident GiB."""
+
+    seconds: float
+    gib: float
+
+
+class CannotRun(Exception):
+    """A process did not end as it should; holds the last line it said."""
+
+
+def measured(program: str, *arguments: str, allowed: tuple[int, ...] = (0,)) -> Cost:
+    """Run one Python process to its end."""
+    with tempfile.TemporaryFile() as said:
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            env=os.environ | ENVIRONMENT,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        # The last line with words in it: a rich error ends in the frame of its box.
+        last = ([line for line in said.read().decode(errors="replace").splitlines() if re.search(r"\w", line)] or [""])[
+            -1
+        ]
+    if process.returncode not in allowed:
+        raise CannotRun(f"exit {process.returncode}: {last}")
+    return Cost(seconds, usage.ru_maxrss / 2**20)
+
+
+def alternate(runs: int) -> tuple[int, list[Cost], list[Cost]]:
+    """Number of sglang modules; costs of the repro, costs of the bare import."""
+    with tempfile.TemporaryDirectory() as folder:
+        modules = Path(folder, "modules")
+        command = [*COMMAND, "--dump-dir", folder]
+        # 1, not as expected, costs the same and is the test suite's business.
+        measured(LIST, str(modules), *command, allowed=(0, 1))
+        repro, bare = [], []
+        for _ in range(runs):
+            bare.append(measured(BARE, str(modules)))
+            repro.append(measured(RUN, *command, allowed=(0, 1)))
+        return len(modules.read_text().split()), repro, bare
+
+
+def table(modules: int, repro: list[Cost], bare: list[Cost]) -> Table:
+    rows = {f"import of {modules} sglang modules": bare, "g4diag repro, whole process": repro}
+    out = Table("process", "wall s, median", "min - max", "peak GiB", title=f"{len(repro)} alternating runs")
+    for name, costs in rows.items():
+        seconds = [cost.seconds for cost in costs]
+        spread = f"{min(seconds):.2f} - {max(seconds):.2f}"
+        peak = max(cost.gib for cost in costs)
+        out.add_row(name, f"{statistics.median(seconds):.2f}", spread, f"{peak:.2f}")
+    return out
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--runs", type=int, default=5, help="of each, alternating (default 5)")
+    runs = max(1, parser.parse_args().runs)
+    console = Console()
+    try:
+        modules, repro, bare = alternate(runs)
+    except CannotRun as error:
+        console.print(f"repro_speed: cannot run: {error}", markup=False)
+        return 3
+    console.print(table(modules, repro, bare))
+    ratio = statistics.median(c.seconds for c in repro) / statistics.median(c.seconds for c in bare)
+    peak = max(cost.gib for cost in repro)
+    for name, value, goal in (("wall ratio", ratio, GOAL_RATIO), ("peak GiB", peak, GOAL_GIB)):
+        console.print(f"{name} {value:.2f}, goal {goal:.2f}: {'met' if value <= goal else 'missed'}", highlight=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
