@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-from g4diag.discover import contributions
 from g4diag.dump.writer import write_dump
 from g4diag.model import Incident, View, Violation
 from g4diag.scenario import Outcome, Reading, State
 from g4diag.stack import cpu
-from g4diag.stack.arming import applied, patches
+from g4diag.stack.arming import applied, patches, traps, traps_recorded
 from g4diag.stack.frozen_draft import FrozenDraft
 from g4diag.stack.hooks import install
 from g4diag.stack.observer import Observer, Probes, Tally
 from g4diag.stack.own_pool_draft import OwnPoolDraft
 from g4diag.stack.serving import Geometry, Serving
+from g4diag.traps.contract import Trap
 
 DEFAULT_DUMP_DIR = Path("g4diag-dumps")
 FIRST_BAD_READ = ("page_table_stays_in_pool", "page_table_in_layer_space", "swa_state_follows_pool")
@@ -57,7 +57,7 @@ class Measured:
 def probed() -> Iterator[Probes]:
     """Probes hooked for the body; `measure` points them at the state it runs."""
     probes = Probes()
-    with install("g4diag repro", probes.hooks()):
+    with install("g4diag repro", probes.hooks()), traps_recorded([trap.name for trap in _traps()]):
         yield probes
 
 
@@ -89,13 +89,9 @@ def judge_all(view: View) -> Iterator[Violation]:
             yield from trap.judge(view)
 
 
-_TRAPS: list[Any] = []
-
-
-def _traps() -> list[Any]:
-    if not _TRAPS:
-        _TRAPS.extend(row.value for row in contributions("g4diag.traps", "TRAP") if row.error is None)
-    return _TRAPS
+@cache
+def _traps() -> tuple[Trap, ...]:
+    return tuple(traps().values())
 
 
 def _serve(serving: Serving, draft: FrozenDraft | OwnPoolDraft) -> Iterator[None]:

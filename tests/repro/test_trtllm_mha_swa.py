@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from g4diag.analyzers import inspect_file
+from g4diag.dump.reader import read_dump
 from g4diag.errors import CannotRunError, UsageError, VacuousError
 from g4diag.report import repro_json
 from g4diag.scenario import Options, Outcome, Reading
@@ -81,6 +82,15 @@ def test_the_dump_names_the_read_the_table_showed(outcome: Outcome) -> None:
     inspection = inspect_file(outcome.dump)
     assert inspection.outcome.exit_code == 1
     assert next(finding.text for finding in inspection.of("verdict")) == outcome.lines[0]
+
+
+def test_the_dump_says_what_was_armed(outcome: Outcome) -> None:
+    assert outcome.dump is not None
+    incident = read_dump(outcome.dump)
+    assert incident.manifest["faults"] == ["faulty-rule"] and incident.manifest["patches"] == []
+    assert set(incident.manifest["traps"]) >= {"page_table_stays_in_pool", "swa_state_follows_pool"}
+    assert incident.versions["sglang"] == "0.5.13" and incident.context["state"] == "faulty"
+    assert incident.requests and incident.mapping is not None and len(incident.pools) == 2
 
 
 def test_the_committed_dump_is_what_this_scenario_writes(outcome: Outcome) -> None:
