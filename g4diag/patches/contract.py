@@ -10,6 +10,7 @@ from packaging.specifiers import SpecifierSet
 
 from g4diag.stack.hooks import Hook
 from g4diag.stack.pins import Anchor, pin
+from g4diag.stack.swaps import Swap
 from g4diag.stack.versions import version_of
 
 State = Literal["upstream", "applied", "available", "not-applicable", "refused"]
@@ -17,16 +18,23 @@ State = Literal["upstream", "applied", "available", "not-applicable", "refused"]
 
 @dataclass(frozen=True)
 class Status:
-    """How a patch stands to the installed sglang. wanted, found: both sides, for every state but `applied`."""
+    """How a patch stands to the installed sglang. wanted, found: both sides, for every state but `applied`.
+    recorded: there is nothing to apply, see `Patch.recorded`."""
 
     state: State
     wanted: str = ""
     found: str = ""
+    recorded: bool = False
 
     @property
     def can_apply(self) -> bool:
         """By name: `upstream` too, since a cure may be wanted on top of a fault state."""
-        return self.state in ("available", "upstream", "applied")
+        return self.state in ("available", "upstream", "applied") and not self.recorded
+
+
+def nothing_to_apply() -> tuple[Hook, ...]:
+    """The `hooks` of a recorded patch."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,8 @@ class Patch:
     anchors: source it relies on, each of which must match exactly once. upstream_when: an anchor whose match says
     that upstream has the cure. hooks: imports sglang only when called. verify: raises PatchRefused if the applied
     patch does not do its work; called once, after the hooks. needs: cures or faults to apply before it.
-    partial: a demonstration, insufficient by itself, so `all` leaves it out.
+    partial: a demonstration, insufficient by itself, so `all` leaves it out. swaps: as hooks, for module attributes
+    that cannot be wrapped (a triton.jit kernel); on after the hooks, off before them.
     """
 
     name: str
@@ -54,6 +63,14 @@ class Patch:
     verify: Callable[[], None] | None = None
     needs: tuple[str, ...] = ()
     partial: bool = False
+    swaps: Callable[[], Sequence[Swap]] = tuple
+
+    @property
+    def recorded(self) -> bool:
+        """A cure that upstream took before any release we serve with: a row of the series, verified by its anchors.
+        Where they match it is `upstream`, elsewhere `not-applicable`; applying it by name is refused, since a
+        manifest that lists it would claim work that nobody did."""
+        return self.hooks is nothing_to_apply
 
 
 def fit(patch: Patch) -> Status:
@@ -63,11 +80,19 @@ def fit(patch: Patch) -> Status:
     wanted = f"sglang {patch.releases}"
     if release is None:
         return Status("not-applicable", wanted, "no sglang")
+    if patch.recorded:
+        return _recorded(patch, wanted, release)
     if patch.upstream_when is not None and pin(patch.upstream_when).matched:
         return Status("upstream", wanted, f"sglang {release}, which has the cure")
     if not SpecifierSet(patch.releases).contains(release, prereleases=True):
         return Status("not-applicable", wanted, f"sglang {release}")
     return unmatched(patch) or Status("available", wanted, f"sglang {release}")
+
+
+def _recorded(patch: Patch, wanted: str, release: str) -> Status:
+    if lacks := unmatched(patch):
+        return Status("not-applicable", lacks.wanted, lacks.found, recorded=True)
+    return Status("upstream", wanted, f"sglang {release}, which has the cure: nothing to apply", recorded=True)
 
 
 def unmatched(patch: Patch) -> Status | None:

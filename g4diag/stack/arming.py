@@ -13,11 +13,12 @@ from g4diag.errors import PatchRefused, UsageError
 from g4diag.patches.contract import Patch, Status, fit, unmatched
 from g4diag.settings import Selection
 from g4diag.stack.hooks import Installation, install
+from g4diag.stack.swaps import Swapped, swap
 from g4diag.traps.contract import Trap
 
 Manifest = dict[str, list[str]]
 
-_patches: list[tuple[Patch, Installation]] = []
+_patches: list[tuple[Patch, tuple[Installation | Swapped, ...]]] = []
 _traps: list[str] = []
 
 
@@ -96,7 +97,7 @@ def armed_manifest() -> Manifest:
 
 def problems() -> list[str]:
     """Applied patches that somebody overrode since, one line each. Empty when all are still in force."""
-    return [f"{patch.name}: {line}" for patch, installation in _patches for line in installation.problems()]
+    return [f"{patch.name}: {line}" for patch, parts in _patches for part in parts for line in part.problems()]
 
 
 def _apply(patch: Patch, undo: ExitStack) -> None:
@@ -105,12 +106,13 @@ def _apply(patch: Patch, undo: ExitStack) -> None:
     if refused:
         raise PatchRefused(patch.name, refused.wanted, refused.found)
     try:
-        installation = undo.enter_context(install(patch.name, patch.hooks()))
+        hooked = undo.enter_context(install(patch.name, patch.hooks()))
+        swapped = undo.enter_context(swap(patch.name, patch.swaps()))
     except ImportError as error:
         raise PatchRefused(patch.name, "its targets to import", str(error)) from error
     if patch.verify is not None:
         patch.verify()
-    row = (patch, installation)
+    row = (patch, (hooked, swapped))
     _patches.append(row)
     undo.callback(_patches.remove, row)
 
