@@ -15,6 +15,9 @@ UTILS = "sglang.srt.speculative.frozen_kv_mtp_utils"
 VIEWS = ("frozen_kv_target_view", "target_kv_pool_view")
 STATE = "_swa_kv_pool"
 
+# (draft backend, frozen-KV context) -> what holds for as long as the view does.
+Inside = Callable[[Any, Any], AbstractContextManager[None]]
+
 VIEW_ANCHORS = tuple(
     Anchor(f"{UTILS}.{view}", "draft_attn_backend.token_to_kv_pool = kv_context.target_token_to_kv_pool")
     for view in VIEWS
@@ -40,9 +43,19 @@ def following(backend: Any, kv_context: Any) -> Iterator[None]:
             del backend._swa_kv_pool
 
 
-def view_hooks() -> tuple[Hook, ...]:
-    """The swap, added to both views; the aliases other modules imported are rebound with them."""
-    return tuple(Hook(f"{UTILS}.{view}", "around", _view) for view in VIEWS)
+def view_hooks(inside: Inside = following) -> tuple[Hook, ...]:
+    """`inside` entered in both views, after upstream's own swap and left before it is taken back; the aliases other
+    modules imported are rebound with them."""
+
+    def view(
+        original: Callable[..., AbstractContextManager[Any]],
+        forward_batch: Any,
+        kv_context: Any,
+        draft_attn_backend: Any,
+    ) -> AbstractContextManager[Any]:
+        return _both(original(forward_batch, kv_context, draft_attn_backend), inside(draft_attn_backend, kv_context))
+
+    return tuple(Hook(f"{UTILS}.{name}", "around", view) for name in VIEWS)
 
 
 def verify_views() -> None:
@@ -53,12 +66,6 @@ def verify_views() -> None:
         used, hooked = getattr(frozen_kv_mtp_worker, view), getattr(frozen_kv_mtp_utils, view)
         if used is not hooked:
             raise PatchRefused(view, "the worker's alias rebound to the hooked view", repr(used))
-
-
-def _view(
-    original: Callable[..., AbstractContextManager[Any]], forward_batch: Any, kv_context: Any, draft_attn_backend: Any
-) -> AbstractContextManager[Any]:
-    return _both(original(forward_batch, kv_context, draft_attn_backend), following(draft_attn_backend, kv_context))
 
 
 @contextmanager
