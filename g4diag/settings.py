@@ -1,6 +1,7 @@
 """Every G4DIAG_* variable, typed, read once.
 
 An unknown G4DIAG_* name is an error: a misspelt G4DIAG_PATCHES would otherwise run an unpatched server in silence.
+The seed's two SGLANG_TRTLLM_MHA_DEBUG* variables arm what they armed there; a G4DIAG_* variable that is set wins.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 from g4diag.errors import UsageError
 
 PREFIX = "G4DIAG_"
+SEED_DEBUG, SEED_DEBUG_DIR = "SGLANG_TRTLLM_MHA_DEBUG", "SGLANG_TRTLLM_MHA_DEBUG_DIR"
+SEED_TRAPS = ("page_table_stays_in_pool", "slot_inside_allocator")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
@@ -42,13 +45,18 @@ class Selection:
 @dataclass(frozen=True)
 class Settings:
     """G4DIAG_PATCHES, G4DIAG_TRAPS: `all|none|name,name`. G4DIAG_DUMP_DIR: directory of dumps, None = not given.
-    G4DIAG_TRACEBACK: show a traceback with a CLI error. G4DIAG_RAISE: our own errors are raised, not logged."""
+    G4DIAG_TRACEBACK: show a traceback with a CLI error. G4DIAG_RAISE: our own errors are raised, not logged.
+    G4DIAG_RUN_DIR: where each process of a `g4diag serve` says how arming went, None = nowhere.
+    G4DIAG_EXPLICIT_FLAGS: sglang flags the user typed, comma-separated, as `swa-full-tokens-ratio`; None = not known,
+    look at the command line."""
 
     patches: Selection = Selection()
     traps: Selection = Selection()
     dump_dir: Path | None = None
     show_traceback: bool = False
     reraise: bool = False
+    run_dir: Path | None = None
+    explicit_flags: tuple[str, ...] | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -58,19 +66,47 @@ class Settings:
             raise UsageError(f"unknown variable {unknown[0]}: wanted one of {', '.join(_NAMES)}, found {unknown[0]}")
         return cls(
             patches=Selection.parse(found.get("G4DIAG_PATCHES", ""), "G4DIAG_PATCHES"),
-            traps=Selection.parse(found.get("G4DIAG_TRAPS", ""), "G4DIAG_TRAPS"),
-            dump_dir=_directory(found.get("G4DIAG_DUMP_DIR", "")),
+            traps=Selection.parse(found.get("G4DIAG_TRAPS", _seed_traps(environ)), "G4DIAG_TRAPS"),
+            dump_dir=_directory(found.get("G4DIAG_DUMP_DIR", environ.get(SEED_DEBUG_DIR, "").strip())),
             show_traceback=_switch("G4DIAG_TRACEBACK", found),
             reraise=_switch("G4DIAG_RAISE", found),
+            run_dir=run_dir(environ),
+            explicit_flags=_flags(found.get("G4DIAG_EXPLICIT_FLAGS")),
         )
 
 
-_NAMES = ("G4DIAG_PATCHES", "G4DIAG_TRAPS", "G4DIAG_DUMP_DIR", "G4DIAG_TRACEBACK", "G4DIAG_RAISE")
+_NAMES = (
+    "G4DIAG_PATCHES",
+    "G4DIAG_TRAPS",
+    "G4DIAG_DUMP_DIR",
+    "G4DIAG_TRACEBACK",
+    "G4DIAG_RAISE",
+    "G4DIAG_RUN_DIR",
+    "G4DIAG_EXPLICIT_FLAGS",
+)
 
 
 def raise_wanted(environ: Mapping[str, str] = os.environ) -> bool:
     """G4DIAG_RAISE by itself, never an error: `guard` asks while another error is already in the air."""
     return environ.get("G4DIAG_RAISE", "").strip().lower() in _TRUE
+
+
+def run_dir(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """G4DIAG_RUN_DIR by itself, never an error: it is asked for when the other settings are in error too."""
+    text = environ.get("G4DIAG_RUN_DIR", "").strip()
+    return Path(text) if text else None
+
+
+def _seed_traps(environ: Mapping[str, str]) -> str:
+    return ",".join(SEED_TRAPS) if environ.get(SEED_DEBUG, "").strip().lower() in _TRUE else ""
+
+
+def _flags(text: str | None) -> tuple[str, ...] | None:
+    """Names without leading dashes, words joined by dashes, in the order given."""
+    if text is None:
+        return None
+    names = (part.strip().lstrip("-").replace("_", "-") for part in text.split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _switch(name: str, found: Mapping[str, str]) -> bool:

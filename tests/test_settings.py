@@ -24,6 +24,8 @@ def test_all_of_them(tmp_path: Path) -> None:
             "G4DIAG_DUMP_DIR": str(tmp_path / "new"),
             "G4DIAG_TRACEBACK": "yes",
             "G4DIAG_RAISE": "1",
+            "G4DIAG_RUN_DIR": str(tmp_path / "run"),
+            "G4DIAG_EXPLICIT_FLAGS": "--swa_full_tokens_ratio, model-path,model-path,",
         }
     )
     assert settings == Settings(
@@ -32,6 +34,8 @@ def test_all_of_them(tmp_path: Path) -> None:
         dump_dir=tmp_path / "new",
         show_traceback=True,
         reraise=True,
+        run_dir=tmp_path / "run",
+        explicit_flags=("swa-full-tokens-ratio", "model-path"),
     )
 
 
@@ -55,6 +59,21 @@ def test_bad_values_and_unknown_names_hold_both_sides(name: str, text: str, part
         Settings.from_env({name: text})
     assert all(part in str(caught.value) for part in parts) and "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+SEED = {"SGLANG_TRTLLM_MHA_DEBUG": "1", "SGLANG_TRTLLM_MHA_DEBUG_DIR": "/d"}
+
+
+def test_the_seeds_variables_arm_its_two_traps() -> None:
+    settings = Settings.from_env(SEED)
+    assert settings.traps.names == ("page_table_stays_in_pool", "slot_inside_allocator")
+    assert settings.dump_dir == Path("/d") and not settings.patches
+    assert not Settings.from_env(SEED | {"SGLANG_TRTLLM_MHA_DEBUG": "0"}).traps
+
+
+def test_ours_win_over_the_seeds() -> None:
+    settings = Settings.from_env(SEED | {"G4DIAG_TRAPS": "none", "G4DIAG_DUMP_DIR": "/e"})
+    assert not settings.traps and settings.dump_dir == Path("/e")
 
 
 def test_settings_are_frozen() -> None:
