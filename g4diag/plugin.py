@@ -2,7 +2,8 @@
 
 sglang calls it in every process it starts and swallows what it raises, so raising stops nothing. The outcome is
 therefore a value that stays here: who must not run an unpatched server (`g4diag serve`, `doctor`) asks `outcome()`.
-With nothing armed it imports nothing beyond the standard library and adds no hook.
+With nothing armed it imports nothing beyond the standard library and adds no hook. Under `g4diag serve` each process
+also leaves a record of how it went in G4DIAG_RUN_DIR.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
-from g4diag.guard import raising
-from g4diag.settings import Settings
+from g4diag.guard import guard, raising
+from g4diag.settings import Settings, run_dir
 
 logger = logging.getLogger("g4diag")
 
@@ -41,8 +42,10 @@ def register() -> None:
         return
     try:
         _outcome = _arm(Settings.from_env(os.environ))
+        _record(_outcome)
     except Exception as error:
         _outcome = Outcome("failed", error=f"{type(error).__name__}: {error}")
+        _record(_outcome)
         logger.error("g4diag NOT ARMED, this server runs without it: %s", _outcome.error, exc_info=error)
         if raising():
             raise
@@ -69,12 +72,26 @@ def _arm(settings: Settings) -> Outcome:
     patches, traps = arming.selected_patches(settings.patches), arming.selected_traps(settings.traps)
     with ExitStack() as attempt:
         attempt.enter_context(arming.applied(patches))
-        # Seam: live probes of these traps are installed here; until then they are only recorded.
+        if traps:
+            from g4diag.stack import live
+
+            attempt.enter_context(live.armed(traps, settings.dump_dir))
         attempt.enter_context(arming.traps_recorded(traps))
         manifest = arming.armed_manifest()
         _held.enter_context(attempt.pop_all())
     # WARNING: sglang loads plugins before it configures logging, and INFO would be lost.
     logger.warning("g4diag armed: %s pid=%d", json.dumps(manifest, sort_keys=True), os.getpid())
+    if traps:
+        logger.warning("g4diag %s", live.REACH)
     if manifest["faults"]:
         logger.warning("g4diag FAULT STATE RE-INTRODUCED ON PURPOSE: %s", ", ".join(manifest["faults"]))
     return Outcome("armed", manifest=manifest)
+
+
+def _record(outcome: Outcome) -> None:
+    """Tell the `g4diag serve` that started this process, if one did."""
+    if folder := run_dir(os.environ):
+        from g4diag.stack import records
+
+        with guard("writing the arming record"):
+            records.write(folder, outcome.state, outcome.error, outcome.manifest)

@@ -8,7 +8,7 @@ from importlib import metadata
 import g4diag
 from g4diag.errors import CannotRunError
 
-DISTRIBUTIONS = ("sglang", "torch", "triton", "flashinfer-python", "numpy")
+DISTRIBUTIONS = ("sglang", "torch", "triton", "flashinfer-python", "sglang-kernel", "transformers", "numpy")
 
 
 def version_of(distribution: str) -> str | None:
@@ -20,7 +20,7 @@ def version_of(distribution: str) -> str | None:
 
 
 def installed() -> dict[str, str | None]:
-    """Name -> version, None = missing: python, g4diag, sglang, torch, triton, flashinfer-python, numpy."""
+    """Name -> version, None = missing: python, g4diag and DISTRIBUTIONS."""
     rows: dict[str, str | None] = {"python": platform.python_version(), "g4diag": g4diag.__version__}
     return rows | {name: version_of(name) for name in DISTRIBUTIONS}
 

@@ -48,6 +48,12 @@ class Backends:
         shared = None if allocator is None else allocator.get_kvcache()
         return shared if hasattr(shared, "full_to_swa_index_mapping") else None
 
+    def pools(self) -> tuple[PoolView, ...]:
+        """The pools of the first allocator seen, free lists included; none before a backend was built."""
+        for allocator in list(self._allocator.values()):
+            return pool_views(allocator.get_kvcache(), allocator)
+        return ()
+
     def _built(self, result: Any, backend: Any, model_runner: Any, *args: Any, **kwargs: Any) -> None:
         from sglang.srt.mem_cache.swa_memory_pool import SWAKVPool
 

@@ -33,7 +33,9 @@ class PoolSwapProbe:
     def _around(self, site: str) -> Callable[..., Any]:
         @contextmanager
         def observed(original: Any, forward_batch: Any, kv_context: Any, draft_attn_backend: Any) -> Iterator[Any]:
-            before = self._state(draft_attn_backend)
+            before = None
+            with guard(f"observing {site}"):
+                before = self._state(draft_attn_backend)
             with original(forward_batch, kv_context, draft_attn_backend) as value:
                 with guard(f"observing {site}"):
                     self._emit(site, "enter", draft_attn_backend)

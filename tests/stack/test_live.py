@@ -1,0 +1,171 @@
+"""Live traps on the CPU-driven stack: one line and one dump where the state is faulty, silence where it is healthy."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sglang")
+
+from g4diag import guard
+from g4diag.analyzers import inspect_file
+from g4diag.dump.reader import read_dump
+from g4diag.model import Allocation
+from g4diag.stack import arming, live
+from tests import samples
+
+ALL = tuple(sorted(arming.traps()))
+READS = "page_table_stays_in_pool"
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """Violation lines logged so far."""
+
+    class Lines(list[str]):
+        def now(self) -> list[str]:
+            return [r.getMessage() for r in caplog.records if r.getMessage().startswith("g4diag violation ")]
+
+    with caplog.at_level(logging.WARNING):
+        yield Lines()
+
+
+@contextmanager
+def server(*patches: str) -> Iterator[None]:
+    """A run of the CPU-driven server: every request is admitted, decoded and drafted for, the oldest leaving."""
+    from g4diag.stack import cpu
+    from g4diag.stack.frozen_draft import FrozenDraft
+    from g4diag.stack.reference import PagedAttention
+    from g4diag.stack.serving import Geometry, Serving
+
+    kernel = PagedAttention()
+    with arming.applied(patches), cpu.attention_kernels(kernel.decode, kernel.prefill):
+        serving = Serving(Geometry(), 0)
+        draft = FrozenDraft(serving)
+        for rid, ids in serving.prompts():
+            while not serving.admit(rid, ids):
+                serving.release(serving.running.reqs[0])
+            draft.eager()
+            serving.decode()
+            if len(serving.running.reqs) >= serving.geometry.live:
+                serving.release(serving.running.reqs[0])
+        yield
+
+
+def test_a_faulty_state_is_one_line_at_first_and_one_dump_that_inspect_names(lines, tmp_path: Path) -> None:
+    with live.armed([READS], tmp_path), server("faulty-rule"):
+        found = lines.now()
+    (dump,) = tmp_path.iterdir()
+    first = found[0]
+    assert f"trap={READS} " in first and f"dump={dump} " in first and " seen=1 " in first
+    for said in ("worker=draft", "phase=draft_decode", "path=eager", "kind=swa", "wanted_space=SWA_page"):
+        assert said in first, first
+    assert all(" dump=" not in line for line in found[1:]), "one dump"
+    inspection = inspect_file(dump)
+    assert inspection.outcome.exit_code == 1
+    assert inspection.of("verdict")[0].text.startswith(f"ERROR: g4diag: {READS}: draft draft_decode handed layer ")
+
+
+def test_a_healthy_server_is_silent_with_every_trap_armed(lines, tmp_path: Path) -> None:
+    with live.armed(ALL, tmp_path), server():
+        assert not lines.now() and not list(tmp_path.iterdir())
+
+
+def test_the_cause_is_dumped_with_the_read(lines, tmp_path: Path) -> None:
+    with live.armed(ALL, tmp_path), server("faulty-rule"):
+        pass
+    incident = read_dump(tmp_path / f"live-{READS}-error-pid{os.getpid()}.pt")
+    assert incident.swaps and incident.manifest["faults"] == ["faulty-rule"] and len(incident.pools) == 2
+
+
+def test_lines_come_at_a_growing_interval(lines, tmp_path: Path) -> None:
+    sink = live.Live([arming.traps()[READS]], tmp_path)
+    for _ in range(250):
+        sink.sink(samples.faulty_read())
+    assert [line.split(" seen=")[1].split()[0] for line in lines.now()] == ["1", "10", "100"]
+    assert len(list(tmp_path.iterdir())) == 1 and sink.seen[READS, "error"] == 250
+
+
+def test_a_line_is_key_value_and_greppable(tmp_path: Path) -> None:
+    (violation,) = arming.traps()[READS].judge(samples.faulty_read())
+    line = live.log_line(violation, 1, tmp_path / "x.pt")
+    head, _, summary = line.partition(" summary=")
+    assert head.startswith("g4diag violation trap=page_table_stays_in_pool severity=error ") and summary[0] == '"'
+    pairs = dict(part.split("=", 1) for part in head.split()[2:])
+    assert (pairs["layer"], pairs["value"], pairs["bound"], pairs["past"]) == ("4", "188", "154", "35")
+
+
+@pytest.mark.parametrize("why", ["a trap that raises", "a disk that refuses"])
+def test_nothing_of_ours_reaches_the_server(why: str, lines, tmp_path: Path) -> None:
+    guard.set_raising(False)
+    trap = arming.traps()[READS]
+    (tmp_path / "file").write_text("")
+
+    def broken(view):
+        raise ZeroDivisionError
+
+    sink = live.Live([replace(trap, judge=broken)] if "trap" in why else [trap], tmp_path / "file")
+    sink.sink(samples.faulty_read())
+    assert len(lines.now()) == ("disk" in why)
+
+
+def test_with_no_trap_there_is_no_hook() -> None:
+    assert live.Live([], None).hooks() == [] and live.armed([], None).targets == ()
+
+
+@pytest.mark.parametrize(
+    ("trap", "wanted", "unwanted"),
+    [
+        ("slot_inside_allocator", "allocator", "trtllm_mha_backend"),
+        (READS, "_get_layer_page_table", "allocator"),
+        ("swa_state_follows_pool", "frozen_kv_target_view", "_get_layer_page_table"),
+    ],
+)
+def test_only_the_probes_it_needs(trap: str, wanted: str, unwanted: str) -> None:
+    targets = [hook.target for hook in live.Live([arming.traps()[trap]], None).hooks()]
+    assert any(wanted in target for target in targets) and not any(unwanted in target for target in targets)
+
+
+def allocator(page_size: int):
+    import torch
+    from sglang.srt.mem_cache.allocator.paged import PagedTokenToKVPoolAllocator
+    from sglang.srt.mem_cache.allocator.token import TokenToKVPoolAllocator
+
+    if page_size == 1:
+        return TokenToKVPoolAllocator(64, torch.float32, "cpu", None, False)
+    return PagedTokenToKVPoolAllocator(64, page_size, torch.float32, "cpu", None, False)
+
+
+@pytest.mark.parametrize("page_size", [1, 16])
+def test_every_slot_of_an_allocator_is_legal_to_the_last_page(page_size: int, lines, tmp_path: Path) -> None:
+    with live.armed(["slot_inside_allocator"], tmp_path):
+        pool = allocator(page_size)
+        assert pool.alloc(64) is not None and pool.alloc(16) is None
+        assert not lines.now()
+        pool.clear()
+        pool.free_pages[0] = 64 // page_size + 1
+        pool.alloc(16)
+    (line,) = lines.now()
+    assert f" value={64 + page_size} " in line and f" bound={64 + page_size} " in line and " phase=alloc " in line
+    (dump,) = tmp_path.iterdir()
+    assert inspect_file(dump).outcome.exit_code == 1
+
+
+def test_the_sub_allocators_of_a_hybrid_server_are_told_apart() -> None:
+    from g4diag.stack.hooks import install
+    from g4diag.stack.probes.allocation import AllocationProbe
+
+    views: list[Allocation] = []
+    with install("test", AllocationProbe(views.append).hooks()), server():
+        pass
+    assert {view.pool.name for view in views} == {"full", "swa"}
+    assert {view.call for view in views} >= {"alloc_extend", "alloc_decode"}
+    for view in views:
+        assert view.slots_N.dtype == np.int64 and view.slots_N.max() < view.pool.num_pages * view.pool.page_size
