@@ -1,0 +1,139 @@
+"""What `patches`, `doctor` and `serve` find out about a machine, as plain values that the reports format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU. capability: "9.0"; "" when the driver did not say."""
+
+    name: str
+    capability: str
+    driver: str
+
+    @property
+    def arch(self) -> str:
+        """As `sm90`; "" when unknown."""
+        return f"sm{self.capability.replace('.', '')}" if self.capability else ""
+
+
+@dataclass(frozen=True)
+class BackendRow:
+    """Whether an attention backend of Gemma-4 can run here. None: cannot be told. why: the rule."""
+
+    name: str
+    prefill: bool | None
+    decode: bool | None
+    why: str
+
+
+@dataclass(frozen=True)
+class PluginState:
+    """Whether sglang would load the plugin. loads: it would. why: what hides it, one line, "" when nothing does.
+    others: further plugins of the group that load."""
+
+    loads: bool
+    why: str
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PatchRow:
+    """A patch against the installed stack. state: as `Status`, or `broken` for a file that does not import.
+    in_all: `G4DIAG_PATCHES=all` would take it."""
+
+    name: str
+    kind: str
+    state: str
+    wanted: str = ""
+    found: str = ""
+    why: str = ""
+    how: str = ""
+    upstream: str = ""
+    releases: str = ""
+    remove_when: str = ""
+    needs: tuple[str, ...] = ()
+    in_all: bool = False
+    partial: bool = False
+
+
+@dataclass(frozen=True)
+class TrapRow:
+    """A trap that can be armed. error: why its file does not import."""
+
+    name: str
+    claim: str
+    cost: str
+    runs: tuple[str, ...]
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class VerifyRow:
+    """A patch put on for a moment. changed: targets that were another object while it was on. error: why it is
+    not verified, "" when it is."""
+
+    name: str
+    kind: str
+    changed: tuple[str, ...] = ()
+    error: str = ""
+
+    @property
+    def verified(self) -> bool:
+        """It applied, changed its targets, and left nothing behind."""
+        return not self.error
+
+
+@dataclass(frozen=True)
+class HazardRow:
+    """A known-bad combination that a command line, or the stack itself, holds. cured_by: an armed patch that
+    cures it, "" if none is. found: what is there. instead: flags or variables that avoid it."""
+
+    name: str
+    severity: str
+    found: str
+    why: str
+    reference: str
+    cures: tuple[str, ...] = ()
+    cured_by: str = ""
+    instead: str = ""
+
+    @property
+    def fatal(self) -> bool:
+        """The server dies of it, and nothing armed cures it."""
+        return self.severity == "fatal" and not self.cured_by
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """All that `doctor` finds. cannot_run: why sglang cannot be served here, "" if it can. judged: whether a
+    command line was judged. remarks: what could not be told."""
+
+    versions: dict[str, str | None]
+    gpus: tuple[Gpu, ...]
+    cuda: dict[str, str | None]
+    backends: tuple[BackendRow, ...]
+    plugin: PluginState
+    patches: tuple[PatchRow, ...]
+    traps: tuple[TrapRow, ...]
+    hazards: tuple[HazardRow, ...]
+    armed: dict[str, Any] = field(default_factory=dict)
+    cannot_run: str = ""
+    judged: bool = False
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What makes it unhealthy, one line each."""
+        lines = [] if self.plugin.loads else [f"plugin: {self.plugin.why}"]
+        lines += [f"hazard {row.name}: {row.found}" for row in self.hazards if not row.cured_by]
+        lines += [f"patch {row.name}: {row.found}" for row in self.patches if row.state == "broken"]
+        return (*lines, *(f"trap {row.name}: {row.error}" for row in self.traps if row.error))
+
+    @property
+    def exit_code(self) -> int:
+        """3 cannot run here, 1 unhealthy, 0 healthy."""
+        return 3 if self.cannot_run else 1 if self.problems else 0

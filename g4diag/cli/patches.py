@@ -1,0 +1,80 @@
+"""`g4diag patches [list|show NAME|verify [NAME...]]`: the series against the installed stack."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from g4diag.cli.contract import Command
+from g4diag.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Action(StrEnum):
+    """What to do with the series."""
+
+    LIST = "list"
+    SHOW = "show"
+    VERIFY = "verify"
+
+
+def patches(
+    action: Annotated[Action, typer.Argument(help="list, show NAME, or verify [NAME...].")] = Action.LIST,
+    names: Annotated[list[str] | None, typer.Argument(help="Patches; verify takes every cure without.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON (schema g4diag.patches) in place of text.")] = False,
+) -> None:
+    """The patch series: status on the installed sglang, why, reference, what each would change. FAULTS put a bug back.
+
+    Exit 0 fine, 1 a patch file is broken or not verified, 2 usage, 3 verify without sglang.
+    """
+    raise typer.Exit(_verify(names or [], json) if action is Action.VERIFY else _rows(action, names or [], json))
+
+
+def _rows(action: Action, names: list[str], json: bool) -> int:
+    from g4diag.report import patches_json, patches_text
+    from g4diag.stack.series import patch_rows
+    from g4diag.stack.versions import version_of
+
+    rows = patch_rows()
+    if action is Action.SHOW:
+        if len(names) != 1 or not (chosen := [row for row in rows if row.name in names]):
+            raise UsageError(f"show: wanted one of {', '.join(row.name for row in rows)}, found {' '.join(names)!r}")
+        rows = tuple(chosen)
+    elif names:
+        raise UsageError(f"list: wanted no name, found {' '.join(names)!r}; show takes one")
+    code = int(any(row.state == "broken" for row in rows))
+    if json:
+        typer.echo(patches_json.render(patches_json.document(rows, version_of("sglang"), code)))
+    elif action is Action.SHOW:
+        patches_text.render_one(rows[0], _console())
+    else:
+        patches_text.render(rows, _console())
+    return code
+
+
+def _verify(names: list[str], json: bool) -> int:
+    from g4diag.report import patches_json, patches_text
+    from g4diag.stack.series import verify_here
+    from g4diag.stack.versions import version_of
+
+    rows = verify_here(names)
+    code = int(not all(row.verified for row in rows))
+    if json:
+        typer.echo(patches_json.render(patches_json.verify_document(rows, version_of("sglang"), code)))
+    else:
+        patches_text.render_verified(rows, _console())
+    return code
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
+
+
+COMMAND = Command("patches", patches)

@@ -1,0 +1,111 @@
+"""`g4diag patches`: every file is a row, faults are marked, verifying looks at the targets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from g4diag.cli import main
+from g4diag.discover import Contribution
+from g4diag.stack import series
+from tests.cli.test_inspect import run, without_the_stack
+
+FILES = sorted(
+    path.stem
+    for path in (Path(main.__file__).parents[1] / "patches").glob("*.py")
+    if "\nPATCH = Patch(" in path.read_text()
+)
+
+
+def test_every_file_of_the_series_is_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "patches", "--json")
+    found = json.loads(out)
+    assert (code, err, found["schema"], found["version"]) == (0, "", "g4diag.patches", 1)
+    assert [row["name"].replace("-", "_") for row in found["patches"]] == FILES
+    assert {"faulty-rule", "clamp"} <= set(found["faults"])
+    assert not any(row["in_all"] for row in found["patches"] if row["kind"] == "fault")
+
+
+def test_faults_are_marked_loudly(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "patches", "list")
+    assert code == 0 and out.count("FAULT ") >= 2 and "FAULTS put a bug back on purpose" in out
+    assert run(capsys, "patches", "show", "clamp")[1].startswith("FAULT: clamp puts a bug back on purpose")
+
+
+def test_show_is_the_whole_case(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "patches", "show", "patch-e")
+    assert code == 0 and not out.startswith("FAULT")
+    for said in ("status  ", "why  ", "changes  ", "upstream  ", "remove when  ", "#27491"):
+        assert said in out
+    assert json.loads(run(capsys, "patches", "show", "patch-e", "--json")[1])["patches"][0]["name"] == "patch-e"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("show",), ("show", "nonsense"), ("list", "clamp"), ("nonsense",), ("verify", "nonsense")]
+)
+def test_usage_is_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "patches", *arguments)
+    assert code == 2 and not out and err
+
+
+def test_a_file_that_does_not_import_is_a_row_and_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(series, "contributions", lambda *_: [Contribution("worse", "x", error="ImportError: y")])
+    code, out, _ = run(capsys, "patches")
+    assert code == 1 and "worse" in out and "broken" in out and "ImportError: y" in out
+
+
+WITHOUT_METADATA = """
+import sys
+from g4diag.stack import versions
+versions.metadata.version = lambda name: (_ for _ in ()).throw(versions.metadata.PackageNotFoundError(name))
+from g4diag.cli.main import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def not_installed(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", WITHOUT_METADATA, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_without_sglang_the_list_stands_and_verify_is_3() -> None:
+    assert without_the_stack("patches").returncode == 0
+    done = not_installed("patches", "verify")
+    assert done.returncode == 3 and done.stderr.count("\n") == 1 and not done.stdout
+    done = not_installed("patches", "--json")
+    assert done.returncode == 0
+    assert {row["found"] for row in json.loads(done.stdout)["patches"]} == {"no sglang"}
+
+
+def test_verify_changes_the_targets_and_puts_them_back(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sglang")
+    code, out, _ = run(capsys, "patches", "verify", "patch-e", "clamp", "--json")
+    found = json.loads(out)
+    assert (code, found["schema"], found["version"]) == (0, "g4diag.patches.verify", 1)
+    rows = {row["name"]: row for row in found["rows"]}
+    assert rows["patch-e"]["verified"] and len(rows["patch-e"]["changed"]) == 3
+    assert rows["clamp"]["kind"] == "fault" and rows["clamp"]["changed"]
+    assert "[FAULT] clamp" in run(capsys, "patches", "verify", "clamp")[1]
+
+
+def test_verify_takes_every_applicable_cure_and_then_all_together(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sglang")
+    code, out, _ = run(capsys, "patches", "verify", "--json")
+    rows = json.loads(out)["rows"]
+    assert code == 0, [row for row in rows if not row["verified"]]
+    assert {row["kind"] for row in rows} == {"cure"} and rows[-1]["name"] == "all"
+
+
+def test_a_patch_without_effect_is_not_verified(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sglang")
+    monkeypatch.setattr(series, "_bound", lambda path: None)
+    code, out, _ = run(capsys, "patches", "verify", "clamp")
+    assert code == 1 and "NOT VERIFIED [FAULT] clamp: " in out and "wanted it changed" in out
