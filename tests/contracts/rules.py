@@ -13,7 +13,13 @@ Rule = Callable[[PurePosixPath, str], Iterator[str]]
 HEAVY = frozenset({"flashinfer", "sgl_kernel", "sglang", "torch", "transformers", "triton"})
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 60
 # A folder of contributions -> the one constant each of its files declares.
-CONSTANTS = {"g4diag/patches": "PATCH", "g4diag/traps": "TRAP", "g4diag/analyzers": "ANALYZER", "repro": "SCENARIO"}
+CONSTANTS = {
+    "g4diag/patches": "PATCH",
+    "g4diag/traps": "TRAP",
+    "g4diag/analyzers": "ANALYZER",
+    "g4diag/hazards": "HAZARD",
+    "repro": "SCENARIO",
+}
 
 _BASE = frozenset({"errors", "model"})
 _MECHANISM = _BASE | {"discover", "guard", "settings"}
@@ -27,15 +33,18 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "discover": _BASE,
     "guard": _BASE | {"settings"},
     "scenario": _BASE,
+    "checkup": _BASE,
+    "hazards": _MECHANISM | {"checkup"},
     "traps": frozenset({"model"}),
     "dump": _MECHANISM,
     "analyzers": _MECHANISM | {"dump", "traps"},
-    "report": _MECHANISM | {"analyzers", "dump", "scenario", "traps"},
-    "stack": _MECHANISM | {"dump", "patches", "traps"},
+    "report": _MECHANISM | {"analyzers", "checkup", "dump", "scenario", "traps"},
+    "stack": _MECHANISM | {"checkup", "dump", "hazards", "patches", "traps"},
     "patches": _MECHANISM | {"stack"},
     "plugin": _MECHANISM | {"dump", "patches", "stack", "traps"},
     "fuzz": _MECHANISM | {"dump", "patches", "stack", "traps"},
-    "cli": _MECHANISM | {"analyzers", "dump", "fuzz", "patches", "repro", "report", "scenario", "stack", "traps"},
+    "cli": _MECHANISM
+    | {"analyzers", "checkup", "dump", "fuzz", "patches", "repro", "report", "scenario", "stack", "traps"},
     "repro": _MECHANISM | {"analyzers", "dump", "patches", "scenario", "stack", "traps"},
 }
 # Units that may import heavy packages, and which; "lazily" is inside a function or under TYPE_CHECKING.

@@ -1,0 +1,80 @@
+"""A server about to be started, as a value: its flags, the models they name, the GPU, the sglang that will run.
+
+Only what can be read without importing sglang or asking the network; what cannot be told is None, and a hazard
+that needs it is silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ASSISTANTS = ("Gemma4AssistantForCausalLM", "Gemma4UnifiedAssistantForCausalLM")
+GEMMA4 = ("Gemma4ForConditionalGeneration", "Gemma4ForCausalLM", "Gemma4UnifiedForConditionalGeneration")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """sglang: its release. flags: as `command_line.parse` gives them. target, draft: the models' config.json, None
+    where it is not on this machine. capability: (9, 0) and the like, None without a GPU."""
+
+    sglang: str
+    flags: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=dict)
+    target: Mapping[str, Any] | None = None
+    draft: Mapping[str, Any] | None = None
+    capability: tuple[int, int] | None = None
+
+    def flag(self, *names: str) -> str | None:
+        """The first of these flags that was given; "" for a switch."""
+        return next((self.flags[name] for name in names if name in self.flags), None)
+
+    def number(self, name: str) -> float | None:
+        """A flag's value as a number, None if absent or not one."""
+        try:
+            return float(self.flags[name])
+        except (KeyError, ValueError):
+            return None
+
+    @property
+    def is_gemma4(self) -> bool | None:
+        """Whether the target is a Gemma-4."""
+        return _is_one_of(self.target, GEMMA4)
+
+    @property
+    def frozen_kv(self) -> bool | None:
+        """Whether the draft reads the target's KV: NEXTN or EAGLE with a Gemma-4 assistant draft."""
+        algorithm = (self.flag("speculative-algorithm") or "").upper()
+        if algorithm == "FROZEN_KV_MTP":
+            return True
+        if algorithm not in ("NEXTN", "EAGLE") or not self.flag("speculative-draft-model-path"):
+            return False
+        return _is_one_of(self.draft, ASSISTANTS)
+
+    @property
+    def is_moe(self) -> bool | None:
+        """Whether the target has experts."""
+        text = self.text_config
+        return None if text is None else bool(text.get("enable_moe_block") or (text.get("num_experts") or 0) > 0)
+
+    @property
+    def text_config(self) -> Mapping[str, Any] | None:
+        """The target's text model, None if it is not known."""
+        return None if self.target is None else self.target.get("text_config") or self.target
+
+    @property
+    def backends(self) -> tuple[str | None, str | None]:
+        """(prefill, decode) attention backend of the target; None where sglang's choice cannot be told."""
+        both = self.flag("attention-backend") or self._default_backend()
+        return self.flag("prefill-attention-backend") or both, self.flag("decode-attention-backend") or both
+
+    def _default_backend(self) -> str | None:
+        """As ServerArgs does for Gemma-4: trtllm_mha on SM100, else triton."""
+        if not self.is_gemma4 or self.capability is None:
+            return None
+        return "trtllm_mha" if self.capability[0] == 10 else "triton"
+
+
+def _is_one_of(config: Mapping[str, Any] | None, architectures: tuple[str, ...]) -> bool | None:
+    return None if config is None else any(name in architectures for name in config.get("architectures") or ())

@@ -1,0 +1,90 @@
+"""A checkup as text: the verdict first, then versions, GPU, backends, plugin, series, traps, hazards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.text import Text
+
+from g4diag.checkup import Checkup, HazardRow
+from g4diag.report.patches_text import render as render_patches
+from g4diag.report.plain import plain
+
+_STYLE = {0: "bold green", 1: "bold red", 3: "bold yellow"}
+_YES = {True: "yes", False: "no", None: "not known"}
+
+
+def render(checkup: Checkup, console: Console) -> None:
+    """Print the whole report to `console`."""
+    _line(_verdict(checkup), console, _STYLE[checkup.exit_code])
+    for problem in checkup.problems:
+        _line(f"  {problem}", console, "red")
+    _section("versions", (f"{name} {version or 'none'}" for name, version in checkup.versions.items()), console)
+    _section("machine", _machine(checkup), console)
+    backends = (
+        f"{row.name}: prefill {_YES[row.prefill]}, decode {_YES[row.decode]} ({row.why})" for row in checkup.backends
+    )
+    _section("attention backends of Gemma-4 here", backends, console)
+    _section("plugin", _plugin(checkup), console)
+    _line("\npatches", console, "bold")
+    render_patches(checkup.patches, console)
+    _section("traps", (f"{row.name}: {row.claim or row.error}" for row in checkup.traps), console)
+    _line("\nknown-bad combinations", console, "bold")
+    _hazards(checkup, console)
+
+
+def hazard_lines(row: HazardRow) -> list[str]:
+    """What was found, why it is bad, and the two ways out."""
+    cured = f" [cured by {row.cured_by}]" if row.cured_by else ""
+    ways = [f"--patches {name}" for name in row.cures] + ([row.instead] if row.instead else [])
+    return [
+        f"{row.severity}: {row.name}: {row.found}{cured}",
+        f"  {row.why} ({row.reference})",
+        f"  {' | '.join(ways)}",
+    ]
+
+
+def _verdict(checkup: Checkup) -> str:
+    if checkup.cannot_run:
+        return f"CANNOT RUN: g4diag: {checkup.cannot_run}"
+    if checkup.problems:
+        return f"UNHEALTHY: g4diag: {len(checkup.problems)} problems"
+    judged = "" if checkup.judged else "; no command line judged (give one after --)"
+    return f"HEALTHY: g4diag: nothing known to be bad{judged}"
+
+
+def _machine(checkup: Checkup) -> Iterable[str]:
+    yield from (f"GPU {gpu.name} {gpu.arch or 'arch not known'}, driver {gpu.driver}" for gpu in checkup.gpus)
+    if not checkup.gpus:
+        yield "no GPU seen (nvidia-smi lists none)"
+    yield " ".join(f"CUDA of {name}: {version or 'not known'}" for name, version in checkup.cuda.items())
+
+
+def _plugin(checkup: Checkup) -> Iterable[str]:
+    yield "sglang loads it" if checkup.plugin.loads else f"NOT LOADED: {checkup.plugin.why}"
+    if checkup.plugin.others:
+        yield f"beside it: {', '.join(checkup.plugin.others)}"
+    for kind, names in checkup.armed.items():
+        yield f"{kind} this environment arms: {', '.join(names) or 'none'}"
+
+
+def _hazards(checkup: Checkup, console: Console) -> None:
+    for row in checkup.hazards:
+        for line in hazard_lines(row):
+            _line(f"  {line}", console, "" if row.cured_by else "red")
+    if not checkup.hazards:
+        _line("  none found" if checkup.judged else "  not judged: no sglang arguments after --", console)
+    for remark in checkup.remarks:
+        _line(f"  {remark}", console, "dim")
+
+
+def _section(title: str, lines: Iterable[str], console: Console) -> None:
+    _line(f"\n{title}", console, "bold")
+    for line in lines:
+        _line(f"  {line}", console)
+
+
+def _line(text: str, console: Console, style: str = "") -> None:
+    head = "\n" if text.startswith("\n") else ""
+    console.print(Text(head + plain(text.removeprefix("\n")), style=style), soft_wrap=True, highlight=False)

@@ -1,0 +1,134 @@
+"""`g4diag doctor`: healthy is 0, a known-bad command line or a hidden plugin is 1, no sglang is 3."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from g4diag.stack import examine, hardware, plugin_state
+from tests.cli.test_inspect import run, without_the_stack
+
+pytest.importorskip("sglang")
+
+SPECULATIVE = ("--speculative-algorithm", "NEXTN", "--prefill-att", "triton", "--decode-att", "trtllm_mha")
+SMI = {
+    (): "| NVIDIA-SMI 580.00   Driver Version: 580.00   CUDA Version: 13.0     |",
+    ("--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"): "NVIDIA H100 80GB HBM3, 9.0, 580.00\n",
+}
+
+
+@pytest.fixture
+def h100(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_smi", lambda *arguments: SMI[arguments])
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[str, ...]:
+    """Flags naming a Gemma-4 target and its assistant, both on this machine."""
+    given: list[str] = []
+    for flag, architecture in (
+        ("--model", "Gemma4ForConditionalGeneration"),
+        ("--speculative-draft-model-path", "Gemma4AssistantForCausalLM"),
+    ):
+        folder = tmp_path / architecture
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps({"architectures": [architecture], "head_dim": 256}))
+        given += [flag, str(folder)]
+    return tuple(given)
+
+
+def doctor(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict]:
+    code, out, err = run(capsys, "doctor", "--json", *arguments)
+    assert not err
+    found = json.loads(out)
+    assert (found["schema"], found["version"], found["exit_code"]) == ("g4diag.doctor", 1, code)
+    return code, found
+
+
+def test_healthy_is_0(h100: None, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = doctor(capsys)
+    assert code == 0 and not found["problems"] and not found["judged"]
+    assert set(found["versions"]) >= {"sglang", "torch", "triton", "flashinfer-python", "sglang-kernel"}
+    assert found["gpus"] == [{"name": "NVIDIA H100 80GB HBM3", "capability": "9.0", "driver": "580.00", "arch": "sm90"}]
+    assert found["cuda"]["driver"] == "13.0" and found["plugin"]["loads"]
+    rows = {row["name"]: (row["prefill"], row["decode"]) for row in found["backends"]}
+    assert rows == {"trtllm_mha": (False, True), "triton": (True, True)}
+    assert found["traps"] and {"faulty-rule", "clamp"} <= set(found["faults"])
+
+
+def test_text(h100: None, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "doctor")
+    assert code == 0 and out.startswith("HEALTHY: g4diag: ")
+    for said in ("NVIDIA H100 80GB HBM3 sm90", "sglang 0.5.13", "FAULTS put a bug back", "page_table_stays_in_pool: "):
+        assert said in out
+
+
+def test_a_known_bad_command_line_is_1_and_its_cure_is_0(
+    h100: None, pair: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found = doctor(capsys, "--", *pair, *SPECULATIVE)
+    assert code == 1 and [row["name"] for row in found["hazards"]] == ["hybrid-draft-backend"]
+    named = ("--speculative-draft-attention-backend", "trtllm_mha")
+    assert doctor(capsys, "--", *pair, *SPECULATIVE, *named)[0] == 0
+    out = run(capsys, "doctor", "--", *pair, *SPECULATIVE)[1]
+    assert out.startswith("UNHEALTHY: ") and "--patches hybrid-wrapper-pool-swap" in out
+
+
+def test_what_cannot_be_told_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_smi", lambda *_: "")
+    code, found = doctor(capsys, "--", "--model", "org/unseen", *SPECULATIVE)
+    assert code == 0 and len(found["remarks"]) == 2 and found["gpus"] == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "why"),
+    [({"SGLANG_PLUGINS": "other"}, "SGLANG_PLUGINS leaves it out"), ({"SGLANG_PLUGINS": "other,g4diag"}, "")],
+)
+def test_a_shadowed_plugin_is_1(
+    variables: dict[str, str], why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+    code, found = doctor(capsys)
+    assert code == bool(why) and why in found["plugin"]["why"] and found["plugin"]["loads"] == (not why)
+
+
+@pytest.mark.parametrize(
+    ("entries", "why"),
+    [
+        ([], "not installed"),
+        ([("g4diag", "other:main")], "wanted g4diag.plugin:register, found other:main"),
+        ([("g4diag", "g4diag.plugin:register"), ("x", "y:z")], ""),
+    ],
+)
+def test_a_plugin_that_is_not_ours_or_not_there(
+    entries: list[tuple[str, str]], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [metadata.EntryPoint(name, value, plugin_state.GROUP) for name, value in entries]
+    monkeypatch.setattr(plugin_state.metadata, "entry_points", lambda group: found)
+    state = plugin_state.plugin_state({})
+    assert state.loads == (not why) and why in state.why
+
+
+@pytest.mark.parametrize("release", [None, "0.5.11"])
+def test_no_sglang_or_another_is_3(
+    release: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(examine, "version_of", lambda name: release)
+    code, found = doctor(capsys, "--", "--model", "x")
+    assert code == 3 and "wanted 0.5.13" in found["cannot_run"]
+    assert run(capsys, "doctor")[1].startswith("CANNOT RUN: ")
+
+
+def test_a_bad_variable_is_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("G4DIAG_PATCHES", "nonsense")
+    code, out, err = run(capsys, "doctor")
+    assert code == 2 and not out and err.count("\n") == 1
+
+
+def test_nothing_heavy_is_imported() -> None:
+    done = without_the_stack("doctor")
+    assert done.returncode == 0 and done.stdout.startswith("HEALTHY"), done.stderr

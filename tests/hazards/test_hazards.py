@@ -1,0 +1,122 @@
+"""Every hazard is found in the deployment that has it, is silent beside it, and keeps the contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+from g4diag.discover import contributions
+from g4diag.hazards.contract import Hazard
+from g4diag.hazards.deployment import Deployment
+from g4diag.hazards.judging import hazards, judge
+
+ASSISTANT = {"architectures": ["Gemma4AssistantForCausalLM"]}
+MOE = {"architectures": ["Gemma4ForConditionalGeneration"], "text_config": {"enable_moe_block": True, "head_dim": 256}}
+DENSE = {"architectures": ["Gemma4ForConditionalGeneration"], "text_config": {"num_experts": None, "head_dim": 256}}
+WIDE = {"architectures": ["Gemma4ForCausalLM"], "global_head_dim": 512, "head_dim": 256}
+SPECULATIVE = {"speculative-algorithm": "NEXTN", "speculative-draft-model-path": "d"}
+HOPPER_SPLIT = {"prefill-attention-backend": "triton", "decode-attention-backend": "trtllm_mha"}
+NAMED = {"speculative-draft-attention-backend": "trtllm_mha"}
+
+
+def deployment(flags: dict[str, str], **changes: Any) -> Deployment:
+    given: dict[str, Any] = {"sglang": "0.5.13", "target": DENSE, "draft": ASSISTANT, "capability": (9, 0)}
+    return Deployment(flags=flags, **given | changes)
+
+
+# name, a deployment that has it, one beside it that has not
+CASES = [
+    (
+        "hybrid-draft-backend",
+        deployment(SPECULATIVE | HOPPER_SPLIT),
+        deployment(SPECULATIVE | HOPPER_SPLIT | NAMED),
+    ),
+    (
+        "hybrid-draft-backend",
+        deployment(SPECULATIVE | {"decode-attention-backend": "trtllm_mha"}),
+        deployment(SPECULATIVE | {"decode-attention-backend": "trtllm_mha"}, capability=(10, 0)),
+    ),
+    (
+        "hybrid-draft-backend",
+        deployment(SPECULATIVE | HOPPER_SPLIT),
+        deployment(SPECULATIVE | HOPPER_SPLIT, draft={"architectures": ["LlamaForCausalLMEagle"]}),
+    ),
+    (
+        "eager-draft-out-cache-loc",
+        deployment(SPECULATIVE | {"disable-cuda-graph": "", "max-running-requests": "16"}),
+        deployment(SPECULATIVE | {"disable-cuda-graph": ""}, environ={"SGLANG_EAGER_INPUT_NO_COPY": "1"}),
+    ),
+    (
+        "eager-draft-out-cache-loc",
+        deployment(SPECULATIVE | {"cuda-graph-max-bs": "8", "max-running-requests": "32"}),
+        deployment(SPECULATIVE | {"cuda-graph-max-bs": "32", "max-running-requests": "32"}),
+    ),
+    ("swa-ratio-moe", deployment({}, target=MOE), deployment({"swa-full-tokens-ratio": "0.8"}, target=MOE)),
+    ("swa-ratio-moe", deployment({}, target=MOE), deployment({}, target=DENSE)),
+    (
+        "swa-ratio-dense",
+        deployment({"swa-full-tokens-ratio": "0.15"}),
+        deployment({"swa-full-tokens-ratio": "0.15"}, target=MOE),
+    ),
+    (
+        "kv-canary-frozen-draft",
+        deployment(SPECULATIVE | {"kv-canary": "log"}),
+        deployment(SPECULATIVE | {"kv-canary": "none"}),
+    ),
+    (
+        "fa4-frozen-draft",
+        deployment(SPECULATIVE | {"speculative-draft-attention-backend": "fa4"}),
+        deployment(SPECULATIVE | NAMED),
+    ),
+    (
+        "allocator-rule-draft",
+        deployment(SPECULATIVE | NAMED, draft={"architectures": ["X"]}, sglang="0.5.12.post1"),
+        deployment(SPECULATIVE | NAMED, draft={"architectures": ["X"]}),
+    ),
+    (
+        "own-pool-rule-draft",
+        deployment(SPECULATIVE | NAMED, sglang="0.5.13.dev7"),
+        deployment(SPECULATIVE | NAMED),
+    ),
+    (
+        "trtllm-mha-prefill-arch",
+        deployment({"attention-backend": "trtllm_mha"}),
+        deployment({"attention-backend": "trtllm_mha"}, capability=(10, 0)),
+    ),
+    (
+        "xqa-head-dim",
+        deployment({"decode-attention-backend": "trtllm_mha"}, target=WIDE),
+        deployment({"decode-attention-backend": "trtllm_mha"}, target=DENSE),
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "bad", "good"), CASES)
+def test_found_where_it_is_and_nowhere_beside_it(name: str, bad: Deployment, good: Deployment) -> None:
+    assert name in {row.name for row in judge(bad)}
+    assert name not in {row.name for row in judge(good)}
+
+
+def test_every_hazard_has_a_case() -> None:
+    assert set(hazards()) == {name for name, _, _ in CASES}
+
+
+def test_an_armed_cure_takes_the_fatality_away_and_is_named() -> None:
+    (row,) = judge(deployment(SPECULATIVE | HOPPER_SPLIT), ("hybrid-wrapper-pool-swap",))
+    assert row.cured_by == "hybrid-wrapper-pool-swap" and not row.fatal
+    assert judge(deployment(SPECULATIVE | HOPPER_SPLIT), ("patch-e",))[0].fatal
+
+
+def test_what_cannot_be_told_is_not_claimed() -> None:
+    blind = deployment(SPECULATIVE | HOPPER_SPLIT, target=None, draft=None, capability=None)
+    assert not judge(blind)
+
+
+@pytest.mark.parametrize("found", contributions("g4diag.hazards", "HAZARD"), ids=lambda found: found.name)
+def test_contract(found: Any) -> None:
+    assert found.error is None and isinstance(found.value, Hazard)
+    assert found.value.name == found.name.replace("_", "-")
+    assert found.value.severity in ("fatal", "harmful") and SpecifierSet(found.value.releases)
+    assert found.value.why.endswith(".") and found.value.reference and (found.value.cures or found.value.instead)
