@@ -1,0 +1,38 @@
+"""`g4diag serve [--patches ...] [--traps ...] -- SGLANG ARGUMENTS`: the real server, armed in every process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from g4diag.cli.contract import Command
+
+
+def serve(
+    arguments: Annotated[list[str] | None, typer.Argument(help="sglang's, after --.", metavar="-- SGLANG...")] = None,
+    patches: Annotated[str | None, typer.Option(help="all, none or name,name; faults by name only.")] = None,
+    traps: Annotated[str | None, typer.Option(help="all, none or name,name.")] = None,
+    dump_dir: Annotated[Path | None, typer.Option(help="Where traps write dumps; default g4diag-dumps.")] = None,
+    despite: Annotated[list[str] | None, typer.Option(help="Start in spite of this hazard; may be repeated.")] = None,
+) -> None:
+    """Run `python -m sglang.launch_server` with the plugin armed in every process; signals go to it.
+
+    Exit: the server's (128+n if signal n killed it); 1 a process of it could not be armed; 2 usage, or a combination
+    known to fail; 3 no sglang, or a patch that does not fit: the server is then not started.
+    """
+    from g4diag.stack.serve_plan import Asked, plan
+    from g4diag.stack.supervise import run
+
+    asked = Asked(tuple(arguments or ()), patches, traps, dump_dir, tuple(despite or ()))
+    raise typer.Exit(run(plan(asked), _say))
+
+
+def _say(text: str) -> None:
+    from g4diag.report.plain import plain
+
+    typer.echo(f"g4diag serve: {plain(text)}", err=True)
+
+
+COMMAND = Command("serve", serve)

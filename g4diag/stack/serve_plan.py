@@ -1,0 +1,113 @@
+"""What `g4diag serve` will start: the environment that arms every process, and what it refuses to start at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from g4diag.checkup import HazardRow
+from g4diag.errors import CannotRunError, PatchRefused, UsageError
+from g4diag.hazards.judging import hazards as known_hazards
+from g4diag.patches.contract import fit
+from g4diag.settings import Selection, Settings
+from g4diag.stack import arming, hardware
+from g4diag.stack.examine import explicit_flags, judged
+from g4diag.stack.plugin_state import VARIABLE, including_us, plugin_state
+from g4diag.stack.series import patch_rows
+from g4diag.stack.versions import version_of
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A `g4diag serve` command line. arguments: sglang's. patches, traps: None = as the environment says.
+    despite: hazards to start in spite of."""
+
+    arguments: tuple[str, ...]
+    patches: str | None = None
+    traps: str | None = None
+    dump_dir: Path | None = None
+    despite: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Fit to start. environ: the server's, run directory aside. hazards: those it holds that do not forbid it."""
+
+    arguments: tuple[str, ...]
+    environ: Mapping[str, str]
+    patches: tuple[str, ...]
+    traps: tuple[str, ...]
+    faults: tuple[str, ...]
+    hazards: tuple[HazardRow, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def arms(self) -> bool:
+        """Whether anything is to be armed."""
+        return bool(self.patches or self.traps)
+
+
+def plan(asked: Asked, environ: Mapping[str, str] = os.environ) -> Plan:
+    """UsageError for an unknown name or a combination known to fail; CannotRunError or PatchRefused for a stack that
+    what was asked does not fit. Each in one line, and nothing heavy imported."""
+    if not asked.arguments:
+        raise UsageError("wanted sglang's arguments after --, found none")
+    armed_environ = _environ(asked, environ)
+    settings = Settings.from_env(armed_environ)
+    traps = arming.selected_traps(settings.traps)
+    if version_of("sglang") is None:
+        arming.selected_patches(settings.patches)
+        raise CannotRunError("sglang: wanted one to serve with, found none; install g4diag[stack]")
+    patches, left_out = _patches(settings.patches)
+    hazards, unknown = judged(asked.arguments, armed_environ, patches, hardware.capability_of(hardware.gpus()))
+    _refuse(hazards, asked.despite)
+    if (patches or traps) and not (state := plugin_state(armed_environ)).loads:
+        raise CannotRunError(f"the plugin would not be loaded: {state.why}")
+    faults = tuple(name for name in patches if arming.patches()[name].kind == "fault")
+    return Plan(asked.arguments, armed_environ, patches, traps, faults, hazards, (*left_out, *unknown))
+
+
+def with_run_dir(plan: Plan, folder: Path) -> Plan:
+    """`plan` with its processes told to leave their records in `folder`."""
+    return replace(plan, environ=dict(plan.environ) | {"G4DIAG_RUN_DIR": str(folder)})
+
+
+def _environ(asked: Asked, environ: Mapping[str, str]) -> dict[str, str]:
+    given = {
+        "G4DIAG_PATCHES": asked.patches,
+        "G4DIAG_TRAPS": asked.traps,
+        "G4DIAG_DUMP_DIR": None if asked.dump_dir is None else str(asked.dump_dir.absolute()),
+        "G4DIAG_EXPLICIT_FLAGS": ",".join(explicit_flags(asked.arguments)),
+        VARIABLE: including_us(environ),
+    }
+    return dict(environ) | {name: value for name, value in given.items() if value is not None}
+
+
+def _patches(selection: Selection) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(names to apply, what `all` leaves out although it is wanted here)."""
+    names = arming.selected_patches(selection)
+    known = arming.patches()
+    for name in names:
+        status = fit(known[name])
+        if not status.can_apply:
+            raise PatchRefused(name, status.wanted, status.found)
+    if not selection.everything:
+        return names, ()
+    rows = patch_rows()
+    if broken := [row for row in rows if row.state == "broken"]:
+        raise CannotRunError(f"all: the patch file {broken[0].name} does not load: {broken[0].found}")
+    refused = [row for row in rows if row.state == "refused" and row.kind == "cure"]
+    return names, tuple(f"patch {row.name} left out of all: wanted {row.wanted}, found {row.found}" for row in refused)
+
+
+def _refuse(hazards: Sequence[HazardRow], despite: Sequence[str]) -> None:
+    known = known_hazards()
+    if unknown := [name for name in despite if name not in known]:
+        raise UsageError(f"--despite: wanted one of {', '.join(known)}, found {unknown[0]!r}")
+    for row in hazards:
+        if row.fatal and row.name not in despite:
+            ways = [f"--patches {name}" for name in row.cures] + [row.instead] * bool(row.instead)
+            ways.append(f"--despite {row.name}")
+            raise UsageError(f"{row.name}: {row.found}: {row.why} Instead: {', or '.join(ways)}")
