@@ -9,12 +9,13 @@ export HYPOTHESIS_PROFILE ?= $(if $(CI),ci,dev)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test clean
+.PHONY: help setup repro test gpu-pack clean
 
 help:
 	@echo "make repro   set up, then show the seed bug in the real sglang, on the CPU"
 	@echo "make test    set up, then ruff, mypy and pytest (ARGS=... goes to pytest)"
 	@echo "make setup   .venv with g4diag[stack,test]; PYTHON=... picks the Python of a new .venv (3.11 or 3.12)"
+	@echo "make gpu-pack  .gpu/site.tar.xz: what a bare CUDA machine lacks (tools/on_gpu.sh); GPU_PYTHON=... picks a 3.12"
 	@echo "make clean   remove caches, build outputs and the set-up stamp; .venv stays"
 
 setup:
@@ -37,6 +38,19 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/pytest $(ARGS)
 
+# A Python 3.12, as on those machines, with sglang in it: packages are taken from there. Made here if none is given.
+PACKER := ../shared/gpu/pack_site.py
+GPU_PYTHON ?= build/gpu-venv/bin/python
+gpu-pack: .gpu/site.tar.xz
+	@ls -l .gpu/site.tar.xz
+
+.gpu/site.tar.xz:
+	@if ! $(GPU_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null; then \
+	  python3.12 -m venv build/gpu-venv || exit 3; \
+	fi
+	@$(GPU_PYTHON) -c 'import sglang' 2>/dev/null || $(GPU_PYTHON) -m pip install -qq sglang==0.5.13
+	@mkdir -p .gpu && $(GPU_PYTHON) $(PACKER) .gpu/site.tar.xz
+
 clean:
-	rm -rf build dist out .hypothesis .mypy_cache .pytest_cache .ruff_cache $(STAMP)
+	rm -rf .gpu build dist out .hypothesis .mypy_cache .pytest_cache .ruff_cache $(STAMP)
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from g4diag.errors import UsageError, VacuousError
 from g4diag.model import Violation
 
+_S = TypeVar("_S", "State", "ServerState")
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class State:
     """One way to run the scenario. patches: applied for it, in order. twin: uses the draft it must not break.
-    eager, graph: the expected outcome of each path: "equal", "faults" or "wrong".
+    draft: how the draft is made, as keywords. environment: variables set for it.
+    eager, graph: the expected outcome of each path: "equal", "faults", "wrong" or "raises" and an exception's name.
 
     equal: the truth bit for bit, no trap fired. faults: some page ids leave the pool, others are wrong in range.
-    wrong: none leaves the pool and the K/V read is wrong.
+    wrong: none leaves the pool and the K/V read is wrong. raises: a draft ended so; those after it are judged too.
     """
 
     name: str
@@ -28,11 +30,46 @@ class State:
     eager: str
     graph: str
     twin: bool = False
+    draft: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """One way to start a real server on a GPU, and how that ends: an outcome of `g4diag.stack.crash_log`.
+
+    engine, environment: on top of the scenario's own. graphs: with decode CUDA graphs, without, or both in turn.
+    """
+
+    name: str
+    what: str
+    patches: tuple[str, ...]
+    expected: str
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    graphs: tuple[bool, ...] = (False, True)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a real server is sent: random token ids, greedy. engine: arguments of every state of the scenario.
+    eager_patches: on in every state without decode graphs, to keep another scenario's bug out of this one."""
+
+    requests: int = 24
+    prompt: int = 4000
+    new_tokens: int = 128
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    eager_patches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line may change. Sizes in tokens; None: the scenario's default. states: names, empty: all."""
+    """What the command line may change. Sizes in tokens; None: the scenario's default. states: names, empty: all.
+
+    On a GPU also: path, "eager" or "graph", None for both; time_limit: seconds a server may take; coredump: ask CUDA
+    for one; jobs: servers at a time; out: folder of the logs and of the results as they come, which a second run
+    into the same folder does not repeat.
+    """
 
     seed: int = 0
     states: tuple[str, ...] = ()
@@ -42,6 +79,11 @@ class Options:
     window: int | None = None
     chunk: int | None = None
     dump_dir: Path | None = None
+    path: str | None = None
+    time_limit: float = 300.0
+    coredump: bool = False
+    jobs: int = 1
+    out: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +92,8 @@ class Reading:
 
     swa_use: peak, 0..1. relative_error: mean over rows whose attention output differs from the truth, else 0.0.
     agreement: share of draft tokens equal to the truth's, None if every row would have faulted.
-    traps: names that fired, on this path or on the state's pool swaps. outcome, expected: "equal", "faults", "wrong".
+    traps: names that fired, on this path or on the state's pool swaps. outcome, expected: as in `State`.
+    error: the first exception of a draft. evidence: counts that must not be 0 for the state to mean anything.
     """
 
     state: str
@@ -68,6 +111,8 @@ class Reading:
     traps: tuple[str, ...]
     outcome: str
     expected: str
+    error: str = ""
+    evidence: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def as_expected(self) -> bool:
@@ -76,8 +121,10 @@ class Reading:
 
     @property
     def vacuous(self) -> bool:
-        """Nothing was checked, or the two index spaces never diverged: the outcome says nothing."""
-        return self.checked == 0 or self.divergent == 0
+        """Nothing was checked, the two index spaces never diverged, or what the state is about never came up: the
+        outcome says nothing. A draft that raised said something, whatever it had read by then."""
+        read = bool(self.error) or (self.checked > 0 and self.divergent > 0)
+        return not read or not all(self.evidence.values())
 
 
 @dataclass(frozen=True)
@@ -105,8 +152,11 @@ class Outcome:
         """Raise VacuousError naming the first reading that exercised nothing."""
         for reading in self.readings:
             if reading.vacuous:
+                missing = [name for name, count in reading.evidence.items() if not count]
                 why = (
-                    "no page-table entry was checked"
+                    f"no {missing[0]}"
+                    if missing
+                    else "no page-table entry was checked"
                     if not reading.checked
                     else f"{reading.checked} entries were checked and full and SWA page ids never diverged"
                     " (the mapping is still the identity, so even the faulty rule reads the right pages);"
@@ -122,20 +172,114 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class ServerReading:
+    """One row of the table of real servers. outcome, expected: see `ServerState`. finished: requests that came back
+    whole. digest: of all output tokens, "" if none came. same_tokens: requests with the same tokens as in the run
+    named `same_as`, of those both finished. error: the line that killed it. core: what the core dump says."""
+
+    state: str
+    graphs: bool
+    outcome: str
+    expected: str
+    finished: int
+    requests: int
+    seconds: float
+    start_seconds: float | None
+    error: str
+    log: str
+    digest: str
+    request_digests: Mapping[str, str] = field(default_factory=dict)
+    swa_use: float | None = None
+    accept_length: float | None = None
+    armed: tuple[str, ...] = ()
+    core: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """The word a person types."""
+        return "graph" if self.graphs else "eager"
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether the server ended as its state says it does."""
+        return self.outcome == self.expected
+
+    @property
+    def inconclusive(self) -> bool:
+        """It ended otherwise, and of something that is not the scenario's subject."""
+        return not self.as_expected and self.outcome in ("other-error", "timeout")
+
+    def same_tokens(self, other: ServerReading) -> tuple[int, int]:
+        """(requests with equal tokens, requests both finished)."""
+        both = self.request_digests.keys() & other.request_digests.keys()
+        return sum(self.request_digests[i] == other.request_digests[i] for i in both), len(both)
+
+
+@dataclass(frozen=True)
+class ServerOutcome:
+    """A whole run on real servers. engine: the arguments they all had. faults: fault states put back for it."""
+
+    scenario: str
+    seed: int
+    gpu: Mapping[str, str]
+    versions: dict[str, str | None]
+    engine: Mapping[str, Any]
+    load: Mapping[str, int]
+    faults: tuple[str, ...]
+    readings: tuple[ServerReading, ...]
+
+    @property
+    def as_expected(self) -> bool:
+        """Every state, with graphs and without."""
+        return all(reading.as_expected for reading in self.readings)
+
+    @property
+    def exit_code(self) -> int:
+        """0 all as expected, 1 one ended otherwise, 4 the only ones that did never got to the subject."""
+        odd = [reading for reading in self.readings if not reading.as_expected]
+        return 0 if not odd else 4 if all(reading.inconclusive for reading in odd) else 1
+
+    def same_tokens(self, reading: ServerReading) -> tuple[str, int, int] | None:
+        """(state compared with, equal requests, compared ones): the first state of the same path that finished,
+        None for that state itself or when there is none. Target verification guards the output, so a draft that
+        reads garbage changes the accept length and not the tokens."""
+        rows = (r for r in self.readings if r.graphs == reading.graphs and r.outcome == "finished")
+        first = next(rows, None)
+        if first is None or first is reading or not reading.request_digests:
+            return None
+        return (first.state, *reading.same_tokens(first))
+
+
+@dataclass(frozen=True)
 class Scenario:
-    """One bug. name: what a person types. needs: "cpu" or "cuda". run: does it."""
+    """One bug. name: what a person types. states, run: on the CPU, in this process. server_states, load: the same
+    on a GPU, each a real server in a process of its own."""
 
     name: str
     symptom: str
     upstream: str
-    needs: tuple[str, ...]
     states: tuple[State, ...]
     run: Callable[[Options, Progress], Outcome]
+    server_states: tuple[ServerState, ...] = ()
+    load: Load = Load()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Devices it can run on."""
+        return ("cpu", "cuda") if self.server_states else ("cpu",)
 
     def selected(self, names: tuple[str, ...]) -> tuple[State, ...]:
-        """The states to run, in file order. UsageError for an unknown name."""
-        known = {state.name: state for state in self.states}
-        for name in names:
-            if name not in known:
-                raise UsageError(f"unknown state {name!r} of {self.name}; known: {', '.join(known)}")
-        return tuple(state for state in self.states if not names or state.name in names)
+        """The states to run on the CPU, in file order. UsageError for an unknown name."""
+        return _selected(self.name, self.states, names)
+
+    def selected_servers(self, names: tuple[str, ...]) -> tuple[ServerState, ...]:
+        """The states to run on a GPU, in file order. UsageError for an unknown name."""
+        return _selected(self.name, self.server_states, names)
+
+
+def _selected(scenario: str, states: tuple[_S, ...], names: tuple[str, ...]) -> tuple[_S, ...]:
+    known = {state.name: state for state in states}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"unknown state {name!r} of {scenario}; known: {', '.join(known)}")
+    return tuple(state for state in states if not names or state.name in names)

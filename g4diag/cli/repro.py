@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +16,23 @@ from g4diag.cli.contract import Command
 from g4diag.errors import UsageError
 
 if TYPE_CHECKING:
-    from g4diag.scenario import Progress, Scenario
+    from rich.console import Console
+
+    from g4diag.scenario import Options, Progress, Scenario
+
+
+class Device(StrEnum):
+    """Where a scenario runs."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Way(StrEnum):
+    """How a server decodes."""
+
+    eager = "eager"
+    graph = "graph"
 
 
 def repro(
@@ -28,10 +47,18 @@ def repro(
     window: Annotated[int | None, typer.Option(help="Sliding window, tokens.")] = None,
     chunk: Annotated[int | None, typer.Option(help="Chunked prefill size, tokens; 0 for unchunked.")] = None,
     dump_dir: Annotated[Path | None, typer.Option(help="Where the dump goes; default g4diag-dumps.")] = None,
+    device: Annotated[Device | None, typer.Option(help="cuda: real servers. Default: cuda if it can be used.")] = None,
+    path: Annotated[Way | None, typer.Option(help="cuda: without or with decode CUDA graphs; default both.")] = None,
+    time_limit: Annotated[float, typer.Option(min=1, help="cuda: seconds until a server is killed.")] = 300,
+    coredump: Annotated[
+        bool, typer.Option("--coredump", help="cuda: have a lightweight core dump and read it.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=8, help="cuda: servers at a time.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="cuda: report, results, logs; a re-run goes on.")] = None,
 ) -> None:
-    """Run a scenario on the installed sglang, without a GPU.
+    """Run a scenario on the installed sglang: its classes in this process, or on a GPU real servers.
 
-    Exit 0 every state as expected, 1 one was not, 2 usage, 3 sglang missing or another version, 4 vacuous.
+    Exit 0 every state as expected, 1 one was not, 2 usage, 3 no such sglang or GPU, 4 vacuous or inconclusive.
     """
     from g4diag.scenario import Options
 
@@ -42,22 +69,61 @@ def repro(
         return
     if scenario not in known:
         raise UsageError(f"unknown scenario {scenario!r}; known: {', '.join(known)}" if scenario else "which SCENARIO?")
-    options = Options(seed, tuple(state or ()), requests, page_size, ratio, window, chunk, dump_dir)
-    known[scenario].selected(options.states)
+    sizes = (requests, page_size, ratio, window, chunk)
+    on_server = (path and path.value, time_limit, coredump, jobs, out)
+    options = Options(seed, tuple(state or ()), *sizes, dump_dir, *on_server)
+    chosen = known[scenario]
+    if _on_gpu(chosen, device):
+        raise typer.Exit(_on_server(chosen, options, json))
+    chosen.selected(options.states)
     with _progress() as progress:
-        outcome = known[scenario].run(options, progress)
+        outcome = chosen.run(options, progress)
     if json:
         from g4diag.report.repro_json import render as render_json
 
         typer.echo(render_json(outcome))
     else:
-        from rich.console import Console
-
         from g4diag.report.repro_text import render
 
-        console = Console()
-        render(outcome, console if console.is_terminal else Console(width=170))
+        render(outcome, _console())
     raise typer.Exit(0 if outcome.as_expected else 1)
+
+
+def _on_gpu(scenario: Scenario, device: Device | None) -> bool:
+    if device is Device.cuda and not scenario.server_states:
+        raise UsageError(f"{scenario.name} runs on {', '.join(scenario.needs)} only")
+    if device is None and scenario.server_states:
+        from g4diag.stack.gpu import usable
+
+        return usable()
+    return device is Device.cuda
+
+
+def _on_server(scenario: Scenario, options: Options, json: bool) -> int:
+    """Real servers; the exit code. A polite request to leave takes them along."""
+    from repro.on_server import run_on_server
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with _progress(lines=True) as progress:
+        outcome = run_on_server(scenario, options, progress)
+    from g4diag.report.repro_server_json import render as render_json
+
+    if options.out is not None:
+        (options.out / "report.json").write_text(render_json(outcome) + "\n", encoding="utf-8")
+    if json:
+        typer.echo(render_json(outcome))
+    else:
+        from g4diag.report.repro_server_text import render
+
+        render(outcome, _console())
+    return outcome.exit_code
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=170)
 
 
 def _scenarios() -> dict[str, Scenario]:
@@ -68,13 +134,13 @@ def _scenarios() -> dict[str, Scenario]:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
-    """One live line on a terminal's stderr; nothing elsewhere."""
+def _progress(lines: bool = False) -> Iterator[Progress]:
+    """One live line on a terminal's stderr; elsewhere nothing, or one line each."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda text, done, total: None
+        yield lambda text, done, total: print(f"[{done + 1}/{total}] {text}", file=sys.stderr) if lines else None
         return
     with console.status("loading sglang") as status:
         yield lambda text, done, total: status.update(f"[{done + 1}/{total}] {text}")

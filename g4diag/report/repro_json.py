@@ -36,7 +36,11 @@ def document(outcome: Outcome) -> dict[str, Any]:
 
 
 def _reading(reading: Reading) -> dict[str, Any]:
-    return asdict(reading) | {"traps": list(reading.traps), "as_expected": reading.as_expected}
+    return asdict(reading) | {
+        "traps": list(reading.traps),
+        "evidence": dict(reading.evidence),
+        "as_expected": reading.as_expected,
+    }
 
 
 def render(outcome: Outcome) -> str:

@@ -47,6 +47,9 @@ def render(outcome: Outcome, console: Console) -> None:
         console.print(Text(plain(line)), soft_wrap=True)
     if outcome.dump is not None:
         console.print(Text(f"dump: {plain(str(outcome.dump))}   next: g4diag inspect {plain(str(outcome.dump))}"))
+    for reading in outcome.readings:
+        if reading.error:
+            console.print(Text(plain(f"{reading.state}/{reading.path}: {reading.error}")), soft_wrap=True)
     odd = [reading for reading in outcome.readings if not reading.as_expected]
     for reading in odd:
         text = f"NOT AS EXPECTED: {reading.state}/{reading.path}: wanted {reading.expected}, found {reading.outcome}"
@@ -59,7 +62,9 @@ def _cells(reading: Reading) -> tuple[Text, ...]:
     agreement = "-" if reading.agreement is None else f"{reading.agreement:.0%}"
     if reading.rows_faulted:
         agreement += f", {reading.rows_faulted} fault"
-    verdict = _SAYS[reading.outcome] + ("" if reading.as_expected else f" (wanted {reading.expected})")
+    verdict = _SAYS.get(reading.outcome, reading.outcome) + (
+        "" if reading.as_expected else f" (wanted {reading.expected})"
+    )
     plain_cells = (
         reading.state,
         reading.path,

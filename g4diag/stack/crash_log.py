@@ -1,0 +1,83 @@
+"""What a dead server's log says: the outcome in one word, and the line that shows it. Text in, values out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+OUTCOMES = ("finished", "illegal-access", "index-error", "size-mismatch", "other-error", "timeout")
+
+# In this order: one illegal access makes every later CUDA call fail, whatever that call was.
+_SIGNS = (
+    (
+        "illegal-access",
+        re.compile(r"illegal memory access|Warp Illegal Address|WARP_ILLEGAL_ADDRESS|CUDA_ERROR_ILLEGAL_ADDRESS"),
+    ),
+    ("index-error", re.compile(r"IndexError: .*out of range")),
+    # torch says it in two ways: the second when the slot holds one entry.
+    (
+        "size-mismatch",
+        re.compile(r"RuntimeError: (?:The size of tensor a .* must match|output with shape )"),
+    ),
+    ("other-error", re.compile(r"^\s*(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception|Interrupt)\b.*", re.MULTILINE)),
+)
+_ARMED = re.compile(r"g4diag armed: (\{.*?\}) pid=(\d+)")
+_NOT_ARMED = re.compile(r"g4diag NOT ARMED.*")
+
+
+def classify(text: str, raised: str, *, complete: bool, timed_out: bool) -> tuple[str, str]:
+    """(outcome, line). raised: what the client saw. complete: every request came back whole; nothing said at
+    shutdown takes that away. A time limit met after the server had died counts as its death."""
+    if complete:
+        return "finished", ""
+    for outcome, sign in _SIGNS[:-1]:
+        if found := sign.search(text) or sign.search(raised):
+            return outcome, _line_of(found)
+    if timed_out:
+        return "timeout", _last_line(text)
+    last = None
+    for last in _SIGNS[-1][1].finditer(text):  # noqa: B007 - the last one is the one that ended it
+        pass
+    return "other-error", _line_of(last) if last else raised or _last_line(text) or "the server left without a word"
+
+
+def fatal(text: str) -> bool:
+    """Whether the log already holds the line a server does not come back from."""
+    return any(sign.search(text) for _, sign in _SIGNS[:-1])
+
+
+def armed(text: str) -> dict[str, Any]:
+    """The armed manifest the server's processes logged, and in how many `processes`; `refused`: why one was not."""
+    found = {pid: json.loads(manifest) for manifest, pid in _ARMED.findall(text)}
+    values: dict[str, Any] = {"processes": len(found)}
+    for kind in ("patches", "faults", "traps"):
+        # Only what is on in all of them is on.
+        sets = [set(manifest.get(kind, ())) for manifest in found.values()]
+        values[kind] = sorted(set.intersection(*sets)) if sets else []
+    if refused := _NOT_ARMED.search(text):
+        values["refused"] = refused.group(0)[:300]
+    return values
+
+
+def peak(text: str, name: str) -> float | None:
+    """Highest value the scheduler logged as `name: 0.93`; None if it logged none."""
+    values = [float(value) for value in re.findall(rf"{re.escape(name)}: (\d+(?:\.\d+)?)", text)]
+    return max(values) if values else None
+
+
+def tail(text: str, lines: int) -> Iterable[str]:
+    """The last lines, without those of a progress bar."""
+    return [line.rpartition("\r")[2] for line in text.splitlines() if line.strip()][-lines:]
+
+
+def _line_of(found: re.Match[str]) -> str:
+    start = found.string.rfind("\n", 0, found.start() + 1) + 1
+    end = found.string.find("\n", found.end())
+    return found.string[start : end if end >= 0 else None].strip()[:400]
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:400] if lines else ""

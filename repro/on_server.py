@@ -1,0 +1,203 @@
+"""Run a scenario's server states on a GPU: mechanism for the scenario files, no scenario itself.
+
+Each state, with decode graphs and without, is one job: one real server, sent the scenario's load. What came of it is
+appended to a file as it comes, so a run that was cut short goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from g4diag.scenario import Options, Progress, Scenario, ServerOutcome, ServerReading, ServerState
+
+_RESULTS, _LOGS = "results.jsonl", "logs.txt"
+_LOG_LINES = 120
+_STAGGER = 5.0  # seconds between two starts, so that each sees the ports and the memory the other has taken
+_ENGINE: dict[str, Any] = {
+    "load_format": "dummy",
+    "skip_tokenizer_init": True,
+    "enable_multimodal": False,
+    "page_size": 64,
+    "max_total_tokens": 200_000,
+    "swa_full_tokens_ratio": 0.15,
+    "max_running_requests": 32,
+    "mem_fraction_static": 0.5,
+    "speculative_algorithm": "NEXTN",
+    "speculative_num_steps": 3,
+    "speculative_eagle_topk": 1,
+    "speculative_num_draft_tokens": 4,
+    "prefill_attention_backend": "triton",
+    "decode_attention_backend": "trtllm_mha",
+    "speculative_draft_attention_backend": "trtllm_mha",
+    "sampling_backend": "pytorch",
+    "grammar_backend": "none",
+    "disable_piecewise_cuda_graph": True,
+    "cuda_graph_bs": [1, 2, 4, 8, 12, 16, 24, 32],
+    "decode_log_interval": 5,
+    "log_level": "info",
+}
+
+
+def run_on_server(scenario: Scenario, options: Options, progress: Progress) -> ServerOutcome:
+    """Every selected state on every selected path. Raises CannotRunError, UsageError."""
+    from g4diag.stack.gpu import require_gpu
+    from g4diag.stack.versions import installed, require_sglang
+
+    states = scenario.selected_servers(options.states)
+    require_sglang("0.5.13")
+    gpu = require_gpu()
+    out = options.out or Path(tempfile.mkdtemp(prefix="g4diag-servers-"))
+    out.mkdir(parents=True, exist_ok=True)
+    todo = [(state, graphs) for graphs in _paths(options) for state in states if graphs in state.graphs]
+    known = {(r.state, r.graphs): r for r in _recorded(out, scenario.name, options.seed)}
+    missing = [(state, graphs) for state, graphs in todo if (state.name, graphs) not in known]
+    engine = _ENGINE | _pair(scenario, options) | dict(scenario.load.engine) | {"random_seed": options.seed}
+    stop = Event()
+    with ThreadPoolExecutor(max_workers=options.jobs) as pool:
+        running = [
+            pool.submit(_one, scenario, options, engine, state, graphs, i, out, stop)
+            for i, (state, graphs) in enumerate(missing)
+        ]
+        recorded: set[Future[ServerReading]] = set()
+
+        def record(future: Future[ServerReading]) -> ServerReading:
+            recorded.add(future)
+            _record(out, scenario.name, options.seed, future.result())
+            return future.result()
+
+        try:
+            for done, future in enumerate(as_completed(running)):
+                reading = record(future)
+                known[reading.state, reading.graphs] = reading
+                progress(f"{reading.state}/{reading.path}: {reading.outcome}", done, len(running))
+        except BaseException:
+            stop.set()  # the servers that run now are killed, and none is started; their logs are worth keeping
+            pool.shutdown(cancel_futures=True)
+            for future in {future for future in running if not future.cancelled()} - recorded:
+                record(future)
+            raise
+    return ServerOutcome(
+        scenario=scenario.name,
+        seed=options.seed,
+        gpu=gpu,
+        versions=installed(),
+        engine={name: value for name, value in engine.items() if not name.endswith("_path")},
+        load={
+            "requests": _requests(scenario, options),
+            "prompt": scenario.load.prompt,
+            "new": scenario.load.new_tokens,
+        },
+        faults=_faults(states),
+        readings=tuple(known[state.name, graphs] for state, graphs in todo),
+    )
+
+
+def _one(
+    scenario: Scenario,
+    options: Options,
+    engine: dict[str, Any],
+    state: ServerState,
+    graphs: bool,
+    index: int,
+    out: Path,
+    stop: Event,
+) -> ServerReading:
+    from g4diag.stack.server_run import Job, run
+
+    stop.wait(_STAGGER * index if index < options.jobs else 0.0)
+    path = "graph" if graphs else "eager"
+    more = {"disable_cuda_graph": not graphs, "port": 31_000 + 150 * index}
+    arguments = {k: v for k, v in (engine | dict(state.engine) | more).items() if v is not None}
+    load = scenario.load
+    result = run(
+        Job(
+            engine=arguments,
+            patches=state.patches + (() if graphs else load.eager_patches),
+            environment=state.environment,
+            folder=out / "servers" / f"{scenario.name}-{state.name}-{path}",
+            seconds=options.time_limit,
+            seed=options.seed,
+            requests=_requests(scenario, options),
+            prompt_tokens=load.prompt,
+            new_tokens=load.new_tokens,
+            coredump=options.coredump,
+        ),
+        stop,
+    )
+    digests = {str(index): _digest(ids) for index, ids in sorted(result.tokens.items())}
+    return ServerReading(
+        state=state.name,
+        graphs=graphs,
+        outcome=result.outcome,
+        expected=state.expected,
+        finished=result.finished,
+        requests=result.requests,
+        seconds=round(result.seconds, 1),
+        start_seconds=result.start_seconds,
+        error=result.error,
+        log=str(result.log),
+        digest=_digest(tuple(digests.values())) if digests else "",
+        request_digests=digests,
+        swa_use=result.swa_use,
+        accept_length=result.accept_length,
+        armed=tuple(sorted({*result.armed.get("patches", ()), *result.armed.get("faults", ())})),
+        core=result.core,
+    )
+
+
+def _paths(options: Options) -> tuple[bool, ...]:
+    return (False, True) if options.path is None else (options.path == "graph",)
+
+
+def _requests(scenario: Scenario, options: Options) -> int:
+    return scenario.load.requests if options.requests is None else options.requests
+
+
+def _pair(scenario: Scenario, options: Options) -> dict[str, str]:
+    from g4diag.stack.tiny_pair import write_pair
+
+    target, draft = write_pair(Path(tempfile.mkdtemp(prefix="g4diag-pair-")))
+    return {"model_path": str(target), "speculative_draft_model_path": str(draft)}
+
+
+def _faults(states: tuple[ServerState, ...]) -> tuple[str, ...]:
+    from g4diag.stack.arming import patches
+
+    known = patches()
+    return tuple(sorted({name for state in states for name in state.patches if known[name].kind == "fault"}))
+
+
+def _digest(values: tuple[Any, ...]) -> str:
+    return hashlib.sha256(json.dumps(list(values)).encode()).hexdigest()[:16]
+
+
+def _record(out: Path, scenario: str, seed: int, reading: ServerReading) -> None:
+    """One line for the result, and the end of the log: what is left when the machine is gone."""
+    with (out / _RESULTS).open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"scenario": scenario, "seed": seed, "reading": asdict(reading)}) + "\n")
+    from g4diag.stack.crash_log import tail
+
+    log = Path(reading.log)
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    with (out / _LOGS).open("a", encoding="utf-8") as stream:
+        stream.write(f"===== {scenario} {reading.state}/{reading.path}: {reading.outcome}: {reading.error}\n")
+        stream.writelines(f"{line[:600]}\n" for line in [*tail(text, _LOG_LINES), *reading.core])
+
+
+def _recorded(out: Path, scenario: str, seed: int) -> Iterator[ServerReading]:
+    """Conclusive readings of an earlier run into the same folder."""
+    path = out / _RESULTS
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        row = json.loads(line)
+        if (row["scenario"], row["seed"]) == (scenario, seed):
+            reading = ServerReading(**row["reading"] | {k: tuple(row["reading"][k]) for k in ("armed", "core")})
+            if not reading.inconclusive:
+                yield reading

@@ -1,0 +1,175 @@
+"""Server states without a server: what is started, what is kept, and what a cut-short run goes on from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+pytest.importorskip("sglang")
+
+from g4diag.cli.main import run as run_command
+from g4diag.scenario import Options
+from g4diag.stack import server_run
+from g4diag.stack.server_run import Job, Result
+from repro.hybrid_wrapper import SCENARIO as HYBRID
+from repro.on_server import run_on_server
+from repro.stale_out_cache_loc import SCENARIO as STALE
+from repro.trtllm_mha_swa import SCENARIO as SEED
+from tests.repro.conftest import silent
+
+GPU = {"name": "NVIDIA H100", "capability": "9.0", "driver": "580"}
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Job]]:
+    """Jobs as they come; each ends as expected of the seed scenario's states."""
+    seen: list[Job] = []
+
+    def ran(job: Job, stop: Event) -> Result:
+        seen.append(job)
+        job.folder.mkdir(parents=True)
+        log = job.folder / "server.log"
+        log.write_text("a line\nthe last line\n")
+        dies = job.patches[:1] == ("faulty-rule",) and not {"clamp", "patch-e"} & set(job.patches)
+        tokens = {} if dies else {0: (1, 2), 1: (3, len(job.patches) if "clamp" in job.patches else 0)}
+        return Result(
+            outcome="illegal-access" if dies else "finished",
+            finished=len(tokens),
+            requests=job.requests,
+            seconds=50.0,
+            start_seconds=40.0,
+            status=0,
+            error="CUDA error: an illegal memory access" if dies else "",
+            log=log,
+            tokens=tokens,
+            swa_use=0.93,
+            armed={"patches": [], "faults": [], "traps": [], "processes": 2},
+            core=("kernel_mha",) if job.coredump else (),
+        )
+
+    monkeypatch.setattr(server_run, "run", ran)
+    monkeypatch.setattr("g4diag.stack.gpu.require_gpu", lambda: GPU)
+    yield seen
+
+
+def test_every_state_runs_eager_and_with_graphs_each_as_its_file_says(jobs: list[Job], tmp_path: Path) -> None:
+    outcome = run_on_server(SEED, Options(out=tmp_path, jobs=3), silent)
+    assert outcome.as_expected and outcome.exit_code == 0 and outcome.faults == ("clamp", "faulty-rule")
+    rows = [(r.state, r.path) for r in outcome.readings]
+    assert rows == [(s, p) for p in ("eager", "graph") for s in ("upstream", "faulty", "clamp", "patch-e")]
+    by_path = {job.folder.name: job for job in jobs}
+    eager, graph = by_path["trtllm-mha-swa-faulty-eager"], by_path["trtllm-mha-swa-faulty-graph"]
+    assert eager.engine["disable_cuda_graph"] and not graph.engine["disable_cuda_graph"]
+    assert eager.patches == ("faulty-rule", "eager-draft-out-cache-loc") and graph.patches == ("faulty-rule",)
+    assert len({job.engine["port"] for job in jobs}) == len(jobs)
+    assert Path(eager.engine["model_path"], "config.json").is_file()
+
+
+def test_equal_tokens_are_counted_against_the_first_state_that_finished(jobs: list[Job], tmp_path: Path) -> None:
+    outcome = run_on_server(SEED, Options(out=tmp_path, path="graph"), silent)
+    found = {r.state: outcome.same_tokens(r) for r in outcome.readings}
+    assert found == {"upstream": None, "faulty": None, "clamp": ("upstream", 1, 2), "patch-e": ("upstream", 2, 2)}
+
+
+def test_a_run_into_the_same_folder_goes_on(jobs: list[Job], tmp_path: Path) -> None:
+    run_on_server(SEED, Options(out=tmp_path, states=("faulty",)), silent)
+    outcome = run_on_server(SEED, Options(out=tmp_path, states=("upstream", "faulty")), silent)
+    assert outcome.as_expected and len(jobs) == 4
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    assert [json.loads(line)["reading"]["state"] for line in lines] == ["faulty", "faulty", "upstream", "upstream"]
+    assert "faulty/eager: illegal-access: CUDA error" in (tmp_path / "logs.txt").read_text()
+
+
+def test_what_was_inconclusive_is_run_again(jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    honest = server_run.run
+    once = Options(out=tmp_path, states=("upstream",), path="eager")
+    late = lambda job, stop: replace(honest(job, stop), outcome="timeout")  # noqa: E731
+    with monkeypatch.context() as patched:
+        patched.setattr(server_run, "run", late)
+        outcome = run_on_server(SEED, once, silent)
+    assert outcome.exit_code == 4 and outcome.readings[0].inconclusive
+    (tmp_path / "servers" / "trtllm-mha-swa-upstream-eager" / "server.log").unlink()
+    (tmp_path / "servers" / "trtllm-mha-swa-upstream-eager").rmdir()
+    assert run_on_server(SEED, once, silent).exit_code == 0 and len(jobs) == 2
+
+
+def test_a_server_that_should_have_died_is_exit_1(jobs: list[Job], tmp_path: Path) -> None:
+    outcome = run_on_server(HYBRID, Options(out=tmp_path), silent)
+    assert [r.state for r in outcome.readings if not r.as_expected] == ["upstream", "upstream"]
+    assert outcome.exit_code == 1
+    engines = {job.folder.name: job.engine for job in jobs}
+    flag = "speculative_draft_attention_backend"
+    assert flag not in engines["hybrid-wrapper-upstream-eager"] and flag not in engines["hybrid-wrapper-cure-graph"]
+    assert engines["hybrid-wrapper-flag-eager"][flag] == "trtllm_mha"
+
+
+def test_a_state_may_have_one_path_and_an_environment(jobs: list[Job], tmp_path: Path) -> None:
+    run_on_server(STALE, Options(out=tmp_path, coredump=True), silent)
+    found = {job.folder.name: dict(job.environment) for job in jobs}
+    assert set(found) == {
+        f"stale-out-cache-loc-{x}" for x in ("alone-eager", "cure-eager", "no-copy-eager", "graphs-graph")
+    }
+    assert found["stale-out-cache-loc-no-copy-eager"] == {"SGLANG_EAGER_INPUT_NO_COPY": "1"}
+    assert all(job.coredump for job in jobs)
+
+
+def test_an_interrupted_run_stops_its_servers_and_keeps_their_logs(
+    tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, stops = server_run.run, []
+
+    def waits(job: Job, stop: Event) -> Result:
+        if len(jobs):
+            stops.append(stop.wait(20))
+        return honest(job, stop)
+
+    def interrupted(text: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(server_run, "run", waits)
+    with pytest.raises(KeyboardInterrupt):
+        run_on_server(SEED, Options(out=tmp_path, path="graph"), interrupted)
+    assert stops in ([], [True]), "none was started after it"
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == len(jobs) < 4
+
+
+def test_the_command_prints_text_or_json_and_keeps_a_report(
+    jobs: list[Job], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "repro",
+        "trtllm-mha-swa",
+        "--device",
+        "cuda",
+        "--path",
+        "graph",
+        "--jobs",
+        "2",
+        "--out",
+        str(tmp_path),
+    ]
+    assert run_command(arguments) == 0
+    text = capsys.readouterr().out
+    assert "4 servers, all as expected" in text and "fault states re-introduced: clamp, faulty-rule" in text
+    assert "faulty/graph: CUDA error: an illegal memory access" in text and "2/2 as upstream" in text
+    assert run_command([*arguments, "--json"]) == 0
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert (document["schema"], document["version"]) == ("g4diag.repro-server", 1)
+    assert document == json.loads((tmp_path / "report.json").read_text())
+    assert document["readings"][3]["same_tokens"] == ["upstream", 2, 2]
+    assert len(jobs) == 4, "the second command found all on record"
+
+
+def test_without_a_gpu_it_cannot_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("g4diag.stack.hardware.gpus", lambda: ())
+    assert run_command(["repro", "hybrid-wrapper", "--device", "cuda"]) == 3
+    captured = capsys.readouterr()
+    assert "found none; --device cpu needs none" in captured.err and captured.err.count("\n") == 1
+    assert run_command(["repro", "hybrid-wrapper", "--device", "cuda", "--state", "nope"]) == 2
