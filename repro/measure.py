@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -64,15 +65,21 @@ def probed() -> Iterator[Probes]:
 def measure(state: State, geometry: Geometry, seed: int, probes: Probes) -> Measured:
     """Serve the scenario's requests under `state`; draft at every step, eager, graph and in truth."""
     observer = probes.observer = Observer(judge_all)
-    with applied(state.patches) as manifest, cpu.attention_kernels(observer.decode, observer.prefill):
+    errors: dict[str, Exception] = {}
+    with (
+        _environment(state.environment),
+        applied(state.patches) as manifest,
+        cpu.attention_kernels(observer.decode, observer.prefill),
+    ):
         serving = Serving(geometry, seed, algorithm="EAGLE" if state.twin else "FROZEN_KV_MTP")
-        draft = OwnPoolDraft(serving) if state.twin else FrozenDraft(serving)
+        draft = OwnPoolDraft(serving) if state.twin else FrozenDraft(serving, **state.draft)
         observer.watch(serving, draft.logical if isinstance(draft, OwnPoolDraft) else serving.logical)
         for _ in _serve(serving, draft):
-            _draft_all_ways(draft, observer)
+            _draft_all_ways(draft, observer, errors)
     probes.observer = None
     incident = None if observer.incident is None else replace(observer.incident, manifest=manifest)
-    readings = tuple(_reading(state, path, observer) for path in ("eager", "graph"))
+    evidence = {} if isinstance(draft, OwnPoolDraft) else draft.evidence
+    readings = tuple(_reading(state, path, observer, errors.get(path), evidence) for path in ("eager", "graph"))
     return Measured(state, (readings[0], readings[1]), tuple(observer.violations), incident)
 
 
@@ -114,17 +121,37 @@ def _serve(serving: Serving, draft: FrozenDraft | OwnPoolDraft) -> Iterator[None
                 serving.release(serving.running.reqs[0])
 
 
-def _draft_all_ways(draft: FrozenDraft | OwnPoolDraft, observer: Observer) -> None:
+def _draft_all_ways(draft: FrozenDraft | OwnPoolDraft, observer: Observer, errors: dict[str, Exception]) -> None:
     observer.step += 1
     observer.note_use()
     truth = draft.truth()
     for path in ("eager", "graph"):
         with observer.drafting(path):
-            tokens = getattr(draft, path)()
+            try:
+                tokens = getattr(draft, path)()
+            except Exception as error:
+                errors.setdefault(path, error)
+                continue
             observer.compare_tokens(path, tokens, truth)
 
 
-def _reading(state: State, path: str, observer: Observer) -> Reading:
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _reading(
+    state: State, path: str, observer: Observer, error: Exception | None, evidence: Mapping[str, int]
+) -> Reading:
     tally = observer.tallies[path]
     here = [v for v in observer.violations if v.path in ("", path)]
     return Reading(
@@ -141,8 +168,10 @@ def _reading(state: State, path: str, observer: Observer) -> Reading:
         agreement=tally.tokens_equal / tally.tokens_compared if tally.tokens_compared else None,
         rows_faulted=tally.rows_faulted,
         traps=tuple(sorted({v.trap for v in here})),
-        outcome=_outcome(tally, [v for v in here if v.path]),
+        outcome=_outcome(tally, [v for v in here if v.path]) if error is None else f"raises {type(error).__name__}",
         expected=getattr(state, path),
+        error="" if error is None else f"{type(error).__name__}: {error}".splitlines()[0],
+        evidence=dict(evidence),
     )
 
 

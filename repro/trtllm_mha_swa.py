@@ -12,10 +12,8 @@ alone, and patch E whole; then the twin, a draft with a pool of its own, which n
 from __future__ import annotations
 
 import sys
-import time
-from dataclasses import asdict, replace
 
-from g4diag.scenario import Options, Outcome, Progress, Reading, Scenario, State
+from g4diag.scenario import Load, Options, Outcome, Progress, Scenario, ServerState, State
 
 _STATES = (
     State("upstream", "0.5.13 as released (#27491)", (), "equal", "equal"),
@@ -28,56 +26,30 @@ _STATES = (
     State("twin-patch-e", "eagle-own-pool, the cure", ("faulty-rule", "patch-e"), "equal", "equal", twin=True),
     State("twin-allocator", "eagle-own-pool, rule of #18970", ("allocator-rule",), "wrong", "wrong", twin=True),
 )
-_DUMPED_STATE = "faulty"
+_SERVER_STATES = (
+    ServerState("upstream", "0.5.13 as released (#27491)", (), "finished"),
+    ServerState("faulty", "the rule of #25103 put back", ("faulty-rule",), "illegal-access"),
+    ServerState("clamp", "faulty, table clamped into the pool", ("faulty-rule", "clamp"), "finished"),
+    ServerState("patch-e", "faulty, the complete cure", ("faulty-rule", "patch-e"), "finished"),
+)
 
 
 def run(options: Options, progress: Progress) -> Outcome:
     """Every selected state, each from a fresh server. Raises CannotRunError, UsageError, VacuousError."""
-    from g4diag.stack.versions import installed, require_sglang
+    from repro.on_cpu import run_on_cpu
 
-    require_sglang("0.5.13")
-    from g4diag.stack import cpu
-
-    cpu.prepare_environment()
-    from g4diag.stack.serving import Geometry
-
-    given = {name: getattr(options, name) for name in ("requests", "page_size", "ratio", "window", "chunk")}
-    geometry = replace(Geometry(), **{name: value for name, value in given.items() if value is not None})
-    geometry.check()
-    from repro.measure import faults_of, measure, probed
-
-    readings: list[Reading] = []
-    seconds: dict[str, float] = {}
-    kept = None
-    states = SCENARIO.selected(options.states)
-    with probed() as probes:
-        for i, state in enumerate(states):
-            progress(f"{state.name}: {state.what}", i, len(states))
-            start = time.perf_counter()
-            measured = measure(state, geometry, options.seed, probes)
-            seconds[state.name] = time.perf_counter() - start
-            readings += measured.readings
-            kept = measured if state.name == _DUMPED_STATE else kept
-    outcome = Outcome(
-        scenario=SCENARIO.name,
-        seed=options.seed,
-        geometry=asdict(geometry) | {"swa_tokens": geometry.swa_tokens},
-        versions=installed(),
-        faults=faults_of(states),
-        readings=tuple(readings),
-        seconds=seconds,
-    )
-    outcome.require_substance()
-    return outcome if kept is None else kept.written(outcome, options.dump_dir)
+    return run_on_cpu(SCENARIO, options, progress, dumped="faulty")
 
 
 SCENARIO = Scenario(
     name="trtllm-mha-swa",
     symptom="CUDA illegal memory access in the draft's sliding layers, only under load; before it, accept length falls",
     upstream="introduced by sglang #25103, cured by #27491; mirror bug #18970/#26966",
-    needs=("cpu",),
     states=_STATES,
     run=run,
+    server_states=_SERVER_STATES,
+    # Or one draft token accepted by chance ends an eager server: `stale_out_cache_loc`.
+    load=Load(eager_patches=("eager-draft-out-cache-loc",)),
 )
 
 if __name__ == "__main__":

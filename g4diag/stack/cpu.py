@@ -178,6 +178,20 @@ def model_runner(
     return runner
 
 
+def copy_eager_inputs(runner: Any) -> None:
+    """Have `runner.forward_decode` copy its inputs first, through its own `_eager_fb_view`. Upstream's line does it
+    when the device is "cuda"; the registry and its slots are plain tensor copies."""
+    from sglang.srt.model_executor.model_runner import ModelRunner, _EagerBufferRegistry
+
+    runner._eager_decode_registry = _EagerBufferRegistry()
+
+    def forward_decode(forward_batch: Any, pp_proxy_tensors: Any = None) -> Any:
+        copied = runner._eager_fb_view(forward_batch, pp_proxy_tensors)
+        return ModelRunner.forward_decode(runner, copied, pp_proxy_tensors)
+
+    runner.forward_decode = forward_decode
+
+
 _ABSENT = (
     "msprobe_debugger",
     "canary_manager",

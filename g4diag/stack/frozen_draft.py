@@ -20,19 +20,41 @@ from g4diag.stack import cpu, tiny_gemma
 from g4diag.stack.reference import LogicalBackend
 from g4diag.stack.serving import Serving, warm
 
+_THROUGH_WRAPPER = "draft went through a hybrid wrapper"
+_LEFT_BEHIND = "draft had write locations left on its batch"
 OWN_POOL_TOKENS = 64  # what FrozenKVMTPWorker asks for: its draft never writes K/V
 
 
 class FrozenDraft:
     """A draft bound to a `Serving` target. Build it under the state to test: the backend resolves its SWA
-    state in its constructor, and the graph runner sizes its buffers in its own."""
+    state in its constructor, and the graph runner sizes its buffers in its own.
 
-    def __init__(self, serving: Serving) -> None:
-        from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnBackend
+    hybrid: its backend is wrapped as when prefill and decode have different ones and the draft none of its own.
+    layers: the assistant's; all but the last are sliding. input_copy: the runner's eager forward copies its inputs,
+    as it does on CUDA only. written: write locations a request that the last target step leaves on the batch, as a
+    verify that accepted one token fewer; 0: those that are really there, None: none.
+    evidence: how often what these make happen did.
+    """
+
+    def __init__(
+        self,
+        serving: Serving,
+        *,
+        hybrid: bool = False,
+        layers: int = 2,
+        input_copy: bool = False,
+        written: int | None = None,
+    ) -> None:
         from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool
 
         self.serving = serving
-        config, model = tiny_gemma.assistant_model(serving.geometry.window, serving.seed)
+        self.evidence: dict[str, int] = {}
+        self._written = written
+        if hybrid:
+            self.evidence[_THROUGH_WRAPPER] = 0
+        if written is not None:
+            self.evidence[_LEFT_BEHIND] = 0
+        config, model = tiny_gemma.assistant_model(serving.geometry.window, serving.seed, layers)
         own_pool = MHATokenToKVPool(
             size=OWN_POOL_TOKENS,
             page_size=serving.geometry.page_size,
@@ -55,10 +77,15 @@ class FrozenDraft:
             is_draft=True,
             algorithm="FROZEN_KV_MTP",
         )
-        runner.attn_backend = TRTLLMHAAttnBackend(runner)
-        self.backend = runner.attn_backend
+        runner.attn_backend = self.backend = _backend(runner, hybrid)
+        if input_copy:
+            cpu.copy_eager_inputs(runner)
         self.worker = self._worker(runner)
-        self.worker.cuda_graph_runner = _closure_graph_runner(self.worker)
+        self._unbuilt: Exception | None = None
+        try:
+            self.worker.cuda_graph_runner = _closure_graph_runner(self.worker)
+        except Exception as error:  # the constructor captures, so a draft that cannot run fails here; see `graph`
+            self._unbuilt = error
 
     def _worker(self, runner: Any) -> Any:
         from sglang.srt.speculative.frozen_kv_mtp_worker import FrozenKVMTPWorker
@@ -85,29 +112,33 @@ class FrozenDraft:
 
     def eager(self) -> torch.Tensor:
         """Draft tokens int64 [B, steps] for the running batch, through eager metadata."""
-        return self._tokens(self.worker.draft_forward)
+        return self._tokens(self.worker.draft_forward, self._written)
 
     def graph(self) -> torch.Tensor:
-        """The same through the graph runner's padded static buffers."""
-        return self._tokens(self.worker.cuda_graph_runner.replay)
+        """The same through the graph runner's padded static buffers. Raises what its constructor did."""
+        if self._unbuilt is not None:
+            raise self._unbuilt
+        return self._tokens(self.worker.cuda_graph_runner.replay, self._written)
 
     def truth(self) -> torch.Tensor:
         """The same with attention over logical K/V, no page table anywhere."""
         logical = LogicalBackend(self.serving.logical, self.serving.rid_of)
         with self._backend_swapped(logical):
-            return self._tokens(self.worker.draft_forward)
+            return self._tokens(self.worker.draft_forward, None)
 
-    def _tokens(self, run: Callable[[Any], Any]) -> torch.Tensor:
-        _, _, tokens = run(self._forward_batch())
+    def _tokens(self, run: Callable[[Any], Any], written: int | None) -> torch.Tensor:
+        if type(self.worker.draft_attn_backend).__name__ == "HybridAttnBackend":
+            self.evidence[_THROUGH_WRAPPER] += 1
+        _, _, tokens = run(self._forward_batch(written))
         return tokens[: len(self.serving.running.reqs)].clone()
 
-    def _forward_batch(self) -> Any:
+    def _forward_batch(self, written: int | None) -> Any:
         from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode, ForwardBatch, ForwardMode
         from sglang.srt.speculative.frozen_kv_mtp_info import FrozenKVMTPDraftInput
 
         batch = copy.copy(self.serving.running)
         batch.forward_mode = ForwardMode.DECODE
-        batch.out_cache_loc = None  # 0.5.13's draft() leaves the verify's here: FACTS 2b, another scenario's
+        batch.out_cache_loc = self._write_locations(batch, written)
         batch.seq_lens, batch.seq_lens_cpu = batch.seq_lens.clone(), batch.seq_lens_cpu.clone()
         batch.seq_lens_sum = int(batch.seq_lens_cpu.sum())
         spec_info = FrozenKVMTPDraftInput()
@@ -123,6 +154,17 @@ class FrozenDraft:
         self.worker._set_positions(forward_batch)
         return forward_batch
 
+    def _write_locations(self, batch: Any, written: int | None) -> torch.Tensor | None:
+        """What 0.5.13's draft() leaves on the batch; None as if it left nothing."""
+        found: torch.Tensor | None = batch.out_cache_loc if written is not None else None
+        if written:
+            slots = self.serving.request_pool.req_to_token
+            rows = zip(batch.req_pool_indices.tolist(), batch.seq_lens.tolist(), strict=True)
+            found = torch.cat([slots[row, end - written : end] for row, end in rows]).to(torch.int64)
+        if found is not None:
+            self.evidence[_LEFT_BEHIND] += 1
+        return found
+
     @contextmanager
     def _backend_swapped(self, backend: Any) -> Iterator[None]:
         saved = self.worker.draft_attn_backend
@@ -131,6 +173,15 @@ class FrozenDraft:
             yield
         finally:
             self.worker.draft_attn_backend = saved
+
+
+def _backend(runner: Any, hybrid: bool) -> Any:
+    """What ModelRunner would give this draft; trtllm_mha twice in the wrapper, whose first only a prefill asks."""
+    from sglang.srt.layers.attention.hybrid_attn_backend import HybridAttnBackend
+    from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnBackend
+
+    decode = TRTLLMHAAttnBackend(runner)
+    return HybridAttnBackend(runner, TRTLLMHAAttnBackend(runner), decode) if hybrid else decode
 
 
 def _closure_graph_runner(worker: Any) -> Any:

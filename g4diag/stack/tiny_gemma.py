@@ -44,11 +44,11 @@ def target_model(window: int, seed: int) -> tuple[Any, Any]:
     return config, _with_weights(Gemma4ForCausalLM(config), seed)
 
 
-def assistant_model(window: int, seed: int) -> tuple[Any, Any]:
-    """(config, Gemma4AssistantForCausalLM) with one sliding and one full layer; not yet bound to a target."""
+def assistant_model(window: int, seed: int, layers: int = 2) -> tuple[Any, Any]:
+    """(config, Gemma4AssistantForCausalLM), all layers sliding but the last; not yet bound to a target."""
     from sglang.srt.models.gemma4_mtp import Gemma4AssistantForCausalLM
 
-    text = target_config(window, ("sliding_attention", "full_attention"))
+    text = target_config(window, ("sliding_attention",) * (layers - 1) + ("full_attention",))
     config = SimpleNamespace(text_config=text, backbone_hidden_size=text.hidden_size, use_ordered_embeddings=False)
     # PreTrainedModel reads only the text config; the assistant's own fields are plain attributes.
     return text, _with_weights(Gemma4AssistantForCausalLM(config), seed + 1)
