@@ -1,0 +1,162 @@
+"""The device check judges as the host traps do; here under the Triton interpreter, on the same random tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from g4diag.model import AttentionRead, IndexMapping, IndexSpace, LayerKind, PoolView
+from g4diag.stack.kernels.page_table_check import Verdict, VerdictBox, check_page_table
+from g4diag.traps import page_table_in_layer_space, page_table_stays_in_pool
+
+PAGE, FULL_PAGES, SWA_PAGES, COLUMNS = 4, 24, 9, 6
+STEP = torch.tensor([7], dtype=torch.int64)
+
+
+def world(seed: int, rows: int) -> dict[str, torch.Tensor]:
+    """A request table of distinct pages, a mapping onto the SWA pool, and lengths."""
+    rng = np.random.default_rng(seed)
+    full_pages = rng.integers(1, FULL_PAGES, size=(rows + 1, COLUMNS))
+    full_pages[0] = 0
+    offsets = np.arange(PAGE)
+    request_table = (full_pages[:, :, None] * PAGE + offsets).reshape(rows + 1, -1)
+    swa_of_page = np.concatenate([[0], rng.integers(1, SWA_PAGES, size=FULL_PAGES - 1)])
+    mapping = np.append((swa_of_page[:, None] * PAGE + offsets).reshape(-1), -1)
+    return {
+        "request_table": torch.tensor(request_table, dtype=torch.int32),
+        "mapping": torch.tensor(mapping, dtype=torch.int64),
+        "full": torch.tensor(full_pages[1:], dtype=torch.int32),
+        "swa": torch.tensor(swa_of_page[full_pages[1:]], dtype=torch.int32),
+        "seq_lens": torch.tensor(rng.integers(1, COLUMNS * PAGE + 1, size=rows), dtype=torch.int32),
+        "rows": torch.arange(1, rows + 1, dtype=torch.int64),
+    }
+
+
+def judged_on_device(
+    table: torch.Tensor, w: dict[str, torch.Tensor], window: int, queries: int, contain: bool = False
+) -> tuple[Verdict | None, torch.Tensor]:
+    """The verdict of one check of an SWA layer's table, and the table it hands on."""
+    box = VerdictBox()
+    out = check_page_table(
+        table,
+        w["seq_lens"],
+        w["rows"],
+        box,
+        STEP,
+        site=1,
+        bound=SWA_PAGES,
+        page_size=PAGE,
+        window=window,
+        queries=queries,
+        request_table=w["request_table"],
+        mapping=w["mapping"],
+        contain=contain,
+    )
+    return box.read(), out
+
+
+def as_read(table: torch.Tensor, w: dict[str, torch.Tensor], window: int, queries: int) -> AttentionRead:
+    """The same as a view."""
+    return AttentionRead(
+        step=7,
+        worker="draft",
+        phase="draft_decode",
+        path="graph",
+        backend="B",
+        layer_id=0,
+        layer_kind=LayerKind.SWA,
+        window_left=window,
+        pool=PoolView("swa", IndexSpace.SWA_PAGE, PAGE, SWA_PAGES),
+        table_space=None,
+        page_table_BP=table.numpy(),
+        seq_lens_B=w["seq_lens"].numpy(),
+        q_len=queries,
+        full_page_table_BP=w["full"].numpy(),
+        mapping=IndexMapping(w["mapping"].numpy(), PAGE),
+    )
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 10_000),
+    rows=st.integers(1, 4),
+    window=st.sampled_from([-1, 3, 4, 9]),
+    queries=st.integers(1, 3),
+    faulty=st.booleans(),
+)
+def test_the_device_counts_what_the_traps_count(seed: int, rows: int, window: int, queries: int, faulty: bool) -> None:
+    w = world(seed, rows)
+    table = (w["full"] if faulty else w["swa"]).clone()
+    read = as_read(table, w, window, queries)
+    outside = sum(v.count for v in page_table_stays_in_pool.judge(read))
+    wrong = sum(v.count for v in page_table_in_layer_space.judge(read))
+    verdict, _ = judged_on_device(table, w, window, queries)
+    if not outside and not wrong:
+        assert verdict is None
+        return
+    assert verdict is not None and (verdict.outside, verdict.wrong) == (outside, wrong)
+    assert verdict.value == int(table[verdict.row, verdict.column])
+    assert verdict.expected == int(w["swa"][verdict.row, verdict.column])
+    assert (verdict.bound, verdict.step, verdict.site) == (SWA_PAGES, 7, 1)
+    assert verdict.seq_len == int(w["seq_lens"][verdict.row]) and verdict.req_row == verdict.row + 1
+
+
+def test_a_healthy_table_leaves_no_verdict_whatever_its_stale_entries_hold() -> None:
+    w = world(3, 3)
+    w["seq_lens"] = torch.tensor([9, 12, 5], dtype=torch.int32)
+    table = w["swa"].clone()
+    for row, seq_len in enumerate(w["seq_lens"].tolist()):
+        table[row, (seq_len - 1) // PAGE + 1 :] = 999
+        table[row, : max(seq_len - 1 - 3, 0) // PAGE] = -5
+    assert judged_on_device(table, w, window=3, queries=1)[0] is None
+
+
+def test_the_padding_row_of_a_graph_batch_is_not_judged_against_requests() -> None:
+    w = world(5, 2)
+    w["rows"] = torch.zeros(2, dtype=torch.int64)
+    w["seq_lens"] = torch.ones(2, dtype=torch.int32)
+    assert judged_on_device(torch.zeros_like(w["swa"]), w, window=3, queries=1)[0] is None
+
+
+def test_contain_sends_ids_outside_the_pool_to_the_dummy_page_and_changes_nothing_else() -> None:
+    w = world(8, 3)
+    w["seq_lens"] = torch.full((3,), COLUMNS * PAGE, dtype=torch.int32)
+    table = w["swa"].clone()
+    table[1, 2], table[2, 5] = SWA_PAGES, -1
+    verdict, out = judged_on_device(table, w, window=-1, queries=1, contain=True)
+    assert verdict is not None and verdict.outside == 2
+    expected = table.clone()
+    expected[1, 2] = expected[2, 5] = 0
+    assert torch.equal(out, expected) and out.data_ptr() != table.data_ptr()
+
+
+def test_contain_hands_on_equal_bytes_when_nothing_is_wrong() -> None:
+    w = world(9, 3)
+    verdict, out = judged_on_device(w["swa"], w, window=4, queries=1, contain=True)
+    assert verdict is None and torch.equal(out, w["swa"])
+
+
+@pytest.mark.parametrize("columns", [1, 127, 128, 129, 300])
+def test_tables_wider_than_a_block_are_checked_to_the_last_live_column(columns: int) -> None:
+    table = torch.ones((2, columns), dtype=torch.int32)
+    table[1, columns - 1] = 50
+    box = VerdictBox()
+    check_page_table(
+        table,
+        torch.full((2,), columns * PAGE, dtype=torch.int32),
+        torch.ones(2, dtype=torch.int64),
+        box,
+        STEP,
+        site=0,
+        bound=50,
+        page_size=PAGE,
+        window=-1,
+        queries=1,
+    )
+    verdict = box.read()
+    assert verdict is not None and (verdict.row, verdict.column, verdict.value) == (1, columns - 1, 50)
+    box.clear()
+    assert box.read() is None
