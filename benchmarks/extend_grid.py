@@ -22,8 +22,17 @@ MANY_ROWS: tuple[Config, ...] = (
     (32, 128, 8, 2),
     (64, 128, 8, 1),
 )
+# The rule's own tiles, 0.5.13's, and (16,64) w4 s2: enough to see whether a border of the rule is in the right place.
+RULE_FEW: tuple[Config, ...] = ((16, 64, 4, 3), (16, 64, 8, 3), (16, 128, 4, 1), (16, 64, 4, 2), (64, 64, 8, 1))
+RULE_MANY: tuple[Config, ...] = (
+    *((32, 32, 4, s) for s in (2, 3)),
+    (32, 64, 4, 2),
+    *((64, 64, 8, s) for s in (1, 2)),
+)
 
 
-def grid(shape: Shape) -> tuple[Config, ...]:
-    """What to try on this shape."""
+def grid(shape: Shape, borders: bool = False) -> tuple[Config, ...]:
+    """What to try on this shape; borders: only what the rule might have chosen."""
+    if borders:
+        return RULE_FEW if shape.extend <= 16 else RULE_MANY
     return FEW_ROWS if shape.extend <= 16 else MANY_ROWS

@@ -1,6 +1,6 @@
 """Triton extend attention on Hopper: the tile of sglang 0.5.13, the older stock tile, and `hopper-extend-tile`.
 
-    PYTHONPATH=SITE:. python3 benchmarks/extend_tile.py [--more] [--sweep SECONDS]
+    PYTHONPATH=SITE:. python3 benchmarks/extend_tile.py [--more | --borders] [--sweep SECONDS]
 
 Every tile is checked against fp32 attention by the definition before it is timed: with a float32 output, so that the
 kernel's own error is seen (bf16 probabilities alone give about 1.7e-3 of the largest value) and not the rounding of a
@@ -17,20 +17,21 @@ import itertools
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 from extend_grid import Config, grid
-from extend_shapes import MORE, SIX, Shape, make_inputs, truth
+from extend_shapes import BORDERS, HEADS, MORE, SIX, Shape, make_inputs, truth
 from gpu import CannotRun, in_shares, machine, prepare, show, time_calls, write_json
 
 MODULE = "sglang.srt.layers.attention.triton_ops.extend_attention"
 PATCH = "hopper-extend-tile"
 TOLERANCE, BF16_ULP, NOISE = 2e-3, 2**-7, 1.02
 OLD: Config = (128, 64, 8, 1)
+STOCK: Config = (64, 64, 8, 1)
 VARIANTS = ("older stock", "0.5.13", "patch")
 
 
@@ -145,12 +146,12 @@ def measure(shape: Shape, seed: int, l2_bytes: int, rounds: int) -> list[Row]:
     return rows
 
 
-def sweep(shape: Shape, seed: int, l2_bytes: int, until: float) -> list[Row]:
-    """One short timing of each tile in the grid; the three best are checked to the full tolerance."""
+def sweep(shape: Shape, configs: Sequence[Config], seed: int, l2_bytes: int, until: float) -> list[Row]:
+    """One short timing of each tile; the three best are checked to the full tolerance."""
     sets = input_sets(shape, seed, l2_bytes)
     wanted = truth(shape, sets[0])
-    rows = [Row(shape.name, "sweep") for _ in grid(shape)]
-    for row, config in zip(rows, grid(shape), strict=True):
+    rows = [Row(shape.name, "sweep") for _ in configs]
+    for row, config in zip(rows, configs, strict=True):
         row.launched = config
         if time.monotonic() > until:
             row.problem = "out of time"
@@ -181,32 +182,34 @@ def reported(row: Row) -> Iterator[None]:
         row.problem = f"{type(error).__name__}: {str(error).splitlines()[0][:90] if str(error) else ''}"
 
 
-def compile_jobs(shapes: list[Shape], swept: list[Shape]) -> list[tuple[Shape, str | Config, bool]]:
+def chosen(shape: Shape) -> Config:
+    """The patch's tile for this shape."""
+    from g4diag.patches.hopper_extend_tile import tile_for
+
+    return tile_for(shape.batch, HEADS, shape.extend, shape.window or -1, shape.batch * shape.kept)
+
+
+def compile_jobs(shapes: list[Shape], swept: list[Shape], borders: bool) -> list[tuple[Shape, Config, bool]]:
     """(shape, tile, float32 output) of every kernel to be, without doubles: shapes of one kind share kernels."""
-    jobs: dict[tuple[Any, ...], tuple[Shape, str | Config, bool]] = {}
+    jobs: dict[tuple[Any, ...], tuple[Shape, Config, bool]] = {}
     for shape, fp32 in itertools.product(shapes, (False, True)):
-        for name in VARIANTS:
-            key = (shape.window, shape.verify, shape.batch >= 8 and shape.extend <= 16, name, fp32)
-            jobs.setdefault(key, (shape, name, fp32))
+        for config in (OLD, STOCK, chosen(shape)):
+            jobs.setdefault((shape.window, shape.verify, config, fp32), (shape, config, fp32))
     for shape in swept:
-        for config in grid(shape):
-            jobs.setdefault((shape.window, shape.verify, config), (shape, config, False))
+        for config in grid(shape, borders):
+            jobs.setdefault((shape.window, shape.verify, config, False), (shape, config, False))
     return list(jobs.values())
 
 
-def compile_share(shapes: list[Shape], swept: list[Shape], share: str) -> None:
+def compile_share(jobs: list[tuple[Shape, Config, bool]], share: str) -> None:
     """Launch every n-th kernel once on next to no data; the compiled code stays in Triton's cache."""
     import torch
 
     index, of = map(int, share.split("/"))
-    for shape, tile, fp32 in compile_jobs(shapes, swept)[index::of]:
-        # A patched tile depends on batch and length, so those shapes keep theirs.
-        small = shape.small if shape.verify else Shape(shape.name, 1, 64, min(shape.prefix, 64), shape.window)
-        if shape.verify and shape.batch < 8:
-            small = Shape(shape.name, shape.batch, shape.extend, 64, shape.window, True)
-        given = make_inputs(small, 1)
+    for shape, config, fp32 in jobs[index::of]:
+        given = make_inputs(shape.small, 1)
         changed = {"o_extend": given["o_extend"].float()} if fp32 else {}
-        with reported(Row(shape.name, str(tile))), variant(tile) if isinstance(tile, str) else forced(tile):
+        with reported(Row(shape.name, str(config))), forced(config):
             attend(given, **changed)
     torch.cuda.synchronize()
 
@@ -258,18 +261,19 @@ def as_json(rows: list[Row]) -> list[dict[str, Any]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--more", action="store_true", help="also shapes that the seed did not measure")
+    parser.add_argument("--borders", action="store_true", help="only shapes on the borders of the patch's rule")
     parser.add_argument("--sweep", type=float, default=0.0, metavar="SECONDS", help="then try a grid, for so long")
     parser.add_argument("--rounds", type=int, default=3, help="timings of each tile, in turns (default 3)")
     parser.add_argument("--seed", type=int, default=20261122)
     parser.add_argument("--compile-limit", type=float, default=150.0, metavar="SECONDS")
     parser.add_argument("--compile-share", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    shapes = [*SIX, *(MORE if options.more else ())]
+    shapes = list(BORDERS) if options.borders else [*SIX, *(MORE if options.more else ())]
     swept = shapes if options.sweep > 0 else []
     try:
         prepare()
         if options.compile_share:
-            compile_share(shapes, swept, options.compile_share)
+            compile_share(compile_jobs(shapes, swept, options.borders), options.compile_share)
             return 0
         facts = machine() | {"compile": in_shares([__file__, *sys.argv[1:], "--compile-share"], options.compile_limit)}
         import sglang.srt.layers.attention.triton_ops.extend_attention  # noqa: F401
@@ -285,7 +289,7 @@ def main() -> int:
     tried: list[Row] = []
     until = time.monotonic() + options.sweep
     for shape in swept:
-        tried += sweep(shape, options.seed, facts["l2_bytes"], until)
+        tried += sweep(shape, grid(shape, options.borders), options.seed, facts["l2_bytes"], until)
         write_json("extend_tile.json", content | {"sweep": as_json(tried)})
     for shape in swept:
         best = [row for row in tried if row.shape == shape.name and row.rounds and not row.problem][:3]

@@ -4,17 +4,25 @@ Symptom: with head_dim 256 the triton backend's extend and target-verify kernels
 than they need to; verify, four rows a request, pays for a tile of 64.
 Cause: upstream picks the tile by head size only, (64,64) with 8 warps since #26588 and (128,64) before, and both
 callers launch with a literal `num_stages = 1`, so no load overlaps the arithmetic. 4 rows fill 6 % of a 64-row tile.
-Cure: (16,64), 4 warps, 2 stages for the verify shape, (32,64), 4 warps, 2 stages for the rest of the class.
-How it gets there: neither batch nor extend length reaches the tile function, so both entry points publish them for
-the length of the call; `num_stages` is no argument of anything, so a stand-in for the jit kernel sets it at launch.
-It does so only where the very tile chosen here arrives: two stages of somebody else's tile may not fit shared memory.
-Everything read is a host value, known at graph capture too. A context variable holds it: other threads see nothing.
+Cure: `tile_for`: six tiles, by what the host knows of a launch without a sync.
+Figures: `benchmarks/extend_tile.py --more --sweep 120`, H100 80GB HBM3, 2026-11-22; 8 heads over 4, bf16. Of the 21 or
+22 tiles tried on each of 13 shapes (12 on the last), these are the best or within 4 % of it on 12; 25 % off on
+`verify pre64`, whose prefix length a graph hides. All 13 are faster than 0.5.13. Not measured: other head counts, a
+fp8 cache, extends of 17 .. 63 and 65 .. 999 tokens. The windowed loops have a branch in them: there stages do nothing.
+How it gets there: none of that reaches the tile function, so the entry points publish the tile for the length of the
+call. `num_stages` is no argument of anything, so a stand-in for the jit kernel sets it at launch, only where the very
+tile chosen here arrives: three stages of somebody else's may not fit shared memory. A context variable holds it: other
+threads see nothing. `kv_indices` has the length of the prefixes in eager prefill, and of the whole buffer at a capture;
+what is captured is verify and draft extend, few rows, whose tile does not ask.
 
-Where the seed is wrong: its log line says `batch >= 8`, its gate is `batch >= 8 and 0 < max_len_extend <= 16`; eight
-long prefills are no verify. And the unified kernel is what --enable-deterministic-inference runs, whose promise is
-that a row does not depend on its batch: there the tile is the same for every shape.
-Untouched: other architectures (sm_100 and sm_120 have tiles of their own), head sizes of any other class, a wide
-query over a narrow value (192/128) included.
+Where the seed is wrong: its log line says `batch >= 8`, its gate is `batch >= 8 and 0 < max_len_extend <= 16`, and the
+batch is no question of its own: four requests of four tokens are a verify too, and what it has for the rest, (32,64) w4
+s2, takes 494 us for 0.5.13's 429 there, and 973 for 867 on 1024 tokens after 8192. How many programs there are decides
+the warps. Its two stages are one too few: 812 us on `verify pre8000`, 492 with three.
+The unified kernel is what --enable-deterministic-inference runs, whose promise is that a row does not depend on its
+batch: one tile, the one that beats 0.5.13's on all 13 in the two-stage kernel. Not measured in its own.
+Untouched: other architectures (sm_100 and sm_120 have tiles of their own); other head sizes, a wide query over a narrow
+value (192/128) included; elements of more than two bytes: (64,64) in two stages is 320 KiB then, of 227.
 """
 
 from __future__ import annotations
@@ -22,8 +30,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
 from g4diag.errors import PatchRefused
 from g4diag.guard import guard
@@ -35,12 +43,12 @@ from g4diag.stack.targets import resolve
 
 _MODULE = "sglang.srt.layers.attention.triton_ops.extend_attention"
 _SIZES = f"{_MODULE}._get_block_sizes_for_extend_attention"
-_ENTRIES = {f"{_MODULE}.extend_attention_fwd": False, f"{_MODULE}.extend_attention_fwd_unified": True}
+_ENTRIES = (f"{_MODULE}.extend_attention_fwd", f"{_MODULE}.extend_attention_fwd_unified")
 _KERNELS = (f"{_MODULE}._fwd_kernel", f"{_MODULE}._fwd_kernel_unified")
+_MULTIPROCESSORS = 132  # of an H100 SXM: up to there each program has one to itself
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """Rows and keys a program handles at a time, its warps, and its software-pipelining depth."""
 
     block_m: int
@@ -49,44 +57,27 @@ class Tile:
     num_stages: int
 
 
-@dataclass(frozen=True)
-class Call:
-    """What one call launches. batch: requests. longest: most new tokens of a request. invariant: the tile must not
-    depend on either."""
-
-    batch: int
-    longest: int
-    invariant: bool
-
-    @property
-    def is_verify(self) -> bool:
-        """Many requests of a few tokens: speculative verify."""
-        return not self.invariant and self.batch >= 8 and 0 < self.longest <= 16
+_INVARIANT = Tile(32, 32, 4, 3)
+_tile: ContextVar[Tile | None] = ContextVar("g4diag_extend_tile", default=None)
 
 
-_VERIFY, _OTHER = Tile(16, 64, 4, 2), Tile(32, 64, 4, 2)
-_call: ContextVar[Call | None] = ContextVar("g4diag_extend_call", default=None)
-
-
-def tile_for(call: Call | None, query_dim: int, value_dim: int) -> Tile | None:
-    """The tile to use, None where upstream's is to stay."""
-    if call is None or not (128 < query_dim <= 256 and 128 < value_dim <= 256) or not _on_hopper():
-        return None
-    return _VERIFY if call.is_verify else _OTHER
-
-
-def _on_hopper() -> bool:
-    from sglang.srt.layers.attention.triton_ops import extend_attention
-
-    # As upstream reads it: the constant exists on CUDA only, and `>= 9` there also means what comes after Blackwell.
-    return bool(extend_attention._is_cuda) and extend_attention.CUDA_CAPABILITY[0] == 9
+def tile_for(batch: int, heads: int, longest: int, window: int, prefix: int) -> Tile:
+    """longest: most new tokens of a request. window: <= 0 for a full layer. prefix: cached tokens of all requests."""
+    if longest <= 16:  # speculative verify, draft extend
+        if window > 0:
+            return Tile(16, 128, 4, 1)
+        return Tile(16, 64, 8 if batch * heads <= _MULTIPROCESSORS else 4, 3)
+    if window > 0:
+        return Tile(32, 32, 4, 2)
+    if prefix == 0:
+        return Tile(32, 64, 4, 2)
+    return Tile(32, 32, 4, 3) if longest <= 64 else Tile(64, 64, 8, 2)
 
 
 def block_sizes(original: Callable[[int, int], tuple[int, ...]], Lq: int, Lv: int) -> tuple[int, ...]:
     """Upstream's (BLOCK_DMODEL, BLOCK_DPE, BLOCK_DV, BLOCK_M, BLOCK_N, num_warps) with the last three ours."""
-    sizes = original(Lq, Lv)
-    tile = tile_for(_call.get(), Lq, Lv)
-    return sizes if tile is None else (*sizes[:3], tile.block_m, tile.block_n, tile.num_warps)
+    sizes, tile = original(Lq, Lv), _tile.get()
+    return sizes if tile is None else (*sizes[:3], *tile[:3])
 
 
 class Launcher:
@@ -99,71 +90,85 @@ class Launcher:
         return getattr(self._kernel, name)
 
     def __getitem__(self, grid: Any) -> Callable[..., Any]:
-        launch = self._kernel[grid]
-        call = _call.get()
-        if call is None:
+        launch, tile = self._kernel[grid], _tile.get()
+        if tile is None:
             return launch
 
         def launch_in_stages(*args: Any, **kwargs: Any) -> Any:
-            tile = tile_for(call, kwargs.get("Lq", 0), kwargs.get("Lv", 0))
-            arrived = tuple(kwargs.get(name) for name in ("BLOCK_M", "BLOCK_N", "num_warps"))
-            if tile is not None and arrived == (tile.block_m, tile.block_n, tile.num_warps):
+            if (kwargs.get("BLOCK_M"), kwargs.get("BLOCK_N"), kwargs.get("num_warps")) == tile[:3]:
                 kwargs["num_stages"] = tile.num_stages
             return launch(*args, **kwargs)
 
         return launch_in_stages
 
 
-def _publishing(path: str, invariant: bool) -> Hook:
-    names = list(inspect.signature(resolve(path).function).parameters)
-    offsets_at, longest_at = names.index("qo_indptr"), names.index("max_len_extend")
-    safely = guard(f"reading the arguments of {path}")
+def _publishing(path: str, choose: Callable[[Callable[[str], Any]], Tile]) -> Hook:
+    """choose: the tile, given a reader of the call's arguments by name; asked on this machine and these types only."""
+    parameters = inspect.signature(resolve(path).function).parameters
+    places = {name: (at, parameter.default) for at, (name, parameter) in enumerate(parameters.items())}
+    module, safely = import_module(_MODULE), guard(f"reading the arguments of {path}")
+    query, value = ("q_extend", "v_extend") if "q_extend" in places else ("q", "v_buffer")
 
     def around(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        call = None
+        def read(name: str) -> Any:
+            at, default = places[name]
+            return args[at] if at < len(args) else kwargs.get(name, default)
+
+        tile = None
         with safely:
-            qo_indptr = args[offsets_at] if len(args) > offsets_at else kwargs["qo_indptr"]
-            longest = args[longest_at] if len(args) > longest_at else kwargs["max_len_extend"]
-            call = Call(qo_indptr.shape[0] - 1, longest, invariant)
-        token = _call.set(call)
+            # As upstream reads it: the constant exists on CUDA only, and `>= 9` there also means what comes after.
+            if (
+                module._is_cuda
+                and module.CUDA_CAPABILITY[0] == 9
+                and _is_ours(read(query), read(value), read("k_buffer"))
+            ):
+                tile = choose(read)
+        token = _tile.set(tile)
         try:
             return original(*args, **kwargs)
         finally:
-            _call.reset(token)
+            _tile.reset(token)
 
     return Hook(path, "around", around)
+
+
+def _is_ours(query: Any, value: Any, cache: Any) -> bool:
+    narrow = query.dtype.itemsize <= 2 and cache.dtype.itemsize <= 2
+    return narrow and 128 < query.shape[-1] <= 256 and 128 < value.shape[-1] <= 256
+
+
+def _by_shape(read: Callable[[str], Any]) -> Tile:
+    batch, heads = read("qo_indptr").shape[0] - 1, read("q_extend").shape[1]
+    return tile_for(batch, heads, read("max_len_extend"), read("sliding_window_size"), read("kv_indices").shape[0])
 
 
 def hooks() -> tuple[Hook, ...]:
     """Both entry points publish, the tile function reads."""
     return (
-        *(_publishing(path, invariant) for path, invariant in _ENTRIES.items()),
+        _publishing(_ENTRIES[0], _by_shape),
+        _publishing(_ENTRIES[1], lambda read: _INVARIANT),
         Hook(_SIZES, "around", block_sizes),
     )
 
 
 def verify() -> None:
-    """A verify launch, published by hand, must get the tile this machine is to have; one unpublished, upstream's."""
-    from sglang.srt.layers.attention.triton_ops import extend_attention
-
-    def blocks(call: Call | None) -> tuple[int, ...]:
-        token = _call.set(call)
-        try:
-            return tuple(extend_attention._get_block_sizes_for_extend_attention(256, 256)[3:])
-        finally:
-            _call.reset(token)
-
-    stock = blocks(None)
-    wanted = (_VERIFY.block_m, _VERIFY.block_n, _VERIFY.num_warps) if _on_hopper() else stock
-    if (found := blocks(Call(32, 4, False))) != wanted:
-        raise PatchRefused(PATCH.name, f"the tile {wanted} for a verify launch", f"{found}")
+    """A published tile must arrive; unpublished, another must."""
+    sizes, wanted = import_module(_MODULE)._get_block_sizes_for_extend_attention, (16, 16, 1)
+    stock = tuple(sizes(256, 256)[3:])
+    token = _tile.set(Tile(*wanted, 1))
+    try:
+        found = tuple(sizes(256, 256)[3:])
+    finally:
+        _tile.reset(token)
+    if found != wanted or stock == wanted:
+        raise PatchRefused(PATCH.name, f"the tile {wanted} inside a call alone", f"{found}, outside {stock}")
 
 
 PATCH = Patch(
     name="hopper-extend-tile",
     kind="cure",
     why="Hopper, 128 < head_dim <= 256: triton extend and verify run a tile of 64 rows without pipelining.",
-    how="Around both extend_attention_fwd, the tile function and the kernel's launch: a tile and two stages by shape.",
+    how="Around both extend_attention_fwd, the tile function and the kernel's launch: tile and stages by shape.",
     upstream="seed fork pyc96/sglang; in part sgl-project/sglang#26588, (64,64) for (128,64)",
     releases=">=0.5.12.post1,<=0.5.23",
     anchors=(

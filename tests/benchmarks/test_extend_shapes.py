@@ -19,9 +19,9 @@ def shapes(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
-def floats(given: dict[str, Any]) -> dict[str, Any]:
-    """What the kernel multiplies, in float32: the interpreter's bf16 products are nonsense."""
-    return {name: given[name].float() for name in ("q_extend", "k_extend", "v_extend", "k_buffer", "v_buffer")}
+def halves(given: dict[str, Any]) -> dict[str, Any]:
+    """What the kernel multiplies, in float16: the interpreter's bf16 products are nonsense."""
+    return {name: given[name].half() for name in ("q_extend", "k_extend", "v_extend", "k_buffer", "v_buffer")}
 
 
 @pytest.mark.parametrize(
@@ -58,17 +58,20 @@ def test_the_mask_matters(shapes: Any) -> None:
 
 def test_shapes_of_one_kind_share_compiled_kernels() -> None:
     tile = importlib.import_module("extend_tile")
-    jobs = tile.compile_jobs(list(tile.SIX), [])
+    jobs = tile.compile_jobs(list(tile.SIX), [], False)
     assert len(jobs) == 3 * 2 * 3, "plain, masked, masked and windowed; bf16 and fp32 output; three tiles"
     small = replace(tile.SIX[3].small, name="")
-    assert (small.batch, small.extend) == (8, 4), "still a verify, or another tile would be compiled"
+    assert (small.batch, small.extend) == (8, 4)
+    swept = tile.compile_jobs(list(tile.BORDERS), list(tile.BORDERS), True)
+    assert len(set((shape.window, shape.verify, config, fp32) for shape, config, fp32 in swept)) == len(swept)
 
 
-def test_grids_are_small_and_without_doubles() -> None:
-    grids = importlib.import_module("extend_grid")
-    for grid in (grids.FEW_ROWS, grids.MANY_ROWS):
+def test_grids_are_small_without_doubles_and_hold_the_rule() -> None:
+    grids, tile = importlib.import_module("extend_grid"), importlib.import_module("extend_tile")
+    for grid in (grids.FEW_ROWS, grids.MANY_ROWS, grids.RULE_FEW, grids.RULE_MANY):
         assert len(set(grid)) == len(grid) <= 24
-    assert (16, 64, 4, 2) in grids.FEW_ROWS and (32, 64, 4, 2) in grids.MANY_ROWS
+    for shape in (*tile.SIX, *tile.MORE, *tile.BORDERS):
+        assert all(tile.chosen(shape) in grids.grid(shape, borders) for borders in (False, True)), shape
 
 
 class LikeJit:
@@ -96,14 +99,15 @@ def test_each_variant_is_checked_with_the_tile_it_stands_for(shapes: Any, monkey
     monkeypatch.setattr(shapes, "DIM", 256)
     shape = shapes.Shape("x", 8, 2, 8, 0, True)
     given = shapes.make_inputs(shape, 1)
-    given |= floats(given)
+    given |= halves(given)
     wanted, rows = shapes.truth(shape, given), []
     for name in tile.VARIANTS:
         row = tile.Row(shape.name, name)
         with tile.variant(name):
             tile.check(row, given, wanted)
         rows.append(row)
-    assert [row.launched for row in rows] == [(128, 64, 8, 1), (64, 64, 8, 1), (16, 64, 4, 2)]
+    assert [row.launched for row in rows] == [tile.OLD, tile.STOCK, tile.chosen(shape)]
+    assert tile.chosen(shape) == (16, 64, 8, 3)
     assert all(row.right for row in rows), rows
     with tile.forced((16, 32, 4, 3)):
         assert tile.launched(given) == (16, 32, 4, 3)

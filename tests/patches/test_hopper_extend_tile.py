@@ -12,13 +12,42 @@ pytest.importorskip("sglang")
 
 import torch
 
-from g4diag.patches.hopper_extend_tile import PATCH, Call, Launcher
+from g4diag.patches.hopper_extend_tile import _INVARIANT, PATCH, Launcher, Tile, tile_for
 from g4diag.stack.arming import applied, problems
 from g4diag.stack.pins import pin
 
 NAME = "hopper-extend-tile"
-STOCK, VERIFY, OTHER = (64, 64, 8, 1), (16, 64, 4, 2), (32, 64, 4, 2)
+STOCK = (64, 64, 8, 1)
 HEADS, KV_HEADS = 4, 2
+NAMES = ("BLOCK_M", "BLOCK_N", "num_warps", "num_stages")
+
+# The thirteen shapes that were measured, 8 heads: (batch, longest, window, prefix of a request) -> tile.
+MEASURED = {
+    (1, 8192, -1, 0): (32, 64, 4, 2),
+    (1, 1000, -1, 0): (32, 64, 4, 2),
+    (4, 1000, -1, 0): (32, 64, 4, 2),
+    (32, 4, 1024, 1000): (16, 128, 4, 1),
+    (128, 4, 1024, 1000): (16, 128, 4, 1),
+    (32, 4, -1, 8000): (16, 64, 4, 3),
+    (32, 4, -1, 64): (16, 64, 4, 3),
+    (4, 4, -1, 4000): (16, 64, 8, 3),
+    (8, 16, -1, 2000): (16, 64, 8, 3),
+    (1, 1024, -1, 8192): (64, 64, 8, 2),
+    (16, 64, -1, 2000): (32, 32, 4, 3),
+    (1, 2048, 1024, 1023): (32, 32, 4, 2),
+    (1, 8192, 1024, 0): (32, 32, 4, 2),
+}
+# Small launches of every class: (batch, longest, window, prefix of a request) -> tile, at 4 heads.
+SMALL = {
+    (8, 4, -1, 50): (16, 64, 8, 3),
+    (34, 1, -1, 20): (16, 64, 4, 3),
+    (2, 16, 40, 50): (16, 128, 4, 1),
+    (2, 17, 40, 50): (32, 32, 4, 2),
+    (1, 100, 40, 0): (32, 32, 4, 2),
+    (2, 70, -1, 0): (32, 64, 4, 2),
+    (2, 64, -1, 50): (32, 32, 4, 3),
+    (1, 70, -1, 50): (64, 64, 8, 2),
+}
 
 
 class FakeKernel:
@@ -65,19 +94,22 @@ def kernels(module: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, 
     yield fakes
 
 
-def inputs(batch: int, longest: int, dim: int = 256, prefix: int = 0, v_dim: int = 0) -> dict[str, Any]:
-    """Arguments of extend_attention_fwd: float32, K/V slots in no order, a causal chain."""
+def inputs(
+    batch: int, longest: int, dim: int = 256, prefix: int = 0, v_dim: int = 0, dtype: torch.dtype = torch.float16
+) -> dict[str, Any]:
+    """Arguments of extend_attention_fwd: float16 (interpreted bf16 products are nonsense), K/V slots in no order, a
+    causal chain, a float32 output, so that the kernel's own error is seen."""
     generator = torch.Generator().manual_seed(batch * 1000 + longest)
 
     def noise(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator)
+        return torch.randn(*shape, generator=generator).to(dtype)
 
     tokens, v_dim = batch * longest, v_dim or dim
     return {
         "q_extend": noise(tokens, HEADS, dim),
         "k_extend": noise(tokens, KV_HEADS, dim),
         "v_extend": noise(tokens, KV_HEADS, v_dim),
-        "o_extend": torch.full((tokens, HEADS, v_dim), float("nan")),
+        "o_extend": torch.full((tokens, HEADS, v_dim), float("nan"), dtype=torch.float32),
         "k_buffer": noise(batch * prefix + 1, KV_HEADS, dim),
         "v_buffer": noise(batch * prefix + 1, KV_HEADS, v_dim),
         "qo_indptr": torch.arange(0, tokens + 1, longest, dtype=torch.int32),
@@ -119,42 +151,85 @@ def reference(given: dict[str, Any], window: int = -1) -> torch.Tensor:
     return out
 
 
-def launched(module: Any, kernels: dict[str, FakeKernel], *shape: int, unified: bool = False) -> tuple[int, ...]:
-    """(BLOCK_M, BLOCK_N, num_warps, num_stages) that a call of this shape (see `inputs`) reaches the kernel with."""
-    given, kernel = inputs(*shape), kernels["_fwd_kernel_unified" if unified else "_fwd_kernel"]
-    run_unified(module, given) if unified else module.extend_attention_fwd(*given.values())
+def launched(
+    module: Any, kernels: dict[str, FakeKernel], given: dict[str, Any], window: int = -1, unified: bool = False
+) -> tuple[int, ...]:
+    """(BLOCK_M, BLOCK_N, num_warps, num_stages) that a call reaches the kernel with."""
+    kernel = kernels["_fwd_kernel_unified" if unified else "_fwd_kernel"]
+    if unified:
+        run_unified(module, given)
+    else:
+        module.extend_attention_fwd(*given.values(), sliding_window_size=window)
     grid, kwargs = kernel.launches.pop()
     assert grid[2] == -(-given["max_len_extend"] // kwargs["BLOCK_M"]), "the grid is that of the tile"
-    return tuple(kwargs[name] for name in ("BLOCK_M", "BLOCK_N", "num_warps", "num_stages"))
+    return tuple(kwargs[name] for name in NAMES)
+
+
+@pytest.mark.parametrize(("shape", "tile"), MEASURED.items())
+def test_each_measured_shape_has_the_tile_it_was_measured_with(
+    shape: tuple[int, int, int, int], tile: tuple[int, ...]
+) -> None:
+    batch, longest, window, prefix = shape
+    assert tile_for(batch, 8, longest, window, batch * prefix) == tile
+
+
+@pytest.mark.parametrize(("shape", "tile"), SMALL.items())
+def test_the_launch_decides_the_tile(
+    module: Any, kernels: Any, shape: tuple[int, int, int, int], tile: tuple[int, ...]
+) -> None:
+    batch, longest, window, prefix = shape
+    given = inputs(batch, longest, prefix=prefix)
+    with applied([NAME]):
+        assert launched(module, kernels, given, window) == tile
+        module.extend_attention_fwd(**given, sliding_window_size=window)
+        assert kernels["_fwd_kernel"].launches.pop()[1]["BLOCK_M"] == tile[0], "by keyword as by position"
+    assert launched(module, kernels, given, window) == STOCK
+
+
+def test_every_tile_of_the_rule_is_launched_by_a_small_case() -> None:
+    assert set(MEASURED.values()) == set(SMALL.values())
 
 
 @pytest.mark.parametrize(
-    ("batch", "longest", "tile"),
-    [(8, 1, VERIFY), (32, 16, VERIFY), (7, 4, OTHER), (8, 17, OTHER), (1, 100, OTHER)],
+    ("low", "high"),
+    [
+        ((16, 8, 4, -1, 9), (17, 8, 4, -1, 9)),  # 128 programs have a multiprocessor each, 136 have not
+        ((8, 8, 16, -1, 9), (8, 8, 17, -1, 9)),
+        ((8, 8, 64, -1, 9), (8, 8, 65, -1, 9)),
+        ((8, 8, 65, -1, 0), (8, 8, 65, -1, 1)),
+        ((8, 8, 65, 0, 0), (8, 8, 65, 1, 0)),
+        ((8, 8, 4, 0, 9), (8, 8, 4, 1, 9)),
+    ],
 )
-def test_the_launch_decides_the_tile(
-    module: Any, kernels: Any, batch: int, longest: int, tile: tuple[int, ...]
-) -> None:
+def test_the_borders_of_the_rule(low: tuple[int, ...], high: tuple[int, ...]) -> None:
+    assert tile_for(*low) != tile_for(*high)
+
+
+def test_no_window_may_be_said_as_none_of_its_values() -> None:
+    assert tile_for(1, 8, 100, 0, 0) == tile_for(1, 8, 100, -1, 0)
+
+
+@pytest.mark.parametrize("unified", [False, True])
+def test_wide_elements_do_not_fit_and_keep_upstreams_tile(module: Any, kernels: Any, unified: bool) -> None:
+    given = inputs(2, 4, dtype=torch.float32)
     with applied([NAME]):
-        assert launched(module, kernels, batch, longest) == tile
-    assert launched(module, kernels, batch, longest) == STOCK
-
-
-def test_nothing_to_extend_is_no_verify() -> None:
-    assert not Call(batch=8, longest=0, invariant=False).is_verify
+        assert launched(module, kernels, given, unified=unified) == STOCK
+        narrow = inputs(2, 4) | {"k_buffer": given["k_buffer"]}
+        assert launched(module, kernels, narrow, unified=unified) == STOCK
 
 
 def test_the_deterministic_kernel_has_one_tile_for_every_shape(module: Any, kernels: Any) -> None:
     with applied([NAME]):
-        assert {launched(module, kernels, *shape, unified=True) for shape in ((32, 4), (1, 100))} == {OTHER}
+        seen = {launched(module, kernels, inputs(*shape), unified=True) for shape in ((32, 4), (1, 100))}
+    assert seen == {_INVARIANT}
 
 
 @pytest.mark.parametrize("dims", [(64, 64), (128, 128), (192, 128), (288, 256), (512, 512), (576, 512)])
 def test_other_head_sizes_are_upstreams(module: Any, kernels: Any, dims: tuple[int, int]) -> None:
-    shape = (32, 4, dims[0], 0, dims[1])
-    before = launched(module, kernels, *shape)
+    given = inputs(32, 4, dims[0], 0, dims[1])
+    before = launched(module, kernels, given)
     with applied([NAME]):
-        assert launched(module, kernels, *shape) == before
+        assert launched(module, kernels, given) == before
 
 
 @pytest.mark.parametrize("cuda", [(8, 0), (8, 9), (10, 0), (11, 0), (12, 0), None])
@@ -163,9 +238,10 @@ def test_other_machines_are_upstreams(
 ) -> None:
     monkeypatch.setattr(module, "_is_cuda", cuda is not None)
     monkeypatch.setattr(module, "CUDA_CAPABILITY", cuda)
-    before = launched(module, kernels, 32, 4)
+    given = inputs(32, 4)
+    before = launched(module, kernels, given)
     with applied([NAME]):
-        assert launched(module, kernels, 32, 4) == before
+        assert launched(module, kernels, given) == before
 
 
 def test_outside_a_call_and_in_another_thread_the_tile_is_upstreams(module: Any, kernels: Any) -> None:
@@ -208,7 +284,7 @@ def test_stages_are_set_only_on_the_very_tile(module: Any, kernels: Any) -> None
 
     path = f"{module.__name__}._get_block_sizes_for_extend_attention"
     with applied([NAME]), install("another", [Hook(path, "after", lambda sizes, *_: (*sizes[:3], 128, 64, 8))]):
-        assert launched(module, kernels, 32, 4) == (128, 64, 8, 1)
+        assert launched(module, kernels, inputs(32, 4)) == (128, 64, 8, 1)
 
 
 def test_the_stand_in_forwards_and_the_very_kernels_return(module: Any) -> None:
@@ -220,27 +296,24 @@ def test_the_stand_in_forwards_and_the_very_kernels_return(module: Any) -> None:
     assert all(vars(module)[name] is value for name, value in zip(names, before, strict=True))
 
 
-@pytest.mark.parametrize(("batch", "longest", "dim"), [(8, 4, 256), (2, 70, 256), (8, 3, 192)])
-@pytest.mark.parametrize("window", [-1, 40])
-def test_the_real_kernel_agrees_with_the_definition_under_both_tiles(
-    module: Any, monkeypatch: pytest.MonkeyPatch, batch: int, longest: int, dim: int, window: int
+@pytest.mark.parametrize(("shape", "dim"), [*((shape, 256) for shape in SMALL), ((8, 3, -1, 50), 192)])
+def test_the_real_kernel_agrees_with_the_definition_under_every_tile(
+    module: Any, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int, int], dim: int
 ) -> None:
-    """GIVEN the real kernel under the Triton interpreter, WHEN launched with either tile, THEN the error is < 2e-3."""
-    given, spy = inputs(batch, longest, dim, prefix=50), Spy(module._fwd_kernel)
+    """GIVEN the real kernel under the Triton interpreter, WHEN launched with our tile, THEN the error is < 2e-3."""
+    batch, longest, window, prefix = shape
+    given, spy = inputs(batch, longest, dim, prefix), Spy(module._fwd_kernel)
     monkeypatch.setattr(module, "_fwd_kernel", spy)
     wanted = reference(given, window)
-    for names in ([], [NAME]):
-        given["o_extend"].fill_(float("nan"))
-        with applied(names):
-            module.extend_attention_fwd(**given, sliding_window_size=window)
-        assert (given["o_extend"] - wanted).abs().max() / wanted.abs().max() < 2e-3
-    names = ("BLOCK_M", "BLOCK_N", "num_warps", "num_stages")
-    tiles = [tuple(kwargs[name] for name in names) for kwargs in spy.launches]
-    assert tiles == [STOCK, VERIFY if batch >= 8 else OTHER]
+    with applied([NAME]):
+        module.extend_attention_fwd(**given, sliding_window_size=window)
+    assert (given["o_extend"] - wanted).abs().max() / wanted.abs().max() < 2e-3
+    assert [tuple(kwargs[name] for name in NAMES) for kwargs in spy.launches] == [SMALL.get(shape, (16, 64, 8, 3))]
 
 
-def test_the_real_unified_kernel_agrees_too(module: Any) -> None:
-    given = inputs(8, 4, prefix=30)
+def test_the_real_unified_kernel_agrees_too(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, spy = inputs(8, 4, prefix=30), Spy(module._fwd_kernel_unified)
+    monkeypatch.setattr(module, "_fwd_kernel_unified", spy)
     wanted = reference(given)
     # Unified: prefix and new K/V in one buffer, under one list of slots a request.
     old = given["k_buffer"].shape[0]
@@ -263,6 +336,7 @@ def test_the_real_unified_kernel_agrees_too(module: Any) -> None:
             torch.full((8,), 30, dtype=torch.int32),
             4,
         )
+    assert [Tile(*(kwargs[name] for name in NAMES)) for kwargs in spy.launches] == [_INVARIANT]
     assert (unified["o_extend"] - wanted).abs().max() / wanted.abs().max() < 2e-3
 
 
