@@ -16,11 +16,12 @@ names = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
 counts = st.integers(0, 1 << 20)
 page_sizes = st.sampled_from([1, 16, 64])
 page_spaces = st.sampled_from([IndexSpace.FULL_PAGE, IndexSpace.SWA_PAGE])
+_FINITE = st.floats(allow_nan=False, allow_infinity=False)
 plain_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 63) - 1) | st.floats(allow_nan=False) | names,
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 63) - 1) | _FINITE | names,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
     max_leaves=6,
-).filter(lambda value: value not in (float("inf"), float("-inf")))
+)
 
 
 def ids(low: int = -1, high: int = 1 << 33, *, min_size: int = 0, max_size: int = 6) -> st.SearchStrategy[Any]:
@@ -41,7 +42,13 @@ pools = st.builds(
 )
 mappings = st.builds(IndexMapping, ids(min_size=1, max_size=40), page_sizes)
 requests = st.builds(model.RequestView, rid=names, row=counts, seq_len=counts, full_pages_N=ids())
-allocations = st.builds(model.Allocation, call=names, pool=pools, slots_N=ids())
+allocations = st.builds(model.Allocation, call=names, pool=pools, slots_N=ids(), live_pages_N=st.none() | ids())
+releases = st.builds(model.Release, pool=pools, slots_N=ids(), live_pages_N=ids())
+free_lists = st.builds(model.FreeList, pool=pools, live_pages_N=ids())
+mapping_updates = st.integers(0, 6).flatmap(
+    lambda n: st.builds(model.MappingUpdate, names, *(ids(min_size=n, max_size=n),) * 3)
+)
+kv_writes = st.builds(model.KVWrite, names, names, st.none() | counts, counts)
 swaps = st.builds(
     model.PoolSwap,
     *(names,) * 4,
@@ -50,6 +57,7 @@ swaps = st.builds(
     frozen_kv=st.booleans(),
     before=st.none() | st.tuples(names, st.none() | names),
     graph_swa_tables=st.none() | st.booleans(),
+    wanted_pool=st.none() | names,
 )
 violations = st.builds(
     model.Violation,
@@ -96,8 +104,21 @@ def reads(draw: st.DrawFn) -> model.AttentionRead:
         full_page_table_BP=draw(st.none() | tables(rows, columns, np.int64)),
         mapping=draw(st.none() | mappings),
         is_clamped=draw(st.booleans()),
+        batch_rows=draw(st.none() | st.integers(0, 4)),
+        batch_lens_B=draw(st.none() | ids(min_size=rows, max_size=rows)),
     )
 
+
+ring_records = st.builds(
+    model.RingRecord,
+    seq=counts,
+    time_ns=counts,
+    kind=names,
+    step=counts,
+    mode=names,
+    rids=st.lists(names, max_size=3).map(tuple),
+    text=names,
+)
 
 incidents = st.builds(
     model.Incident,
@@ -105,6 +126,10 @@ incidents = st.builds(
     reads=st.lists(reads(), max_size=2).map(tuple),
     swaps=st.lists(swaps, max_size=2).map(tuple),
     allocations=st.lists(allocations, max_size=2).map(tuple),
+    releases=st.lists(releases, max_size=2).map(tuple),
+    free_lists=st.lists(free_lists, max_size=2).map(tuple),
+    mapping_updates=st.lists(mapping_updates, max_size=2).map(tuple),
+    kv_writes=st.lists(kv_writes, max_size=2).map(tuple),
     pools=st.lists(pools, max_size=2).map(tuple),
     mapping=st.none() | mappings,
     requests=st.lists(requests, max_size=2).map(tuple),
@@ -113,4 +138,5 @@ incidents = st.builds(
     versions=st.dictionaries(names, names, max_size=2),
     context=st.dictionaries(names, plain_values, max_size=2),
     notes=st.lists(st.tuples(st.sampled_from(model.Grade), names), max_size=2).map(tuple),
+    ring=st.lists(ring_records, max_size=2).map(tuple),
 )

@@ -6,7 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from g4diag.discover import contributions
-from g4diag.model import Allocation, AttentionRead, Incident, PoolSwap, Severity, View, Violation
+from g4diag.model import (
+    Allocation,
+    AttentionRead,
+    FreeList,
+    Incident,
+    MappingUpdate,
+    PoolSwap,
+    Release,
+    Severity,
+    View,
+    Violation,
+)
 from g4diag.traps.contract import Trap
 
 _BOUNDS_CLAIMS = {"page_table_stays_in_pool", "slot_inside_allocator"}
@@ -72,7 +83,11 @@ def _run(trap: Trap, incident: Incident) -> tuple[TrapRow, list[Judged]]:
 def _size(view: View) -> int:
     if isinstance(view, AttentionRead):
         return int(view.live_BP().sum())
-    return len(view.slots_N) if isinstance(view, Allocation) else 1
+    if isinstance(view, Allocation | Release):
+        return len(view.slots_N)
+    if isinstance(view, FreeList):
+        return 0 if view.pool.free_pages_N is None else len(view.pool.free_pages_N)
+    return len(view.full_slots_N) if isinstance(view, MappingUpdate) else 1
 
 
 def lead(hits: Iterable[Judged]) -> Judged | None:

@@ -10,12 +10,17 @@ from g4diag.model import Finding, Grade, Incident
 
 
 def analyze(incident: Incident) -> Iterator[Finding]:
-    """One finding a trap, then one where the recorded violations and today's differ by trap."""
+    """One finding a trap that has something to judge here, one that counts the others, then one where the recorded
+    violations and today's differ by trap."""
     judgement = judge(incident)
     for row in judgement.rows:
+        if not (row.views or row.error):
+            continue
         text = f"could not judge: {row.error}" if row.error else f"{row.violations} broken in {row.views} views"
         data = {"trap": row.name, "claim": row.claim, "views": row.views, "violations": row.violations}
         yield Finding("rejudge", f"{row.name}: {text}", Grade.MEASURED, row.violations > 0, data | {"error": row.error})
+    if idle := [row.name for row in judgement.rows if not (row.views or row.error)]:
+        yield Finding("rejudge", f"{len(idle)} claims have no view in this file", Grade.MEASURED, data={"traps": idle})
     yield from _disagreement(incident, judgement)
 
 

@@ -1,8 +1,4 @@
-"""The verdict: what, where, value, bound, how far past, in the grammar known from AddressSanitizer.
-
-`verdict_line` is the first line of every report, `g4diag repro` included; `verdict_lines` adds the nearest legal
-meaning of the bad value and the evidence, each line graded.
-"""
+"""The verdict of an incident: its line, then the nearest legal meaning of the bad value, then evidence, each graded."""
 
 from __future__ import annotations
 
@@ -11,55 +7,10 @@ from collections.abc import Iterator
 from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.judging import Judged, Judgement, judge, lead, out_of_bounds
 from g4diag.analyzers.meaning import meaning_of, sentence
-from g4diag.model import AttentionRead, Finding, Grade, Incident, IndexSpace, PoolSwap, Severity, Violation
+from g4diag.model import AttentionRead, Finding, Grade, Incident, PoolSwap, Severity
+from g4diag.verdict import past_the_end, verdict_line
 
 Graded = tuple[Grade, str]
-_UNITS = {IndexSpace.FULL_SLOT: "slot", IndexSpace.SWA_SLOT: "slot", IndexSpace.REQUEST_ROW: "request row"}
-
-
-def verdict_line(violation: Violation) -> str:
-    """One line: `ERROR: g4diag: <trap>: <who> handed <layer> <value> at <place>: <bound, distance> (<context>)`."""
-    return f"{violation.severity.upper()}: g4diag: {violation.trap}: {_what(violation)}{_context(violation)}"
-
-
-def _what(violation: Violation) -> str:
-    if violation.value is None:
-        return violation.summary
-    if violation.layer_id is None:
-        past = past_the_end(violation)
-        return violation.summary + (f": {past} past the end" if past else "")
-    window = violation.window_left
-    kind = f"{violation.layer_kind}, window {window}" if window is not None and window >= 0 else violation.layer_kind
-    layer = f"layer {violation.layer_id}" + (f" ({kind})" if kind else "")
-    who = " ".join(part for part in (violation.worker, violation.phase) if part) or "a forward"
-    unit = _UNITS.get(violation.expected_space, "page") if violation.expected_space else "page"
-    place = f"row {violation.row} column {violation.column}"
-    return f"{who} handed {layer} {unit} {violation.value} at {place}: {_distance(violation)}"
-
-
-def _distance(violation: Violation) -> str:
-    value, bound, low = violation.value, violation.bound, violation.low
-    if value is None or bound is None:
-        return violation.summary
-    if value >= bound:
-        return f"bound {bound}, {value - bound + 1} past the end"
-    if value < low:
-        return f"first legal {low}, {low - value} before it"
-    inside = f"inside the bound {bound}, so nothing faults"
-    if violation.expected is None:
-        return f"{inside}, but {violation.summary}"
-    if violation.expected == value:
-        return f"{inside}; the right page for now, from the wrong table"
-    if violation.expected <= 0:
-        return f"{inside}, but no mapped page belongs there"
-    return f"{inside}, but {violation.expected_space or 'page'} {violation.expected} belongs there"
-
-
-def _context(violation: Violation) -> str:
-    step = f"step {violation.step}" if violation.step is not None and violation.step >= 0 else ""
-    request = f"request {violation.rid}" if violation.rid else ""
-    parts = [part for part in (violation.backend, violation.path, step, request) if part]
-    return f" ({', '.join(parts)})" if parts else ""
 
 
 def verdict_lines(incident: Incident) -> list[str]:
@@ -89,12 +40,6 @@ def analyze(incident: Incident) -> Iterator[Finding]:
         yield Finding("verdict", sentence(meaning), meaning.grade, data={"line": "nearest meaning"})
     for grade, text in _evidence(first, judgement):
         yield Finding("verdict", text, grade, data={"line": "evidence"})
-
-
-def past_the_end(violation: Violation) -> int | None:
-    """How many ids past the last legal one the value lies, None if it does not."""
-    value, bound = violation.value, violation.bound
-    return value - bound + 1 if value is not None and bound is not None and value >= bound else None
 
 
 def _clean_line(judgement: Judgement) -> str:

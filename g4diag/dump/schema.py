@@ -1,4 +1,4 @@
-"""The dump format, version 1, as data: which fields each record has, of what type, shape and range.
+"""The dump format, version 2, as data: which fields each record has, of what type, shape and range.
 
 dumps/FORMAT.md is the same for people. `to_document` and `from_document` are the only ways in and out.
 """
@@ -14,20 +14,25 @@ from g4diag.dump.fields import At, Each, Flag, Int, Ints, Many, Maybe, Named, Pl
 from g4diag.model import (
     Allocation,
     AttentionRead,
+    FreeList,
     Grade,
     Incident,
     IndexMapping,
     IndexSpace,
+    KVWrite,
     LayerKind,
+    MappingUpdate,
     PoolSwap,
     PoolView,
+    Release,
     RequestView,
+    RingRecord,
     Severity,
     Violation,
 )
 
 FORMAT = "g4diag-dump"
-VERSION = 1
+VERSION = 2
 MAX_PAGE_SIZE = 1 << 16
 MAX_COUNT = 1 << 40
 
@@ -38,11 +43,21 @@ def _read_agrees(read: AttentionRead, at: At) -> None:
         at.of("seq_lens_B").refuse(f"a tensor of shape ({rows},), one entry a row of page_table_BP", read.seq_lens_B)
     if read.req_rows_B is not None and read.req_rows_B.shape != (rows,):
         at.of("req_rows_B").refuse(f"a tensor of shape ({rows},), one entry a row of page_table_BP", read.req_rows_B)
+    if read.batch_lens_B is not None and read.batch_lens_B.shape != (rows,):
+        at.of("batch_lens_B").refuse(
+            f"a tensor of shape ({rows},), one entry a row of page_table_BP", read.batch_lens_B
+        )
     if len(read.rids) > rows:
         at.of("rids").refuse(f"at most {rows}, one a row of page_table_BP", list(read.rids))
     full = read.full_page_table_BP
     if full is not None and full.shape != read.page_table_BP.shape:
         at.of("full_page_table_BP").refuse(f"the shape of page_table_BP, {read.page_table_BP.shape}", full)
+
+
+def _update_agrees(update: MappingUpdate, at: At) -> None:
+    for name in ("swa_slots_N", "mapped_N"):
+        if getattr(update, name).shape != update.full_slots_N.shape:
+            at.of(name).refuse(f"the shape of full_slots_N, {update.full_slots_N.shape}", getattr(update, name))
 
 
 _COUNT = Int(0, MAX_COUNT)
@@ -81,6 +96,8 @@ READ = Record(
         "full_page_table_BP": Maybe(Ints(2)),
         "mapping": Maybe(MAPPING),
         "is_clamped": Flag(),
+        "batch_rows": Maybe(_COUNT),
+        "batch_lens_B": Maybe(Ints(1)),
     },
     _read_agrees,
 )
@@ -96,9 +113,18 @@ SWAP = Record(
         "frozen_kv": Flag(),
         "before": Maybe(Each((Text(), Maybe(Text())))),
         "graph_swa_tables": Maybe(Flag()),
+        "wanted_pool": Maybe(Text()),
     },
 )
-ALLOCATION = Record(Allocation, {"call": Text(), "pool": POOL, "slots_N": Ints(1)})
+ALLOCATION = Record(Allocation, {"call": Text(), "pool": POOL, "slots_N": Ints(1), "live_pages_N": Maybe(Ints(1))})
+RELEASE = Record(Release, {"pool": POOL, "slots_N": Ints(1), "live_pages_N": Ints(1)})
+FREE_LIST = Record(FreeList, {"pool": POOL, "live_pages_N": Ints(1)})
+MAPPING_UPDATE = Record(
+    MappingUpdate,
+    {"call": Text(), "full_slots_N": Ints(1), "swa_slots_N": Ints(1), "mapped_N": Ints(1)},
+    _update_agrees,
+)
+KV_WRITE = Record(KVWrite, {"inside": Text(), "pool": Text(), "layer_id": Maybe(Int()), "tokens": _COUNT})
 VIOLATION = Record(
     Violation,
     {
@@ -126,6 +152,12 @@ VIOLATION = Record(
         "checked": _COUNT,
     },
 )
+_RING_TEXT = ("kind", "mode", "text")
+RING = Record(
+    RingRecord,
+    {name: Text() if name in _RING_TEXT else Int() for name in RingRecord.__annotations__ if name != "rids"}
+    | {"rids": Many(Text())},
+)
 INCIDENT = Record(
     Incident,
     {
@@ -133,6 +165,10 @@ INCIDENT = Record(
         "reads": Many(READ),
         "swaps": Many(SWAP),
         "allocations": Many(ALLOCATION),
+        "releases": Many(RELEASE),
+        "free_lists": Many(FREE_LIST),
+        "mapping_updates": Many(MAPPING_UPDATE),
+        "kv_writes": Many(KV_WRITE),
         "pools": Many(POOL),
         "mapping": Maybe(MAPPING),
         "requests": Many(REQUEST),
@@ -141,6 +177,7 @@ INCIDENT = Record(
         "versions": Named(Text()),
         "context": Named(Plain()),
         "notes": Many(Each((Word(Grade), Text()))),
+        "ring": Many(RING),
     },
 )
 

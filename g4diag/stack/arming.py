@@ -5,8 +5,9 @@ The manifest goes into every dump and into the log: a dump without it cannot be 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 from g4diag.discover import contributions
 from g4diag.errors import PatchRefused, UsageError
@@ -48,9 +49,16 @@ def selected_patches(selection: Selection) -> tuple[str, ...]:
 
 
 def selected_traps(selection: Selection) -> tuple[str, ...]:
-    """Names to arm. UsageError: unknown name."""
+    """Names to arm, a group's name standing for its traps. UsageError: unknown name."""
     known = traps()
-    return tuple(known) if selection.everything else tuple(_known(name, known, "trap") for name in selection.names)
+    if selection.everything:
+        return tuple(known)
+    groups: dict[str, list[str]] = {}
+    for trap in known.values():
+        if trap.group:
+            groups.setdefault(trap.group, []).append(trap.name)
+    named = (groups.get(name) or [_known(name, {**groups, **known}, "trap")] for name in selection.names)
+    return tuple(dict.fromkeys(name for some in named for name in some))
 
 
 class applied:
@@ -139,7 +147,7 @@ def _in_all(patch: Patch) -> bool:
     return patch.kind == "cure" and not patch.partial and fit(patch).state == "available"
 
 
-def _known(name: str, known: dict[str, Patch] | dict[str, Trap], noun: str) -> str:
+def _known(name: str, known: Mapping[str, Any], noun: str) -> str:
     if name not in known:
         raise UsageError(f"unknown {noun}: wanted one of {', '.join(known)}, found {name!r}")
     return name

@@ -26,6 +26,7 @@ from g4diag.model import (
 )
 from g4diag.stack.hooks import Hook
 from g4diag.stack.probes.backends import Backends, index_mapping, pool_views
+from g4diag.stack.probes.kv_write import KVWriteProbe
 from g4diag.stack.probes.page_table import PageTableProbe
 from g4diag.stack.probes.pool_swap import PoolSwapProbe
 from g4diag.stack.reference import LogicalKV, PagedAttention
@@ -82,6 +83,8 @@ class Probes:
             self.backends,
             PoolSwapProbe(self.backends, self._on_swap),
             PageTableProbe(self.backends, self._on_read, self._rid, self._step),
+            KVWriteProbe(self.backends, self._on_view),
+            # No allocation probe: no state has an allocator fault, and it takes a sixth of the scenario's time.
         )
 
     def hooks(self) -> list[Hook]:
@@ -91,6 +94,10 @@ class Probes:
     def _on_swap(self, swap: PoolSwap) -> None:
         if self.observer is not None:
             self.observer.on_swap(swap)
+
+    def _on_view(self, view: View) -> None:
+        if self.observer is not None:
+            self.observer.on_view(view)
 
     def _on_read(self, read: AttentionRead) -> None:
         if self.observer is not None:
@@ -169,6 +176,10 @@ class Observer:
         if found and not self._bad_swaps:
             self._bad_swaps.append(swap)
         self.violations += found
+
+    def on_view(self, view: View) -> None:
+        """A probe saw anything else."""
+        self.violations += self._judge(view)
 
     def on_read(self, read: AttentionRead) -> None:
         """A probe saw a page table handed to a layer."""

@@ -14,7 +14,7 @@ class Trap:
     """One invariant. name: the claim as an identifier. claim: the same in one sentence.
     without_it: what breaks unseen. cost: what it costs where. runs: subset of {"eager", "captured", "offline"}.
     judges: the view class it looks at. judge: that view -> violations; pure, numpy only, never raises on a
-    well-formed view."""
+    well-formed view. group: a short name that arms it together with others, "" for none."""
 
     name: str
     claim: str
@@ -23,3 +23,4 @@ class Trap:
     runs: tuple[str, ...]
     judges: type
     judge: Callable[[Any], Iterable[Violation]]
+    group: str = ""

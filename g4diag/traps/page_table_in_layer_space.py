@@ -60,4 +60,5 @@ TRAP = Trap(
     runs=("eager", "offline"),
     judges=AttentionRead,
     judge=judge,
+    group="page-table",
 )

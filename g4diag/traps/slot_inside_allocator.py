@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from g4diag.model import Allocation, IndexSpace, Severity, Violation
+from g4diag.model import Allocation, Severity, Violation
 from g4diag.traps.contract import Trap
+from g4diag.traps.slots import slot_space
 
 
 def judge(allocation: Allocation) -> Iterator[Violation]:
@@ -23,7 +24,7 @@ def judge(allocation: Allocation) -> Iterator[Violation]:
     if not len(bad):
         return
     value = int(slots_N[bad[0]])
-    space = IndexSpace.SWA_SLOT if pool.space is IndexSpace.SWA_PAGE else IndexSpace.FULL_SLOT
+    space = slot_space(pool)
     yield Violation(
         trap=TRAP.name,
         severity=Severity.ERROR,
@@ -44,8 +45,9 @@ TRAP = Trap(
     name="slot_inside_allocator",
     claim="Every slot an allocator returns lies in page_size .. size+page_size-1 of its own pool.",
     without_it="KV is written past the pool or into the dummy page, and surfaces as another request's garbage.",
-    cost="One min/max over the returned slots; a host sync when live.",
+    cost="One min/max over the returned slots; live, one copy of them to the host, judged when it has arrived.",
     runs=("eager", "offline"),
     judges=Allocation,
     judge=judge,
+    group="allocator",
 )

@@ -5,6 +5,8 @@ The root cause of the seed bug, one step before any table is built: `frozen_kv_t
 behind; the graph runner sizes its table buffers outside both views. The other side (sglang #25103): a draft
 that reads its own full-only pool must have no SWA state. A frozen-KV draft may hold the target's SWA state at
 rest (that is what 0.5.13 does); what counts is the state while it reads, and that leaving restores exactly.
+Below a hybrid wrapper it is the child that reads: views that swap the wrapper's pool and not the child's leave the
+child with the draft's own, which is a claim broken too.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ def _problem(swap: PoolSwap) -> str | None:
             pool, state = swap.before
             return f"left ({swap.read_pool}, SWA state {swap.swa_state}), found ({pool}, SWA state {state}) on entry"
         return None
+    if swap.wanted_pool is not None and swap.read_pool != swap.wanted_pool:
+        return f"it will read {swap.read_pool}, where {swap.wanted_pool} is to be read"
     if swap.read_pool_is_swa and swap.swa_state != swap.read_pool:
         return f"it will read {swap.read_pool}, but its SWA state is of {swap.swa_state or 'no pool'}"
     if not swap.read_pool_is_swa and not swap.frozen_kv and swap.swa_state is not None:
@@ -51,4 +55,5 @@ TRAP = Trap(
     runs=("eager", "captured", "offline"),
     judges=PoolSwap,
     judge=judge,
+    group="swa-state",
 )

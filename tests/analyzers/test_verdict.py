@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from g4diag.analyzers.verdict import verdict_line, verdict_lines
+from g4diag.analyzers.verdict import verdict_lines
 from g4diag.model import Allocation, Incident, IndexSpace, LayerKind, Severity, Violation
 from g4diag.traps.page_table_in_layer_space import TRAP as IN_SPACE
 from g4diag.traps.page_table_stays_in_pool import TRAP as IN_POOL
 from g4diag.traps.slot_inside_allocator import TRAP as IN_ALLOCATOR
+from g4diag.verdict import verdict_line
 from tests import samples, strategies
 
 
@@ -101,7 +102,7 @@ def test_out_of_range_comes_before_wrong_but_in_range() -> None:
 
 
 def test_clean_and_empty() -> None:
-    assert verdict_lines(samples.incident(samples.healthy_read()))[0].startswith("CLEAN: g4diag: 3 entries, 2 of ")
+    assert verdict_lines(samples.incident(samples.healthy_read()))[0].startswith("CLEAN: g4diag: 3 entries, 4 of ")
     assert verdict_lines(samples.incident()) == ["INCONCLUSIVE: g4diag: nothing in this file can be judged"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 
 import pytest
@@ -42,3 +43,13 @@ def test_runs_are_known(found: Contribution) -> None:
 def test_it_judges_a_view(found: Contribution) -> None:
     assert found.value.judges in typing.get_args(model.View)
     assert callable(found.value.judge)
+
+
+@each_trap
+def test_a_group_is_a_short_name_of_its_own(found: Contribution) -> None:
+    assert re.fullmatch(r"|[a-z]+(-[a-z]+)*", found.value.group)
+    assert found.value.group not in {trap.name for trap in TRAPS}
+
+
+def test_the_groups_of_the_issue_exist() -> None:
+    assert {found.value.group for found in TRAPS} >= {"page-table", "allocator", "swa-state"}

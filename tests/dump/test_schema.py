@@ -24,7 +24,7 @@ def put(document: Any, path: tuple[str | int, ...], value: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "lie", "named"),
     [
-        (("version",), 2, "version"),
+        (("version",), 3, "version"),
         (("version",), True, "version"),
         (("version",), "1", "version"),
         (("origin",), 7, "origin"),
@@ -58,6 +58,7 @@ def put(document: Any, path: tuple[str | int, ...], value: Any) -> None:
         (("context", "seed"), 1 << 64, "context.'seed'"),
         (("context", "seed"), np.zeros(1), "context.'seed'"),
         (("truncated_reads",), -1, "truncated_reads"),
+        (("ring",), [{"seq": 1, "time_ns": 1, "kind": 7}], "ring[0].kind"),
     ],
 )
 def test_lie_is_named(path: tuple[str | int, ...], lie: Any, named: str) -> None:
@@ -79,6 +80,12 @@ def test_a_later_release_may_add_fields() -> None:
     document = copy.deepcopy(GOOD)
     document["new"] = document["reads"][0]["new"] = [1]
     del document["reads"][0]["q_len"], document["truncated_reads"]
+    assert samples.same(from_document(document), samples.faulty_incident())
+
+
+def test_version_1_is_still_read() -> None:
+    document = copy.deepcopy(GOOD) | {"version": 1}
+    del document["ring"]
     assert samples.same(from_document(document), samples.faulty_incident())
 
 

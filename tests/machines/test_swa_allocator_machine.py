@@ -12,6 +12,10 @@ from hypothesis.stateful import run_state_machine_as_test
 
 pytest.importorskip("sglang")
 
+from g4diag.model import View
+from g4diag.stack.hooks import install
+from g4diag.stack.probes.allocation import VIEWS, AllocationProbe
+from repro.measure import judge_all
 from tests.machines.swa_allocator import GOALS, SwaAllocatorMachine, build, free_pages, int64
 
 LONG = settings(
@@ -37,9 +41,19 @@ def machine(page_size: int, coverage: Counter[str], sabotage: Callable[..., None
 
 @pytest.mark.parametrize("page_size", [4, 16, 64])
 def test_allocator_agrees_with_the_model(page_size: int) -> None:
-    """... and the run was not vacuous: it diverged, recycled, slid windows and ran out, in both pools."""
+    """... and so do the allocator traps; and the run was not vacuous: it diverged, recycled, slid windows and ran
+    out, in both pools."""
     coverage: Counter[str] = Counter()
-    run_state_machine_as_test(machine(page_size, coverage), settings=LONG)
+    judged: Counter[str] = Counter()
+
+    def judge(view: View) -> None:
+        judged[type(view).__name__] += 1
+        for violation in judge_all(view):
+            raise AssertionError(f"{violation.trap}: {violation.summary}")
+
+    with install("test", AllocationProbe(judge, stock_every=8).hooks()):
+        run_state_machine_as_test(machine(page_size, coverage), settings=LONG)
+    assert set(judged) == {view.__name__ for view in VIEWS}
     assert not [goal for goal in GOALS if not coverage[goal]], dict(coverage)
 
 

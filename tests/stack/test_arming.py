@@ -89,6 +89,14 @@ def test_an_unknown_name_holds_both_sides(select) -> None:
         select(Selection(names=("x",)))
 
 
+def test_a_group_stands_for_its_traps_and_overlaps_fold() -> None:
+    tables = [name for name, trap in arming.traps().items() if trap.group == "page-table"]
+    assert len(tables) >= 4
+    assert arming.selected_traps(Selection(names=("page-table", tables[0]))) == tuple(tables)
+    swa = arming.selected_traps(Selection(names=("swa-state", "slot_inside_allocator")))
+    assert swa == ("swa_state_follows_pool", "slot_inside_allocator")
+
+
 @pytest.mark.parametrize(
     ("changes", "state"),
     [

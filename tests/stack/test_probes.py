@@ -91,6 +91,7 @@ def test_swaps_are_seen_at_every_edge_with_names_and_not_addresses(faulty: list[
         ("target_kv_pool_view", "enter"),
         ("target_kv_pool_view", "exit"),
         ("FrozenKVMTPCudaGraphRunner.__init__", "enter"),
+        ("FrozenKVMTPCudaGraphRunner.capture_one_batch_size", "exit"),
     }
     assert {swap.read_pool for swap in swaps} == {"target:SWAKVPool", "draft:MHATokenToKVPool"}
 

@@ -30,6 +30,7 @@ def swap(**changes: Any) -> PoolSwap:
         swap(read_pool=OWN, read_pool_is_swa=False, swa_state=None, frozen_kv=False, graph_swa_tables=False),
         swap(moment="exit", read_pool=OWN, swa_state=TARGET, before=(OWN, TARGET)),
         swap(moment="exit", before=None),
+        swap(wanted_pool=TARGET),
     ],
     ids=str,
 )
@@ -43,6 +44,7 @@ def test_healthy_edges_are_silent(healthy: PoolSwap) -> None:
         (swap(swa_state=None), "its SWA state is of no pool"),
         (swap(swa_state="other:SWAKVPool"), "its SWA state is of other:SWAKVPool"),
         (swap(read_pool=OWN, read_pool_is_swa=False, frozen_kv=False), "reads its own"),
+        (swap(read_pool=OWN, read_pool_is_swa=False, wanted_pool=TARGET), f"where {TARGET} is to be read"),
         (swap(graph_swa_tables=False), "buffers present: False"),
         (swap(moment="exit", read_pool=TARGET, before=(OWN, TARGET)), "found (draft"),
         (swap(moment="exit", read_pool=OWN, swa_state=None, before=(OWN, TARGET)), "SWA state None"),

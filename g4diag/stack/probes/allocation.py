@@ -1,56 +1,146 @@
-"""An Allocation of every batch of slots that a paged or token allocator returns.
+"""What paged and token allocators hand out and take back: Allocation, Release and, now and then, FreeList views.
 
 Both sub-allocators of a hybrid-SWA server are such; which of the two one is, is learnt when their owner is built.
-The ids are copied to the host, which synchronises on a GPU.
+A book of live pages is kept for each, apart from its free list: reset by `clear`, put back by `restore_state` to what
+it was at `backup_state`; a free inside a free group counts at the group's end, where sglang calls `free` again.
+Cost on a GPU: an asynchronous copy to pinned memory a call and no sync; a view is judged a call or two later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 
 from g4diag.guard import guard
-from g4diag.model import Allocation, IndexSpace, PoolView
+from g4diag.model import Allocation, FreeList, IndexSpace, MappingUpdate, PoolView, Release
 from g4diag.stack.hooks import Hook
+from g4diag.stack.probes.arrivals import Arrivals
+from g4diag.stack.probes.live_pages import LivePages
+from g4diag.stack.probes.mapping_update import OWNER, MappingUpdateProbe
 
 PACKAGE = "sglang.srt.mem_cache.allocator"
 CALLS = (
     (f"{PACKAGE}.paged.PagedTokenToKVPoolAllocator", ("alloc", "alloc_extend", "alloc_decode")),
     (f"{PACKAGE}.token.TokenToKVPoolAllocator", ("alloc",)),
 )
+BASE = f"{PACKAGE}.base.BaseTokenToKVPoolAllocator"
+VIEWS: frozenset[type] = frozenset({Allocation, Release, FreeList, MappingUpdate})
+STOCK_EVERY = 256
 
 
 class AllocationProbe:
-    """sink takes each view. An allocator that had no room returns nothing, and there is no view."""
+    """sink takes each view. An allocator that had no room returns nothing, and there is no view. wanted: the view
+    classes to make. stock_every: calls on an allocator between two copies of its free list."""
 
-    def __init__(self, sink: Callable[[Allocation], None]) -> None:
-        self._sink = sink
+    def __init__(
+        self,
+        sink: Callable[[Any], None],
+        wanted: Collection[type] = VIEWS,
+        stock_every: int = STOCK_EVERY,
+    ) -> None:
+        self._sink, self._wanted, self._stock_every = sink, frozenset(wanted), stock_every
         self._swa: WeakSet[Any] = WeakSet()
+        self._books: WeakKeyDictionary[Any, LivePages] = WeakKeyDictionary()
+        self._backups: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._calls: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        self.arrivals = Arrivals()
+        self._mapping = MappingUpdateProbe(sink, self.arrivals)
 
     def hooks(self) -> list[Hook]:
-        """Every call that hands out slots, and the constructor that says which allocator is the SWA one."""
-        owner = Hook(f"{PACKAGE}.swa.SWATokenToKVPoolAllocator.__init__", "after", self._built, observes=True)
-        calls = [
-            Hook(f"{holder}.{call}", "after", self._after(call), observes=True)
-            for holder, names in CALLS
-            for call in names
-        ]
-        return [owner, *calls]
+        """Every call that hands out slots, takes them back or starts anew, and the constructor that says which
+        allocator is the SWA one."""
+        targets: list[tuple[str, Callable[..., None]]] = [(f"{OWNER}.__init__", self._built)]
+        for holder, names in CALLS:
+            targets += [(f"{holder}.{call}", self._after(call)) for call in names]
+            targets += [(f"{holder}.free", self._freed), (f"{holder}.clear", self._cleared)]
+        targets += [(f"{BASE}.backup_state", self._backed_up), (f"{BASE}.restore_state", self._restored)]
+        hooks = [Hook(target, "after", function, observes=True) for target, function in targets]
+        return [*hooks, *self._mapping.hooks()] if MappingUpdate in self._wanted else hooks
 
     def _built(self, result: Any, owner: Any, *args: Any, **kwargs: Any) -> None:
         self._swa.add(owner.swa_attn_allocator)
 
     def _after(self, call: str) -> Callable[..., None]:
         def observed(slots: Any, allocator: Any, *args: Any, **kwargs: Any) -> None:
-            with guard(f"observing {call}"):
-                if slots is not None and len(slots):
-                    ids_N = slots.detach().cpu().numpy().astype(np.int64)
-                    self._sink(Allocation(call, self._pool(allocator), ids_N))
+            if slots is None or not len(slots):
+                return
+            self._mapping.handed_out(allocator, slots)
+            pool, book = self._pool(allocator), self._book(allocator, begun=slots)
+
+            def arrived(slots_N: Any) -> None:
+                view = Allocation(call, pool, slots_N, live_pages_N=book.take(slots_N))
+                self._emit(view)
+
+            self.arrivals.copy([slots], arrived)
+            self._take_stock(allocator, pool, book)
 
         return observed
+
+    def _freed(self, result: Any, allocator: Any, free_index: Any) -> None:
+        if not free_index.numel() or not allocator.is_not_in_free_group:
+            return
+        pool, book = self._pool(allocator), self._book(allocator, given_back=free_index)
+
+        def arrived(slots_N: Any) -> None:
+            self._emit(Release(pool, slots_N, live_pages_N=book.give_back(slots_N)))
+
+        self.arrivals.copy([free_index], arrived)
+        self._take_stock(allocator, pool, book)
+
+    def _cleared(self, result: Any, allocator: Any) -> None:
+        self.arrivals.copy([], self._new_book(allocator).clear)
+
+    def _backed_up(self, state: Any, allocator: Any) -> None:
+        if (book := self._books.get(allocator)) is not None:
+            self._backups[allocator] = state
+            self.arrivals.copy([], book.save)
+
+    def _restored(self, result: Any, allocator: Any, state: Any) -> None:
+        if (book := self._books.get(allocator)) is None:
+            return
+        known = self._backups.get(allocator, ())
+        if len(known) == len(state) and all(mine is theirs for mine, theirs in zip(known, state, strict=True)):
+            self.arrivals.copy([], book.restore)
+        else:
+            self.arrivals.copy(state, lambda *free: book.all_but(np.concatenate(free)))
+
+    def _book(self, allocator: Any, begun: Any = None, given_back: Any = None) -> LivePages:
+        """The allocator's book. First met in mid-life, its free list of now, with this call undone, begins it."""
+        if (book := self._books.get(allocator)) is not None:
+            return book
+        book = self._new_book(allocator)
+
+        def begin(slots_N: Any, *free: Any) -> None:
+            book.all_but(np.concatenate(free))
+            starts = slots_N[slots_N % book.page_size == 0]
+            book.give_back(starts) if begun is not None else book.take(slots_N)
+
+        call = begun if begun is not None else given_back
+        self.arrivals.copy([call, allocator.free_pages, allocator.release_pages], begin)
+        return book
+
+    def _new_book(self, allocator: Any) -> LivePages:
+        pool = self._pool(allocator)
+        return self._books.setdefault(allocator, LivePages(pool.page_size, pool.num_pages))
+
+    def _take_stock(self, allocator: Any, pool: PoolView, book: LivePages) -> None:
+        calls = self._calls[allocator] = self._calls.get(allocator, 0) + 1
+        if FreeList not in self._wanted or calls % self._stock_every:
+            return
+
+        def arrived(*free: Any) -> None:
+            self._emit(FreeList(replace(pool, free_pages_N=np.concatenate(free)), book.all()))
+
+        self.arrivals.copy([allocator.free_pages, allocator.release_pages], arrived)
+
+    def _emit(self, view: Any) -> None:
+        if type(view) in self._wanted:
+            with guard("judging an allocator's call"):
+                self._sink(view)
 
     def _pool(self, allocator: Any) -> PoolView:
         """Its bounds: page 0, or slot 0 of an unpaged one, is the dummy, so one page more than it hands out."""

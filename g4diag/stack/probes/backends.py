@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from g4diag.model import IndexMapping, IndexSpace, LayerKind, PoolSwap, PoolView
 from g4diag.stack.hooks import Hook
@@ -24,6 +24,8 @@ class Backends:
         self._worker: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._pool_owner: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._allocator: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._frozen: WeakSet[Any] = WeakSet()
+        self._mapping: WeakKeyDictionary[Any, tuple[Any, Any, IndexMapping | None]] = WeakKeyDictionary()
 
     def hooks(self) -> list[Hook]:
         """The constructor of TRTLLMHAAttnBackend."""
@@ -48,6 +50,22 @@ class Backends:
         shared = None if allocator is None else allocator.get_kvcache()
         return shared if hasattr(shared, "full_to_swa_index_mapping") else None
 
+    def mapping(self, backend: Any, page_size: int) -> IndexMapping | None:
+        """A copy of this backend's mapping; the same copy until somebody writes to it."""
+        pool = self.mapped_pool(backend)
+        tensor = getattr(pool, "full_to_swa_index_mapping", None)
+        if tensor is None or tensor.is_inference():  # which counts no versions
+            return index_mapping(pool, page_size)
+        key = (tensor._version, page_size)
+        known = self._mapping.get(pool)
+        if known is None or known[0] is not tensor or known[1] != key:
+            known = self._mapping[pool] = (tensor, key, index_mapping(pool, page_size))
+        return known[2]
+
+    def is_frozen(self, backend: Any) -> bool:
+        """Whether it serves a frozen-KV draft."""
+        return backend in self._frozen
+
     def pools(self) -> tuple[PoolView, ...]:
         """The pools of the first allocator seen, free lists included; none before a backend was built."""
         for allocator in list(self._allocator.values()):
@@ -62,6 +80,9 @@ class Backends:
         self._allocator[backend] = model_runner.token_to_kv_pool_allocator
         pool = model_runner.token_to_kv_pool
         self._pool_owner.setdefault(pool, worker)
+        is_frozen = bool(model_runner.spec_algorithm.is_frozen_kv_mtp()) and model_runner.is_draft_worker
+        if is_frozen:
+            self._frozen.add(backend)
         self._sink(
             PoolSwap(
                 site="constructor",
@@ -70,7 +91,7 @@ class Backends:
                 read_pool=str(self.label(pool)),
                 read_pool_is_swa=isinstance(pool, SWAKVPool),
                 swa_state=self.label(backend._swa_kv_pool),
-                frozen_kv=bool(model_runner.spec_algorithm.is_frozen_kv_mtp()) and model_runner.is_draft_worker,
+                frozen_kv=is_frozen,
             )
         )
 

@@ -1,8 +1,8 @@
 """An AttentionRead of every page table a TRTLLMHAAttnBackend hands to a layer.
 
-`_get_layer_page_table` is called by decode and extend alike and knows layer, pool and metadata. The view copies
-tables to the host, which synchronises on a GPU: nothing is taken while a CUDA graph is being captured, and
-Python does not run at all when one is replayed.
+`_get_layer_page_table` is called by decode and extend alike and knows layer, pool and metadata. The view copies the
+batch's rows to the host, which synchronises on a GPU, and the mapping whenever it was written to since: nothing is
+taken while a CUDA graph is being captured, and Python does not run at all when one is replayed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from g4diag.guard import guard
 from g4diag.model import AttentionRead, IndexSpace, LayerKind
 from g4diag.stack.hooks import Hook
-from g4diag.stack.probes.backends import BACKEND, Backends, index_mapping, layer_pool
+from g4diag.stack.probes.backends import BACKEND, Backends, layer_pool
 
 
 class PageTableProbe:
@@ -46,8 +46,9 @@ class PageTableProbe:
         pool, kind = layer_pool(backend.token_to_kv_pool, layer.layer_id)
         window = int(layer.sliding_window_size)
         table_BP = _host(table)
-        rows = _host(forward_batch.req_pool_indices)[: len(table_BP)]
-        live = int((rows > 0).sum()) or len(rows)  # a padded graph row points at request row 0; padding is last
+        rows = _host(forward_batch.req_pool_indices)
+        batch = int((rows > 0).sum()) or len(rows)  # a padded graph row points at request row 0; padding is last
+        live = min(batch, len(table_BP))
         space, is_copy = _space_of(table, metadata)
         return AttentionRead(
             step=self._step_of(),
@@ -65,15 +66,30 @@ class PageTableProbe:
             q_len=_shortest_query(forward_batch, metadata),
             rids=tuple(self._rid_of(int(row)) for row in rows[:live]),
             req_rows_B=rows[:live],
-            full_page_table_BP=self._full_table(backend, rows[:live], table_BP.shape[1], pool.page_size),
-            mapping=index_mapping(self._backends.mapped_pool(backend), pool.page_size),
+            full_page_table_BP=self._full_table(backend, forward_batch, live, table_BP.shape[1], pool.page_size),
+            mapping=self._backends.mapping(backend, pool.page_size),
             is_clamped=is_copy,
+            batch_rows=batch,
+            batch_lens_B=self._batch_lens(backend, forward_batch, metadata)[:live],
         )
 
+    def _batch_lens(self, backend: Any, forward_batch: Any, metadata: Any) -> Any:
+        """Keys a row by the batch's own lengths, and what the forward's kind adds to them."""
+        lens_B = _host(forward_batch.seq_lens).astype(np.int64)
+        mode = forward_batch.forward_mode
+        if mode.is_target_verify():
+            return lens_B + int(metadata.max_seq_len_q)
+        is_draft_decode = mode.is_decode_or_idle() and forward_batch.spec_info is not None
+        if is_draft_decode and not self._backends.is_frozen(backend):  # whose metadata counts no new key
+            return lens_B + backend.speculative_step_id + 1
+        return lens_B
+
     @staticmethod
-    def _full_table(backend: Any, rows: Any, columns: int, page_size: int) -> Any:
-        slots = _host(backend.req_to_token_pool.req_to_token)[rows][:, ::page_size][:, :columns]
-        table = np.zeros((len(rows), columns), dtype=np.int64)
+    def _full_table(backend: Any, forward_batch: Any, live: int, columns: int, page_size: int) -> Any:
+        # Columns first: a view. Rows then: a gather on the device, of what is needed and no more.
+        firsts = backend.req_to_token_pool.req_to_token[:, : columns * page_size : page_size]
+        slots = _host(firsts[forward_batch.req_pool_indices[:live]])
+        table = np.zeros((live, columns), dtype=np.int64)
         table[:, : slots.shape[1]] = slots // page_size
         return table
 

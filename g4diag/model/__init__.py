@@ -1,0 +1,57 @@
+"""The nouns everyone here speaks: index spaces, views taken from live objects, and what traps say of them.
+
+Array names carry their shape: B request rows, P page-table columns, M mapping entries, N slots or ids.
+Views hold indices, lengths and sizes, never KV bytes and never prompt text. All arrays are numpy.
+"""
+
+from g4diag.model.findings import (
+    Finding,
+    Incident,
+    RingRecord,
+    Violation,
+)
+from g4diag.model.nouns import (
+    BoolArray,
+    Grade,
+    IndexMapping,
+    IndexSpace,
+    IntArray,
+    LayerKind,
+    PoolView,
+    Severity,
+)
+from g4diag.model.views import (
+    Allocation,
+    AttentionRead,
+    FreeList,
+    KVWrite,
+    MappingUpdate,
+    PoolSwap,
+    Release,
+    RequestView,
+    View,
+)
+
+__all__ = [
+    "Allocation",
+    "AttentionRead",
+    "BoolArray",
+    "Finding",
+    "FreeList",
+    "Grade",
+    "Incident",
+    "IndexMapping",
+    "IndexSpace",
+    "IntArray",
+    "KVWrite",
+    "LayerKind",
+    "MappingUpdate",
+    "PoolSwap",
+    "PoolView",
+    "Release",
+    "RequestView",
+    "RingRecord",
+    "Severity",
+    "View",
+    "Violation",
+]

@@ -1,0 +1,139 @@
+"""What is said of views: violations, the incident a dump holds, and the findings of analyzers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from g4diag.model.nouns import (
+    Grade,
+    IndexMapping,
+    IndexSpace,
+    LayerKind,
+    PoolView,
+    Severity,
+)
+from g4diag.model.views import (
+    Allocation,
+    AttentionRead,
+    FreeList,
+    KVWrite,
+    MappingUpdate,
+    PoolSwap,
+    Release,
+    RequestView,
+    View,
+)
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One broken claim, where, and by how much. Fields that do not apply are None.
+
+    bound: legal ids are `low` .. bound-1. count: offending entries in this view, of `checked`.
+    value_space: the space `value` is in as far as known; expected_space: the space it should be in.
+    """
+
+    trap: str
+    severity: Severity
+    summary: str
+    worker: str = ""
+    phase: str = ""
+    path: str = ""
+    backend: str = ""
+    step: int | None = None
+    layer_id: int | None = None
+    layer_kind: LayerKind | None = None
+    window_left: int | None = None
+    row: int | None = None
+    rid: str | None = None
+    column: int | None = None
+    value: int | None = None
+    expected: int | None = None
+    low: int = 0
+    bound: int | None = None
+    value_space: IndexSpace | None = None
+    expected_space: IndexSpace | None = None
+    count: int = 0
+    checked: int = 0
+
+
+@dataclass(frozen=True)
+class RingRecord:
+    """One record of the flight recorder, taken on the host without a sync; -1 and "" are unknown.
+
+    kind: "step", else a mark: "start", "exception", "violation" and the like. time_ns: monotonic clock.
+    batch: requests. tokens: new ones of an extend. seq_len_sum, waiting: as the scheduler had them. Pool sizes and
+    free slots are tokens. Counted since the start, in full slots: allocs, allocated, refused (calls that found no
+    room), frees, freed, swa_freed (slots whose SWA side was freed, apart from or with the full one). marks: so far.
+    rids: crc32 of the first rows' request ids.
+    """
+
+    seq: int
+    time_ns: int
+    kind: str
+    step: int = -1
+    mode: str = ""
+    batch: int = -1
+    tokens: int = -1
+    seq_len_sum: int = -1
+    waiting: int = -1
+    full_size: int = -1
+    full_free: int = -1
+    swa_size: int = -1
+    swa_free: int = -1
+    allocs: int = -1
+    allocated: int = -1
+    refused: int = -1
+    frees: int = -1
+    freed: int = -1
+    swa_freed: int = -1
+    marks: int = -1
+    rids: tuple[str, ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Incident:
+    """What a dump holds, whoever wrote it. origin: "g4diag", "seed-page-table" or "seed-allocator".
+
+    manifest: {"patches": [...], "faults": [...], "traps": [...]} armed when it was written.
+    versions: package -> version. context: scenario, state, seed and the like; plain values only.
+    notes: statements the reader makes about the file, with how they are known.
+    ring: the flight recorder's last records, oldest first.
+    """
+
+    origin: str
+    reads: tuple[AttentionRead, ...] = ()
+    swaps: tuple[PoolSwap, ...] = ()
+    allocations: tuple[Allocation, ...] = ()
+    releases: tuple[Release, ...] = ()
+    free_lists: tuple[FreeList, ...] = ()
+    mapping_updates: tuple[MappingUpdate, ...] = ()
+    kv_writes: tuple[KVWrite, ...] = ()
+    pools: tuple[PoolView, ...] = ()
+    mapping: IndexMapping | None = None
+    requests: tuple[RequestView, ...] = ()
+    violations: tuple[Violation, ...] = ()
+    manifest: dict[str, list[str]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    context: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[tuple[Grade, str], ...] = ()
+    ring: tuple[RingRecord, ...] = ()
+
+    def views(self) -> tuple[View, ...]:
+        """Every view a trap can judge."""
+        calls: tuple[View, ...] = (*self.allocations, *self.releases, *self.free_lists)
+        return (*self.swaps, *calls, *self.mapping_updates, *self.kv_writes, *self.reads)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One answer of an analyzer. subject: short key ("verdict", "nearest-meaning", "pools", ...).
+    text: one sentence. grade: how it is known. data: plain values for --json."""
+
+    subject: str
+    text: str
+    grade: Grade
+    is_defect: bool = False
+    data: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,90 @@
+"""Index spaces, kinds and grades, and the two things every view refers to: a pool and the mapping between spaces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.integer[Any]]
+BoolArray = npt.NDArray[np.bool_]
+
+
+class IndexSpace(StrEnum):
+    """What an integer index counts. Two spaces are never compared without a mapping."""
+
+    FULL_PAGE = "full page"
+    SWA_PAGE = "SWA page"
+    FULL_SLOT = "full slot"
+    SWA_SLOT = "SWA slot"
+    REQUEST_ROW = "request row"
+
+
+class LayerKind(StrEnum):
+    """Which attention a layer has, and so which pool its K/V lives in."""
+
+    FULL = "full"
+    SWA = "swa"
+
+
+class Severity(StrEnum):
+    """ERROR: wrong memory is read. WARNING: wrong, but nothing has diverged yet."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Grade(StrEnum):
+    """How a statement is known."""
+
+    MEASURED = "measured"
+    DERIVED = "derived"
+    GUESS = "guess"
+
+
+@dataclass(frozen=True)
+class PoolView:
+    """One KV pool.
+
+    name: "full", "swa" or "draft-own". space: the page space of its ids. page_size: tokens a page.
+    num_pages: pages in the buffer with the dummy page 0, so readable ids are 0 .. num_pages-1 and
+    allocatable ids 1 .. num_pages-1. free_pages_N: int64 page ids on the free list, or None if not taken.
+    """
+
+    name: str
+    space: IndexSpace
+    page_size: int
+    num_pages: int
+    free_pages_N: IntArray | None = None
+
+    @property
+    def use(self) -> float | None:
+        """Share of allocatable pages not on the free list, 0..1; None when the free list was not taken."""
+        if self.free_pages_N is None or self.num_pages < 2:
+            return None
+        return 1.0 - len(self.free_pages_N) / (self.num_pages - 1)
+
+
+@dataclass(frozen=True)
+class IndexMapping:
+    """`full_to_swa_index_mapping` as it was. full_to_swa_M: int64, full slot -> SWA slot, 0 = unmapped,
+    last entry is the -1 sentinel (sglang SWATokenToKVPoolAllocator)."""
+
+    full_to_swa_M: IntArray
+    page_size: int
+
+    def swa_pages(self, full_pages: IntArray) -> IntArray:
+        """SWA page of each full page id (any shape); ids outside the mapping become -1."""
+        slots = full_pages.astype(np.int64) * self.page_size
+        inside = (slots >= 0) & (slots < len(self.full_to_swa_M) - 1)
+        mapped = self.full_to_swa_M[np.where(inside, slots, 0)] // self.page_size
+        return np.where(inside, mapped, -1)
+
+    def full_pages_of(self, swa_page: int) -> list[int]:
+        """Full pages that map to this SWA page (more than one is a defect in itself)."""
+        slots = np.flatnonzero(self.full_to_swa_M[:-1] // self.page_size == swa_page)
+        mapped = slots[self.full_to_swa_M[slots] > 0]
+        return sorted({int(slot) // self.page_size for slot in mapped})

@@ -1,0 +1,173 @@
+"""Views: what probes take from live objects and traps judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from g4diag.model.nouns import (
+    BoolArray,
+    IndexMapping,
+    IndexSpace,
+    IntArray,
+    LayerKind,
+    PoolView,
+)
+
+
+@dataclass(frozen=True)
+class RequestView:
+    """A live request. row: its request row. full_pages_N: int64 page ids in full space, position order.
+    seq_len: tokens committed."""
+
+    rid: str
+    row: int
+    seq_len: int
+    full_pages_N: IntArray
+
+
+@dataclass(frozen=True)
+class AttentionRead:
+    """One layer handed one page table for one forward (`_get_layer_page_table`).
+
+    worker: "target" or "draft". phase: "decode", "target_verify", "draft_extend", "draft_decode" or "extend".
+    path: "eager" or "graph". window_left: keys left of the query that a sliding layer sees, -1 for none.
+    pool: the pool this layer's own k_cache comes from. table_space: the space the backend built the handed
+    table in, by tensor identity, None if it could not be told. page_table_BP: int32. seq_lens_B: int32, keys
+    a row, this step's queries included. q_len: queries a row. full_page_table_BP: int64, the same rows and columns
+    in full page space, read from req_to_token, None if not taken. req_rows_B: int64 request rows. mapping: None
+    where no pool of this server has one. is_clamped: the handed tensor is a changed copy of the backend's own table.
+    batch_rows: rows of the batch itself, padding left out. batch_lens_B: int64, keys a row that the batch asks for,
+    this step's queries included, told from its own lengths and not from the metadata. None if not taken.
+    """
+
+    step: int
+    worker: str
+    phase: str
+    path: str
+    backend: str
+    layer_id: int
+    layer_kind: LayerKind
+    window_left: int
+    pool: PoolView
+    table_space: IndexSpace | None
+    page_table_BP: IntArray
+    seq_lens_B: IntArray
+    q_len: int = 1
+    rids: tuple[str, ...] = ()
+    req_rows_B: IntArray | None = None
+    full_page_table_BP: IntArray | None = None
+    mapping: IndexMapping | None = None
+    is_clamped: bool = False
+    batch_rows: int | None = None
+    batch_lens_B: IntArray | None = None
+
+    @property
+    def expected_space(self) -> IndexSpace:
+        """The space the layer's own pool is addressed in."""
+        return self.pool.space
+
+    def live_BP(self) -> BoolArray:
+        """bool[B, P]: entries the kernel may dereference: pages holding a key in the window of any query."""
+        last_B = (self.seq_lens_B.astype(np.int64) - 1) // self.pool.page_size
+        first_B = np.zeros_like(last_B)
+        if self.window_left >= 0:
+            oldest = self.seq_lens_B.astype(np.int64) - self.q_len - self.window_left
+            first_B = np.maximum(oldest, 0) // self.pool.page_size
+        column_P = np.arange(self.page_table_BP.shape[1])
+        live: BoolArray = (column_P >= first_B[:, None]) & (column_P <= last_B[:, None])
+        return live
+
+    def expected_BP(self) -> IntArray | None:
+        """int64[B, P]: the page ids this layer should have been handed, None if they cannot be told."""
+        if self.full_page_table_BP is None:
+            return None
+        if self.expected_space is IndexSpace.FULL_PAGE:
+            return self.full_page_table_BP.astype(np.int64)
+        if self.mapping is None:
+            return None
+        return self.mapping.swa_pages(self.full_page_table_BP)
+
+
+@dataclass(frozen=True)
+class PoolSwap:
+    """An attention backend at the edge of a KV pool swap.
+
+    site: "frozen_kv_target_view", "target_kv_pool_view", "constructor", or the graph runner's __init__ or
+    capture_one_batch_size with its class before it. backend: its class, below a hybrid wrapper "wrapper>child".
+    moment: "enter" (inside, swapped) or "exit" (restored). Pools are labels such as "target:SWAKVPool".
+    read_pool: the pool the backend will read. swa_state: the pool its SWA tables are translated for, or None.
+    frozen_kv: the draft reads the target's KV. before: (read_pool, swa_state) before entry, on exit only.
+    graph_swa_tables: whether the graph buffers include SWA page tables; None where no graph state exists.
+    wanted_pool: the pool this site is there to have read; None where any will do.
+    """
+
+    site: str
+    moment: str
+    backend: str
+    read_pool: str
+    read_pool_is_swa: bool
+    swa_state: str | None
+    frozen_kv: bool
+    before: tuple[str, str | None] | None = None
+    graph_swa_tables: bool | None = None
+    wanted_pool: str | None = None
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Ids an allocator returned. call: "alloc", "alloc_extend" or "alloc_decode". pool: bounds come from it.
+    slots_N: int64 in `pool`'s slot space. live_pages_N: int64, the pages of slots_N that were live just before the
+    call, by our own book and not the allocator's; None if no book was kept."""
+
+    call: str
+    pool: PoolView
+    slots_N: IntArray
+    live_pages_N: IntArray | None = None
+
+
+@dataclass(frozen=True)
+class Release:
+    """Ids given back to an allocator, when they reach its free list: a free group's at the group's end.
+    slots_N: int64 in `pool`'s slot space. live_pages_N: int64, the pages of slots_N that were live just before."""
+
+    pool: PoolView
+    slots_N: IntArray
+    live_pages_N: IntArray
+
+
+@dataclass(frozen=True)
+class FreeList:
+    """An allocator's free list, in pool.free_pages_N, and the pages that are live by our own book."""
+
+    pool: PoolView
+    live_pages_N: IntArray
+
+
+@dataclass(frozen=True)
+class MappingUpdate:
+    """The full-to-SWA mapping right after a call that had to change it.
+
+    call: "alloc", "alloc_extend", "alloc_decode", "alloc_extend_swa_tail", "free" or "free_swa". full_slots_N: int64
+    full slots of the call. swa_slots_N: what they should map to: the SWA slots handed out with them, 0 when freed.
+    mapped_N: what they do map to."""
+
+    call: str
+    full_slots_N: IntArray
+    swa_slots_N: IntArray
+    mapped_N: IntArray
+
+
+@dataclass(frozen=True)
+class KVWrite:
+    """K/V written while a draft forward reads a frozen pool. inside: the view it happened in. pool: its label.
+    tokens: rows written."""
+
+    inside: str
+    pool: str
+    layer_id: int | None
+    tokens: int
+
+
+View = AttentionRead | PoolSwap | Allocation | Release | FreeList | MappingUpdate | KVWrite

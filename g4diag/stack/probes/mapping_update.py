@@ -1,0 +1,70 @@
+"""A MappingUpdate after each call of a hybrid-SWA allocator that hands out slots or frees them.
+
+The SWA slots of a call are seen as its SWA sub-allocator returns them. The mapping is gathered on the device, only at
+the call's slots. A free in a free group changes nothing yet, and is seen at the group's end; free_swa is never put off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from g4diag.guard import guard
+from g4diag.model import MappingUpdate
+from g4diag.stack.hooks import Hook
+from g4diag.stack.probes.arrivals import Arrivals
+
+OWNER = "sglang.srt.mem_cache.allocator.swa.SWATokenToKVPoolAllocator"
+CALLS = ("alloc", "alloc_extend", "alloc_decode")
+TAIL = "alloc_extend_swa_tail"
+
+
+class MappingUpdateProbe:
+    """sink takes each view. `handed_out` is told of every sub-allocator's return, before its owner returns."""
+
+    def __init__(self, sink: Callable[[MappingUpdate], None], arrivals: Arrivals) -> None:
+        self._sink, self._arrivals = sink, arrivals
+        self._handed: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._freed: Any = None
+
+    def hooks(self) -> list[Hook]:
+        """The owner's calls."""
+        functions: dict[str, Callable[..., None]] = {call: self._after(call) for call in (*CALLS, TAIL)}
+        functions |= {"free": self._after_free, "free_swa": self._after_free_swa}
+        return [Hook(f"{OWNER}.{name}", "after", function, observes=True) for name, function in functions.items()]
+
+    def handed_out(self, allocator: Any, slots: Any) -> None:
+        """A sub-allocator returned these."""
+        self._handed[allocator] = slots
+
+    def _after(self, call: str) -> Callable[..., None]:
+        def observed(full: Any, owner: Any, *args: Any, **kwargs: Any) -> None:
+            swa = self._handed.pop(owner.swa_attn_allocator, None)
+            tail = (args[6] if len(args) > 6 else kwargs["swa_tail_len"]) if call == TAIL else None
+            if full is not None and swa is not None and tail != 0:
+                self._update(call, owner, full, swa)
+
+        return observed
+
+    def _after_free(self, result: Any, owner: Any, free_index: Any) -> None:
+        # Upstream's free calls free_swa with the same tensor; one look is enough.
+        if free_index.numel() and owner.is_not_in_free_group and free_index is not self._freed:
+            self._update("free", owner, free_index, free_index[:0])
+        self._freed = None
+
+    def _after_free_swa(self, result: Any, owner: Any, free_index: Any) -> None:
+        if free_index.numel():
+            self._update("free_swa", owner, free_index, free_index[:0])
+            self._freed = free_index
+
+    def _update(self, call: str, owner: Any, full: Any, swa: Any) -> None:
+        def arrived(full_N: Any, swa_N: Any, mapped_N: Any) -> None:
+            # Only the tail of a call may have SWA slots; what comes before is unmapped.
+            wanted_N = np.concatenate([np.zeros(len(full_N) - len(swa_N), dtype=np.int64), swa_N])
+            with guard("judging a mapping update"):
+                self._sink(MappingUpdate(call, full_N, wanted_N, mapped_N))
+
+        self._arrivals.copy([full, swa, owner.full_to_swa_index_mapping[full]], arrived)

@@ -1,0 +1,45 @@
+"""Pages are handed out whole: from their first slot on, or further slots of a page that is live.
+
+Everything above an allocator divides by the page size: a page table keeps one id for page_size tokens, eviction and
+free round to pages. Slots that begin in the middle of a page nobody has would be read as a page with another's
+K/V before them, and freeing them frees the whole. `alloc` returns whole pages only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from g4diag.model import Allocation, Violation
+from g4diag.traps.contract import Trap
+from g4diag.traps.slots import violation_in_call
+
+
+def judge(allocation: Allocation) -> Iterator[Violation]:
+    """One violation an allocation, at the first slot of a page that is neither begun here nor live."""
+    pool, slots_N = allocation.pool, allocation.slots_N
+    if allocation.live_pages_N is None:
+        return
+    pages_N = slots_N // pool.page_size
+    begun = pages_N[slots_N % pool.page_size == 0]
+    bad_N = ~np.isin(pages_N, begun) & ~np.isin(pages_N, allocation.live_pages_N)
+    if allocation.call == "alloc":
+        _, which_N, slots_of = np.unique(pages_N, return_inverse=True, return_counts=True)
+        bad_N |= slots_of[which_N] != pool.page_size
+    if bad_N.any():
+        how = "without the rest of its page" if allocation.call == "alloc" else "inside a page that nobody had"
+        summary = f"{allocation.call} handed out {pool.name} slot {{id}} {how}"
+        yield violation_in_call(TRAP.name, pool, allocation.call, slots_N, bad_N, summary)
+
+
+TRAP = Trap(
+    name="page_is_handed_out_whole",
+    claim="An allocator hands out a page from its first slot on, and `alloc` hands out all of it.",
+    without_it="A page table rounds to a page that begins with another request's K/V, and a free takes that too.",
+    cost="One sort of the returned slots on the host; live, one copy of them, judged when it has arrived.",
+    runs=("eager", "offline"),
+    judges=Allocation,
+    judge=judge,
+    group="allocator",
+)

@@ -1,0 +1,56 @@
+"""The lengths in a layer's metadata are those of the batch that is being run.
+
+Under CUDA graphs the metadata lives in static buffers that each replay must fill anew; where that is skipped, or done
+for another batch, the kernel runs on an earlier step's lengths and pages: old keys only, or pages given back since.
+Python does not run inside a replay, so on a server this judges eager steps; on the CPU-driven stack, where a graph is
+a closure, replays too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from g4diag.model import AttentionRead, Severity, Violation
+from g4diag.traps.contract import Trap
+
+
+def judge(read: AttentionRead) -> Iterator[Violation]:
+    """One violation a read, at the first row whose length is not the batch's."""
+    if read.batch_lens_B is None:
+        return
+    stale_B = read.seq_lens_B.astype(np.int64) != read.batch_lens_B
+    if not stale_B.any():
+        return
+    row = int(np.flatnonzero(stale_B)[0])
+    found, wanted = int(read.seq_lens_B[row]), int(read.batch_lens_B[row])
+    yield Violation(
+        trap=TRAP.name,
+        severity=Severity.ERROR,
+        summary=f"row {row} is read with {found} keys, the batch has {wanted}",
+        worker=read.worker,
+        phase=read.phase,
+        path=read.path,
+        backend=read.backend,
+        step=read.step,
+        layer_id=read.layer_id,
+        layer_kind=read.layer_kind,
+        window_left=read.window_left,
+        row=row,
+        rid=read.rids[row] if row < len(read.rids) else None,
+        count=int(stale_B.sum()),
+        checked=len(stale_B),
+    )
+
+
+TRAP = Trap(
+    name="table_is_of_this_step",
+    claim="The lengths a layer is given are this step's: the batch's own, this step's queries included.",
+    without_it="A replay reads an earlier step's pages: new keys are missed, or pages read that others have by now.",
+    cost="One compare a row on the host, and one more copy of B lengths.",
+    runs=("eager", "offline"),
+    judges=AttentionRead,
+    judge=judge,
+    group="page-table",
+)

@@ -1,0 +1,61 @@
+"""The verdict line: what, where, value, bound, how far past, in the grammar known from AddressSanitizer.
+
+The first line of every report, of `g4diag repro`, and of what a strict trap raises in a live server.
+"""
+
+from __future__ import annotations
+
+from g4diag.model import IndexSpace, Violation
+
+_UNITS = {IndexSpace.FULL_SLOT: "slot", IndexSpace.SWA_SLOT: "slot", IndexSpace.REQUEST_ROW: "request row"}
+
+
+def verdict_line(violation: Violation) -> str:
+    """One line: `ERROR: g4diag: <trap>: <who> handed <layer> <value> at <place>: <bound, distance> (<context>)`."""
+    return f"{violation.severity.upper()}: g4diag: {violation.trap}: {_what(violation)}{_context(violation)}"
+
+
+def _what(violation: Violation) -> str:
+    if violation.value is None:
+        return violation.summary
+    if violation.layer_id is None:
+        past = past_the_end(violation)
+        return violation.summary + (f": {past} past the end" if past else "")
+    window = violation.window_left
+    kind = f"{violation.layer_kind}, window {window}" if window is not None and window >= 0 else violation.layer_kind
+    layer = f"layer {violation.layer_id}" + (f" ({kind})" if kind else "")
+    who = " ".join(part for part in (violation.worker, violation.phase) if part) or "a forward"
+    unit = _UNITS.get(violation.expected_space, "page") if violation.expected_space else "page"
+    place = f"row {violation.row} column {violation.column}"
+    return f"{who} handed {layer} {unit} {violation.value} at {place}: {_distance(violation)}"
+
+
+def _distance(violation: Violation) -> str:
+    value, bound, low = violation.value, violation.bound, violation.low
+    if value is None or bound is None:
+        return violation.summary
+    if value >= bound:
+        return f"bound {bound}, {value - bound + 1} past the end"
+    if value < low:
+        return f"first legal {low}, {low - value} before it"
+    inside = f"inside the bound {bound}, so nothing faults"
+    if violation.expected is None:
+        return f"{inside}, but {violation.summary}"
+    if violation.expected == value:
+        return f"{inside}; the right page for now, from the wrong table"
+    if violation.expected <= 0:
+        return f"{inside}, but no mapped page belongs there"
+    return f"{inside}, but {violation.expected_space or 'page'} {violation.expected} belongs there"
+
+
+def _context(violation: Violation) -> str:
+    step = f"step {violation.step}" if violation.step is not None and violation.step >= 0 else ""
+    request = f"request {violation.rid}" if violation.rid else ""
+    parts = [part for part in (violation.backend, violation.path, step, request) if part]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def past_the_end(violation: Violation) -> int | None:
+    """How many ids past the last legal one the value lies, None if it does not."""
+    value, bound = violation.value, violation.bound
+    return value - bound + 1 if value is not None and bound is not None and value >= bound else None
