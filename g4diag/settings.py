@@ -48,7 +48,8 @@ class Settings:
     G4DIAG_TRACEBACK: show a traceback with a CLI error. G4DIAG_RAISE: our own errors are raised, not logged.
     G4DIAG_RUN_DIR: where each process of a `g4diag serve` says how arming went, None = nowhere.
     G4DIAG_EXPLICIT_FLAGS: sglang flags the user typed, comma-separated, as `swa-full-tokens-ratio`; None = not known,
-    look at the command line."""
+    look at the command line. G4DIAG_RECORDER: `on|off`, the flight recorder. G4DIAG_LEVEL: `warn|strict|contain`,
+    what a trap that fired does. G4DIAG_SAMPLE: `1/N`, page tables are checked on one eager step of so many; here N."""
 
     patches: Selection = Selection()
     traps: Selection = Selection()
@@ -57,6 +58,9 @@ class Settings:
     reraise: bool = False
     run_dir: Path | None = None
     explicit_flags: tuple[str, ...] | None = None
+    recorder: bool = False
+    level: str = "warn"
+    sample: int = 1
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -72,6 +76,9 @@ class Settings:
             reraise=_switch("G4DIAG_RAISE", found),
             run_dir=run_dir(environ),
             explicit_flags=_flags(found.get("G4DIAG_EXPLICIT_FLAGS")),
+            recorder=_switch("G4DIAG_RECORDER", found, "on or off"),
+            level=_level(found.get("G4DIAG_LEVEL", "")),
+            sample=_sample(found.get("G4DIAG_SAMPLE", "")),
         )
 
 
@@ -83,7 +90,11 @@ _NAMES = (
     "G4DIAG_RAISE",
     "G4DIAG_RUN_DIR",
     "G4DIAG_EXPLICIT_FLAGS",
+    "G4DIAG_RECORDER",
+    "G4DIAG_LEVEL",
+    "G4DIAG_SAMPLE",
 )
+LEVELS = ("warn", "strict", "contain")
 
 
 def raise_wanted(environ: Mapping[str, str] = os.environ) -> bool:
@@ -109,11 +120,24 @@ def _flags(text: str | None) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(name for name in names if name))
 
 
-def _switch(name: str, found: Mapping[str, str]) -> bool:
+def _switch(name: str, found: Mapping[str, str], wanted: str = "1 or 0") -> bool:
     text = found.get(name, "").lower()
     if text not in _TRUE + _FALSE:
-        raise UsageError(f"{name}: wanted 1 or 0, found {found[name]!r}")
+        raise UsageError(f"{name}: wanted {wanted}, found {found[name]!r}")
     return text in _TRUE
+
+
+def _level(text: str) -> str:
+    if text.lower() not in ("", *LEVELS):
+        raise UsageError(f"G4DIAG_LEVEL: wanted {', '.join(LEVELS)}, found {text!r}")
+    return text.lower() or "warn"
+
+
+def _sample(text: str) -> int:
+    head, _, steps = (text or "1/1").partition("/")
+    if head.strip() != "1" or not steps.strip().isdigit() or int(steps) < 1:
+        raise UsageError(f"G4DIAG_SAMPLE: wanted 1/N, found {text!r}")
+    return int(steps)
 
 
 def _directory(text: str) -> Path | None:

@@ -26,6 +26,7 @@ def test_all_of_them(tmp_path: Path) -> None:
             "G4DIAG_RAISE": "1",
             "G4DIAG_RUN_DIR": str(tmp_path / "run"),
             "G4DIAG_EXPLICIT_FLAGS": "--swa_full_tokens_ratio, model-path,model-path,",
+            "G4DIAG_RECORDER": "on",
         }
     )
     assert settings == Settings(
@@ -36,6 +37,7 @@ def test_all_of_them(tmp_path: Path) -> None:
         reraise=True,
         run_dir=tmp_path / "run",
         explicit_flags=("swa-full-tokens-ratio", "model-path"),
+        recorder=True,
     )
 
 
@@ -49,6 +51,7 @@ def test_ways_to_say_none(text: str) -> None:
     [
         ("G4DIAG_PATCHES", "all,clamp", ("G4DIAG_PATCHES", "wanted", "all")),
         ("G4DIAG_TRAPS", "none,x", ("G4DIAG_TRAPS", "none")),
+        ("G4DIAG_RECORDER", "maybe", ("G4DIAG_RECORDER", "wanted on or off", "maybe")),
         ("G4DIAG_RAISE", "maybe", ("G4DIAG_RAISE", "wanted 1 or 0", "maybe")),
         ("G4DIAG_DUMP_DIR", __file__, ("G4DIAG_DUMP_DIR", "directory", "file")),
         ("G4DIAG_PATCH", "clamp", ("G4DIAG_PATCH", "wanted", "G4DIAG_PATCHES")),

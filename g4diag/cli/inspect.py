@@ -11,7 +11,7 @@ from g4diag.cli.contract import Command
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A dump of g4diag, or one of the seed's two kinds.", metavar="FILE")],
+    file: Annotated[Path, typer.Argument(help="A dump, ring or post-mortem, or the seed's dump.", metavar="FILE")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON (schema g4diag.inspect) in place of text.")] = False,
 ) -> None:
     """Judge a dump again with today's traps and say what went wrong. Nothing in the file is executed.

@@ -14,10 +14,12 @@ def serve(
     arguments: Annotated[list[str] | None, typer.Argument(help="sglang's, after --.", metavar="-- SGLANG...")] = None,
     patches: Annotated[str | None, typer.Option(help="all, none or name,name; faults by name only.")] = None,
     traps: Annotated[str | None, typer.Option(help="all, none or name,name.")] = None,
-    dump_dir: Annotated[Path | None, typer.Option(help="Where traps write dumps; default g4diag-dumps.")] = None,
+    dump_dir: Annotated[Path | None, typer.Option(help="For dumps, rings and the log; default g4diag-dumps.")] = None,
     despite: Annotated[list[str] | None, typer.Option(help="Start in spite of this hazard; may be repeated.")] = None,
 ) -> None:
     """Run `python -m sglang.launch_server` with the plugin armed in every process; signals go to it.
+
+    With traps armed the flight recorder is on (G4DIAG_RECORDER=off: not). A server that dies leaves a post-mortem.
 
     Exit: the server's (128+n if signal n killed it); 1 a process of it could not be armed; 2 usage, or a combination
     known to fail; 3 no sglang, or a patch that does not fit: the server is then not started.

@@ -1,11 +1,12 @@
-"""One door for every file we can judge: our own dumps and the seed's two kinds."""
+"""One door for every file of ours and the seed's two kinds. A ring or a post-mortem tells, but cannot be judged."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from g4diag.dump import legacy
-from g4diag.dump.safety import load_plain
+from g4diag.dump import legacy, postmortem, ring
+from g4diag.dump.archive import read_bytes
+from g4diag.dump.safety import parse_plain
 from g4diag.dump.schema import FORMAT, from_document
 from g4diag.errors import UnsafeInputError
 from g4diag.model import Incident
@@ -17,7 +18,12 @@ def read_dump(path: Path) -> Incident:
     Raises UsageError if there is no such regular file, UnsafeInputError if it is corrupt, truncated, not ours,
     from a newer format, or holds anything but plain values and tensors.
     """
-    document = load_plain(path)
+    raw = read_bytes(path)
+    if raw.startswith(ring.MAGIC):
+        return ring.incident_of(ring.parse_ring(raw))
+    if raw.startswith(b"{"):
+        return postmortem.incident_of(postmortem.parse(raw))
+    document = parse_plain(raw)
     if document.get("format") == FORMAT:
         return from_document(document)
     if legacy.is_page_table(document):

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import pickletools
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from g4diag.dump.archive import read_bytes, read_entries
+from g4diag.dump.archive import read_entries
 from g4diag.errors import UnsafeInputError
 
 MAX_OPCODES = 1_000_000
@@ -53,16 +52,11 @@ class _Mark:
 _MARK = _Mark()
 
 
-def load_plain(path: Path) -> dict[str, Any]:
+def parse_plain(raw: bytes) -> dict[str, Any]:
     """The top-level dict of a torch file: plain values, read-only numpy arrays where it holds tensors.
 
-    Raises UsageError if the file cannot be opened, UnsafeInputError for all else that is wrong with it.
+    Raises UnsafeInputError for all that is wrong with it.
     """
-    return parse_plain(read_bytes(path))
-
-
-def parse_plain(raw: bytes) -> dict[str, Any]:
-    """`load_plain` of bytes already read."""
     entries = read_entries(raw)
     program = entries["data.pkl"]
     if len(program) > MAX_PICKLE_BYTES:

@@ -44,8 +44,10 @@ def write_dump(incident: Incident, path: Path, *, max_bytes: int = MAX_DUMP_BYTE
 
 def _capped(incident: Incident) -> Incident:
     """The lists that the reader bounds, bounded; reads are bounded where they are chosen."""
-    names = ("swaps", "allocations", "pools", "requests", "violations", "notes")
-    return replace(incident, **{name: getattr(incident, name)[:MAX_ITEMS] for name in names})
+    calls = ("allocations", "releases", "free_lists", "mapping_updates", "kv_writes")
+    names = ("swaps", *calls, "pools", "requests", "violations", "notes")
+    first = {name: getattr(incident, name)[:MAX_ITEMS] for name in names}
+    return replace(incident, **first, ring=incident.ring[-MAX_ITEMS:])
 
 
 def _fitting(incident: Incident, max_bytes: int) -> bytes:

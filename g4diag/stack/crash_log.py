@@ -37,10 +37,16 @@ def classify(text: str, raised: str, *, complete: bool, timed_out: bool) -> tupl
             return outcome, _line_of(found)
     if timed_out:
         return "timeout", _last_line(text)
+    said = last_error(text) or raised or _last_line(text) or "the server left without a word"
+    return "other-error", said
+
+
+def last_error(text: str) -> str:
+    """The last line that names a Python exception, which is the one that ended it; "" if none does."""
     last = None
-    for last in _SIGNS[-1][1].finditer(text):  # noqa: B007 - the last one is the one that ended it
+    for last in _SIGNS[-1][1].finditer(text):  # noqa: B007
         pass
-    return "other-error", _line_of(last) if last else raised or _last_line(text) or "the server left without a word"
+    return _line_of(last) if last else ""
 
 
 def fatal(text: str) -> bool:

@@ -42,11 +42,12 @@ class Plan:
     faults: tuple[str, ...]
     hazards: tuple[HazardRow, ...]
     remarks: tuple[str, ...]
+    recorder: bool = False
 
     @property
     def arms(self) -> bool:
         """Whether anything is to be armed."""
-        return bool(self.patches or self.traps)
+        return bool(self.patches or self.traps or self.recorder)
 
 
 def plan(asked: Asked, environ: Mapping[str, str] = os.environ) -> Plan:
@@ -63,10 +64,11 @@ def plan(asked: Asked, environ: Mapping[str, str] = os.environ) -> Plan:
     patches, left_out = _patches(settings.patches)
     hazards, unknown = judged(asked.arguments, armed_environ, patches, hardware.capability_of(hardware.gpus()))
     _refuse(hazards, asked.despite)
-    if (patches or traps) and not (state := plugin_state(armed_environ)).loads:
+    recorder = _recorder(armed_environ, bool(traps))
+    if (patches or traps or recorder) and not (state := plugin_state(armed_environ)).loads:
         raise CannotRunError(f"the plugin would not be loaded: {state.why}")
     faults = tuple(name for name in patches if arming.patches()[name].kind == "fault")
-    return Plan(asked.arguments, armed_environ, patches, traps, faults, hazards, (*left_out, *unknown))
+    return Plan(asked.arguments, armed_environ, patches, traps, faults, hazards, (*left_out, *unknown), recorder)
 
 
 def with_run_dir(plan: Plan, folder: Path) -> Plan:
@@ -83,6 +85,12 @@ def _environ(asked: Asked, environ: Mapping[str, str]) -> dict[str, str]:
         VARIABLE: including_us(environ),
     }
     return dict(environ) | {name: value for name, value in given.items() if value is not None}
+
+
+def _recorder(environ: dict[str, str], traps: bool) -> bool:
+    """Whether the flight recorder is on; with traps it is, unless the environment says otherwise."""
+    environ.setdefault("G4DIAG_RECORDER", "on" if traps else "off")
+    return Settings.from_env(environ).recorder
 
 
 def _patches(selection: Selection) -> tuple[tuple[str, ...], tuple[str, ...]]:

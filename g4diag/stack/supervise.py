@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from g4diag.stack import live, records
+from g4diag.stack.aftermath import Aftermath
 from g4diag.stack.preflight import PROGRAM as PREFLIGHT
 from g4diag.stack.preflight import preflight
 from g4diag.stack.serve_plan import Plan, with_run_dir
@@ -38,7 +39,8 @@ def run(plan: Plan, say: Say, *, server: Sequence[str] = SERVER, checker: Sequen
     with tempfile.TemporaryDirectory(prefix="g4diag-run-") as folder:
         armed = with_run_dir(plan, Path(folder))
         command = [*server, *plan.arguments]
-        return Supervisor(command, armed.environ, Path(folder), say, must_arm=plan.arms).run()
+        aftermath = Aftermath(armed.environ, Path(folder), plan.arms, say)
+        return Supervisor(command, armed.environ, Path(folder), say, must_arm=plan.arms, aftermath=aftermath).run()
 
 
 def _announce(plan: Plan, manifest: Mapping[str, list[str]], say: Say) -> None:
@@ -56,31 +58,48 @@ def _announce(plan: Plan, manifest: Mapping[str, list[str]], say: Say) -> None:
 
 
 class Supervisor:
-    """One server. must_arm: a process of it that is not armed stops it."""
+    """One server. must_arm: a process of it that is not armed stops it. aftermath: what to do when it died."""
 
     def __init__(
-        self, command: Sequence[str], environ: Mapping[str, str], run_dir: Path, say: Say, *, must_arm: bool
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        run_dir: Path,
+        say: Say,
+        *,
+        must_arm: bool,
+        aftermath: Aftermath,
     ) -> None:
         self._command, self._environ, self._run_dir, self._say = list(command), dict(environ), run_dir, say
-        self._must_arm = must_arm
+        self._must_arm, self._aftermath = must_arm, aftermath
         self._child: subprocess.Popen[bytes] | None = None
         self._early: list[int] = []
 
     def run(self) -> int:
         """The server's exit code, 128+n if signal n killed it; 1 if a process of it could not be armed."""
         with self._signals():
-            # A session of its own: a terminal's Ctrl-C then reaches the server once, through us.
-            child = self._child = subprocess.Popen(
-                self._command, env=self._environ, start_new_session=True, preexec_fn=_die_with_parent
-            )
-            for number in self._early:
-                child.send_signal(number)
-            if complaint := self._watch(child):
-                self._say(complaint)
-                self._stop(child)
-                return 1
+            with self._aftermath.output() as (out, err):
+                child = self._child = self._start(out, err)
+                for number in self._early:
+                    child.send_signal(number)
+                if complaint := self._watch(child):
+                    self._say(complaint)
+                    self._stop(child)
+                    return 1
             code = child.returncode
+            self._aftermath.ended(code)
         return 128 - code if code < 0 else code
+
+    def _start(self, out: int | None, err: int | None) -> subprocess.Popen[bytes]:
+        # A session of its own: a terminal's Ctrl-C then reaches the server once, through us.
+        return subprocess.Popen(
+            self._command,
+            env=self._environ,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
 
     def _watch(self, child: subprocess.Popen[bytes]) -> str | None:
         """Until the child ends, or until what is wrong with its arming is found."""
@@ -91,6 +110,7 @@ class Supervisor:
                 return complaint
             if child.returncode is not None:
                 return None
+            self._aftermath.saw(set(schedulers(child.pid)))
 
     def _complaint(self, session: int, code: int | None) -> str | None:
         spoken = records.read(self._run_dir)
@@ -121,6 +141,7 @@ class Supervisor:
         child.wait()
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
+        self._aftermath.asked()
         if self._child is None:
             self._early.append(number)
         else:

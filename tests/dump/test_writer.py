@@ -40,7 +40,7 @@ def test_same_incident_same_bytes(tmp_path: Path) -> None:
 
 def test_torch_opens_it_with_weights_only(tmp_path: Path) -> None:
     loaded = torch.load(write_dump(samples.faulty_incident(), tmp_path / "x.pt"), weights_only=True)
-    assert list(loaded)[:2] == ["format", "version"] and loaded["format"] == "g4diag-dump" and loaded["version"] == 1
+    assert list(loaded)[:2] == ["format", "version"] and loaded["format"] == "g4diag-dump" and loaded["version"] == 2
     assert loaded["reads"][1]["page_table_BP"].tolist() == samples.faulty_read().page_table_BP.tolist()
 
 
