@@ -34,6 +34,11 @@ class VacuousError(G4DiagError):
     exit_code = 4
 
 
+class TrapTripped(G4DiagError):
+    """A trap fired in a live server under `strict`, or on a target's read under `contain`. Meant to reach the server:
+    the one error of ours that does."""
+
+
 class UnsafeInputError(G4DiagError):
     """The input is corrupt, truncated, not ours, or would need unpickling."""
 

@@ -64,7 +64,7 @@ def disarm() -> None:
 
 
 def _arm(settings: Settings) -> Outcome:
-    if not (settings.patches or settings.traps):
+    if not (settings.patches or settings.traps or settings.recorder):
         return Outcome("inert")
     from g4diag.stack import arming
 
@@ -75,14 +75,17 @@ def _arm(settings: Settings) -> Outcome:
         if traps:
             from g4diag.stack import live
 
-            attempt.enter_context(live.armed(traps, settings.dump_dir))
+            armed = live.armed(traps, settings.dump_dir, level=settings.level, every=settings.sample)
+            attempt.enter_context(armed)
         attempt.enter_context(arming.traps_recorded(traps))
+        if settings.recorder:
+            from g4diag.stack import recorder
+
+            attempt.enter_context(recorder.armed(settings.dump_dir or recorder.DEFAULT_FOLDER))
         manifest = arming.armed_manifest()
         _held.enter_context(attempt.pop_all())
     # WARNING: sglang loads plugins before it configures logging, and INFO would be lost.
     logger.warning("g4diag armed: %s pid=%d", json.dumps(manifest, sort_keys=True), os.getpid())
-    if traps:
-        logger.warning("g4diag %s", live.REACH)
     if manifest["faults"]:
         logger.warning("g4diag FAULT STATE RE-INTRODUCED ON PURPOSE: %s", ", ".join(manifest["faults"]))
     return Outcome("armed", manifest=manifest)

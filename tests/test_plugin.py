@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("sglang")
 
 from g4diag import guard, plugin
+from g4diag.dump.ring import read_ring
 from g4diag.stack import arming
 
 
@@ -51,6 +53,20 @@ def test_sglang_loads_it_and_a_process_that_ends_armed_ends_quietly() -> None:
     )
     assert done.returncode == 0 and "'faults': ['faulty-rule']" in done.stdout, done.stderr
     assert "g4diag armed: {" in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_the_recorder_alone_is_armed_in_a_real_process_and_ends_quietly(tmp_path: Path) -> None:
+    done = python(
+        "from sglang.srt.plugins import load_plugins; load_plugins();"
+        "import g4diag.plugin as p; assert p.outcome().state == 'armed', p.outcome();"
+        "from g4diag.stack import recorder; recorder.mark('verdict', 'x', 3)",
+        SGLANG_PLUGINS="g4diag",
+        G4DIAG_RECORDER="on",
+        G4DIAG_DUMP_DIR=str(tmp_path),
+    )
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    (ring,) = tmp_path.glob("ring-*.g4ring")
+    assert [(record.kind, record.step) for record in read_ring(ring).records] == [("verdict", 3)]
 
 
 def test_with_nothing_armed_it_adds_no_hook() -> None:

@@ -17,9 +17,11 @@ pytest.importorskip("sglang")
 from g4diag import guard
 from g4diag.analyzers import inspect_file
 from g4diag.dump.reader import read_dump
-from g4diag.model import Allocation
+from g4diag.model import Allocation, KVWrite, MappingUpdate, View
+from g4diag.settings import Selection
 from g4diag.stack import arming, live
 from tests import samples
+from tests.traps import calls
 
 ALL = tuple(sorted(arming.traps()))
 READS = "page_table_stays_in_pool"
@@ -126,6 +128,9 @@ def test_with_no_trap_there_is_no_hook() -> None:
         ("slot_inside_allocator", "allocator", "trtllm_mha_backend"),
         (READS, "_get_layer_page_table", "allocator"),
         ("swa_state_follows_pool", "frozen_kv_target_view", "_get_layer_page_table"),
+        ("mapping_follows_allocation", "free_swa", "trtllm_mha_backend"),
+        ("slot_has_one_owner", "restore_state", "free_swa"),
+        ("draft_writes_no_kv", "set_kv_buffer", "allocator"),
     ],
 )
 def test_only_the_probes_it_needs(trap: str, wanted: str, unwanted: str) -> None:
@@ -163,9 +168,38 @@ def test_the_sub_allocators_of_a_hybrid_server_are_told_apart() -> None:
     from g4diag.stack.probes.allocation import AllocationProbe
 
     views: list[Allocation] = []
-    with install("test", AllocationProbe(views.append).hooks()), server():
+    with install("test", AllocationProbe(views.append, {Allocation}).hooks()), server():
         pass
     assert {view.pool.name for view in views} == {"full", "swa"}
     assert {view.call for view in views} >= {"alloc_extend", "alloc_decode"}
     for view in views:
         assert view.slots_N.dtype == np.int64 and view.slots_N.max() < view.pool.num_pages * view.pool.page_size
+
+
+@pytest.mark.parametrize(
+    ("trap", "view"),
+    [
+        ("slot_has_one_owner", calls.allocation(12, 12)),
+        ("page_is_handed_out_whole", calls.allocation(13)),
+        ("free_of_live_only", calls.release(12, live=())),
+        ("free_list_is_free", calls.free_list(1, 1)),
+        ("mapping_follows_allocation", MappingUpdate("free", *map(calls.int64, (64, 0, 9)))),
+        ("draft_writes_no_kv", KVWrite("target_kv_pool_view", "target:SWAKVPool", 4, 3)),
+        ("table_is_wide_enough", samples.healthy_read(batch_rows=2)),
+        ("table_is_of_this_step", samples.healthy_read(batch_lens_B=np.array([1]))),
+    ],
+)
+def test_whatever_is_found_is_a_line_and_a_dump_that_inspect_names(
+    trap: str, view: View, lines, tmp_path: Path
+) -> None:
+    live.Live([arming.traps()[trap]], tmp_path).sink(view)
+    (line,), (dump,) = lines.now(), tmp_path.iterdir()
+    assert f" trap={trap} " in line
+    inspection = inspect_file(dump)
+    assert inspection.outcome.exit_code == 1 and f" {trap}: " in inspection.of("verdict")[0].text
+
+
+def test_a_group_arms_its_traps_and_is_silent_on_a_healthy_server(lines, tmp_path: Path) -> None:
+    names = arming.selected_traps(Selection(names=("allocator", "swa-state", "page-table")))
+    with live.armed(names, tmp_path), server():
+        assert not lines.now() and len(names) >= 10

@@ -103,7 +103,9 @@ def _check(
             expected = _belongs(request_table, mapping, req_row * stride_request, column, known, value, PAGE, MAPPED)
         wrong = (live & (value != expected)) if KNOWS_FULL else outside
         if CONTAIN:
-            tl.store(out_BP + row * stride_out + column, tl.where(outside, 0, value), mask=inside)
+            # The whole row, not only what is live: kernels load whole tiles and mask keys afterwards.
+            legal = (value >= 0) & (value < bound)
+            tl.store(out_BP + row * stride_out + column, tl.where(legal, value, 0), mask=inside)
         if tl.sum((outside | wrong).to(tl.int32), axis=0) > 0:
             tl.atomic_add(verdict_V + 1, tl.sum(outside.to(tl.int64), axis=0), scope="sys")
             tl.atomic_add(verdict_V + 2, tl.sum(wrong.to(tl.int64), axis=0), scope="sys")
@@ -172,7 +174,8 @@ def check_page_table(
     mapping: torch.Tensor | None = None,
     contain: bool = False,
 ) -> torch.Tensor:
-    """Launch the check of one table. Returns `table_BP`, or with `contain` a copy whose out-of-pool ids are page 0.
+    """Launch the check of one table. Returns `table_BP`, or with `contain` a copy in which every id outside the pool,
+    live or not, is page 0.
 
     table_BP: int32 [B, P], rows may be strided. seq_lens_B: int32, keys a row with this step's queries.
     req_rows_B: int64. step_1: int64, one element, on the device. site: names layer and backend to the reader.

@@ -130,6 +130,10 @@ def test_contain_sends_ids_outside_the_pool_to_the_dummy_page_and_changes_nothin
     assert verdict is not None and verdict.outside == 2
     expected = table.clone()
     expected[1, 2] = expected[2, 5] = 0
+    # Seen on an H100: with ids past the pool only left of the window, the attention kernel still faulted.
+    stale = w["swa"].clone()
+    stale[:, 0] = 999
+    assert judged_on_device(stale, w, window=3, queries=1, contain=True)[1][:, 0].tolist() == [0, 0, 0]
     assert torch.equal(out, expected) and out.data_ptr() != table.data_ptr()
 
 
