@@ -1,0 +1,125 @@
+"""False alarms: healthy servers with every trap strict and the recorder on, under mixed traffic for minutes.
+
+    bash tools/on_gpu.sh exec python3 benchmarks/soak.py --seconds 300
+
+Two servers: `calm` has room, `tight` has a pool small enough that bursts cause retraction. Two, so that if upstream's
+retraction ends one of them by itself, the other's minutes still count. Traffic: see `server_work.py`; deterministic
+in the seed up to the server's own timing. Writes $OUT/soak.json, every 10 s too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import servers
+from servers import CURE, Server
+
+from g4diag.stack.server_run import Job
+
+POOLS = {
+    "calm": {"max_total_tokens": 200_000, "swa_full_tokens_ratio": 0.3},
+    "tight": {"max_total_tokens": 49_152, "swa_full_tokens_ratio": 0.5, "schedule_conservativeness": 0.05},
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--time-limit", type=float, default=430.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pools", default="calm,tight")
+    options = parser.parse_args()
+    servers.own_child()
+    servers.clock_plugin(Path(tempfile.mkdtemp(prefix="g4-soak-site-")))
+    started = build(options, servers.tiny_models(Path(tempfile.mkdtemp(prefix="g4-soak-pair-"))))
+    for server in started:
+        server.start()
+    last = 0.0
+    while any(server.is_alive() for server in started):
+        time.sleep(1.0)
+        if time.monotonic() - last > 10:
+            last = time.monotonic()
+            report(options, started)
+    rows = report(options, started)
+    servers.write_tails("soak-logs.txt.gz", started)
+    columns = ("server", "outcome", "soaked_seconds", "alive_at_end", "violations", "retracted")
+    servers.show(columns, [[row[column] for column in columns] for row in rows])
+    for row in rows:
+        print(row["server"], row["counts"], row["error"] or row["first_violations"])
+    return int(any(row["violations"] or not row["alive_at_end"] for row in rows))
+
+
+def build(options: argparse.Namespace, models: dict[str, str]) -> list[Server]:
+    found = []
+    for index, name in enumerate(options.pools.split(",")):
+        folder = servers.workplace() / "soak" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        environment = servers.environment(traps="all", level="strict", recorder=True, dumps=folder / "dumps")
+        environment |= {
+            "SGLANG_PLUGINS": "g4diag,g4bench",
+            "TRAPBENCH_WORK": "soak",
+            "TRAPBENCH_SECONDS": str(options.seconds),
+            "TRAPBENCH_CLOCK": str(folder / "steps.i64"),
+            "TRAPBENCH_LAUNCHES": "1",
+        }
+        engine = servers.ENGINE | models | POOLS[name] | {"port": 29_000 + 150 * index, "decode_log_interval": 40}
+        job = Job(
+            engine=engine,
+            patches=(CURE,),
+            folder=folder,
+            seconds=options.time_limit,
+            environment=environment,
+            seed=options.seed + index,
+            requests=1,
+            new_tokens=1,
+        )
+        found.append(Server(name, job))
+    return found
+
+
+def report(options: argparse.Namespace, started: list[Server]) -> list[dict[str, Any]]:
+    """Rows so far, to soak.json too."""
+    rows = [reading(server) for server in started]
+    servers.write_json("soak.json", {"options": vars(options), "machine": servers.machine(), "rows": rows})
+    return rows
+
+
+def reading(server: Server) -> dict[str, Any]:
+    """One server's row, from its files alone, whether it runs or not."""
+    text, events, result = server.text(), server.events(), server.result
+    progress: dict[str, Any] = next((row for row in reversed(events) if row["event"] == "progress"), {})
+    alive = next((row for row in events if row["event"] == "alive"), None)
+    found = servers.violations(text)
+    steps, launches, rows = servers.read_clock(server.clock)
+    return {
+        "server": server.name,
+        "outcome": result.outcome if result else server.problem or "running",
+        "error": "" if alive else (server.why() if result else ""),
+        "soaked_seconds": progress.get("seconds", 0),
+        "alive_at_end": bool(alive and alive["answered"] == 32),
+        "same_canary_answer": alive and alive["same_answer"],
+        "counts": progress.get("counts", {}),
+        "cached_tokens": progress.get("cached_tokens", 0),
+        "client_errors": progress.get("errors", []),
+        "retracted": servers.retractions(text),
+        "violations": len(found) + bool(servers.tripped(text)),
+        "first_violations": [line[:600] for line in found[:3]],
+        "steps": steps,
+        "decode_steps": sum(row[1] for row in rows),
+        "largest_batch": max((row[2] for row in rows), default=0),
+        # A captured launch counts once here and runs at every replay: decode_steps tells how often.
+        "device_check_launches_outside_replays": launches,
+        "counters_in_log": servers.last_counters(text),
+        "swa_use": result.swa_use if result else None,
+        "armed": dict(result.armed) if result else {},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""The `g4bench` sglang plugin: when each scheduler step begins, in a mapped file; and the seed's check, re-made.
+
+TRAPBENCH_CLOCK: the file. int64 [rows, 3]; row 0 is (rows written, launches of g4diag's device check or -1, 0), the
+others (ns, 1 for decode, batch). Loaded in every configuration that is compared, so its microsecond is in all of them.
+TRAPBENCH_SEED_CHECK=1: before each attention kernel the host waits for `block_tables.max()` and compares it with the
+layer's own pool, as the seed's debugging aid did. Eager only: a captured graph cannot wait for the host.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+ROWS = 400_000
+SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
+BACKEND = "sglang.srt.layers.attention.trtllm_mha_backend.TRTLLMHAAttnBackend"
+
+
+class Clock:
+    """One scheduler's steps. The file is made at the first one."""
+
+    def __init__(self, path: str) -> None:
+        self._path, self._count = path, 0
+        self._table: Any = None
+        self._checks: list[Any] = []
+
+    def after(self, batch: Any, *args: Any, **kwargs: Any) -> None:
+        """Hook after `get_next_batch_to_run`. Never raises, never changes the result."""
+        if not batch or self._count >= ROWS - 1:
+            return
+        try:
+            self._note(batch)
+        except Exception:
+            self._count = ROWS
+
+    def _note(self, batch: Any) -> None:
+        if self._table is None:
+            import numpy as np
+
+            self._table = np.memmap(self._path, dtype=np.int64, mode="w+", shape=(ROWS, 3))
+            self._table[0] = (0, -1, 0)
+        self._count += 1
+        self._table[self._count] = (time.perf_counter_ns(), int(batch.forward_mode.is_decode()), len(batch.reqs))
+        self._table[0, 0] = self._count
+        if os.environ.get("TRAPBENCH_LAUNCHES") and self._count % 500 == 100:
+            self._table[0, 1] = self._launches()
+
+    def _launches(self) -> int:
+        if not self._checks:
+            import gc
+
+            self._checks = [found for found in gc.get_objects() if type(found).__name__ == "DeviceCheck"]
+        return sum(int(check.launches) for check in self._checks) if self._checks else -1
+
+
+def seed_check(original: Any, backend: Any, layer: Any, forward_batch: Any) -> Any:
+    """Around `_get_layer_page_table`: one host sync a layer."""
+    table = original(backend, layer, forward_batch)
+    pages = backend.token_to_kv_pool.get_kv_buffer(layer.layer_id)[0].shape[0] // backend.page_size
+    if (highest := int(table.max())) >= pages:
+        raise RuntimeError(f"seed check: page {highest} >= {pages} pages, layer {layer.layer_id}")
+    return table
+
+
+def register() -> None:
+    """Entry point."""
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+    if path := os.environ.get("TRAPBENCH_CLOCK"):
+        HookRegistry.register(f"{SCHEDULER}.get_next_batch_to_run", Clock(path).after, HookType.AFTER)
+    if os.environ.get("TRAPBENCH_SEED_CHECK"):
+        HookRegistry.register(f"{BACKEND}._get_layer_page_table", seed_check, HookType.AROUND)

@@ -1,0 +1,68 @@
+"""What the server benchmarks read out of logs and clocks, and the table they make of it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+LINE = (
+    "[2026] g4diag violation trap=page_table_stays_in_pool severity=error layer=4 row=0 column=60 value=512 "
+    'low=0 bound=469 dump=x.pt summary="page 512 is outside the swa pool of 469 pages"'
+)
+
+
+def test_log_readings() -> None:
+    servers = importlib.import_module("servers")
+    retract = "KV cache pool is full. Retract requests. #retracted_reqs: 2, #new_tokens_gained: 64, #new_token_ratio: 1"
+    text = f"a\n{LINE}\n{retract}\n{retract}\ng4diag.errors.TrapTripped: layer 4 row 0\nchecks=5 checks=7 launches=3\n"
+    (found,) = servers.violations(text)
+    assert found.startswith("g4diag violation trap=") and servers.not_named(found) == []
+    assert servers.tripped(text) == "TrapTripped: layer 4 row 0" and servers.tripped("fine") == ""
+    assert servers.not_named("TrapTripped: layer 4 row 0") == ["entry", "value", "bound"]
+    assert servers.retractions(text) == 4 and servers.last_counters(text) == {"checks": 7, "launches": 3}
+
+
+def test_steps_are_between_decode_batches_of_the_largest_size() -> None:
+    servers = importlib.import_module("servers")
+    rows = [(0, 0, 4)] + [(1_000_000 + 2000 * i, 1, 32) for i in range(25)] + [(9_000_000, 0, 1), (9_900_000, 1, 33)]
+    read = servers.step_times(rows)
+    assert (read["steps"], read["batch"], read["median_us"]) == (24, 32, 2.0)
+    assert servers.step_times(rows[:5]) == {"steps": 0}
+
+
+def test_the_clock_writes_what_is_read(tmp_path: Path) -> None:
+    servers, clock = importlib.import_module("servers"), importlib.import_module("step_clock")
+    path = tmp_path / "steps.i64"
+    assert servers.read_clock(path) == (0, -1, [])
+    hook = clock.Clock(str(path))
+    for size in (3, 5):
+        hook.after(SimpleNamespace(forward_mode=SimpleNamespace(is_decode=lambda: True), reqs=[0] * size), None)
+    hook.after(None, None)
+    count, launches, rows = servers.read_clock(path, 1)
+    assert (count, launches, [row[1:] for row in rows]) == (2, -1, [(1, 5)])
+
+
+def test_ratios_are_against_the_same_round_and_batch() -> None:
+    overhead = importlib.import_module("trap_overhead")
+
+    def row(config: str, number: int, us: float, batch: int = 32) -> dict[str, object]:
+        about = {"shape": "tiny", "config": config, "base": "nothing", "round": number}
+        return about | {"steps": 99, "batch": batch, "median_us": us}
+
+    readings = [row("nothing", 0, 100.0), row("x", 0, 101.0), row("nothing", 1, 200.0), row("x", 1, 206.0)]
+    readings += [row("x", 2, 1.0), row("nothing", 2, 5.0, batch=8), row("dead", 0, 0.0) | {"steps": 0}]
+    base, other, dead = overhead.summary(readings)
+    assert base["ratio"] == 1.0 and (other["ratio"], other["ratio_low"], other["ratio_high"]) == (1.02, 1.01, 1.03)
+    assert dead == {"shape": "tiny", "config": "dead", "rounds": 0}
+
+
+def test_the_big_shape_has_the_layers_and_heads_it_says(tmp_path: Path) -> None:
+    servers = importlib.import_module("servers")
+    models = servers.big_models(tmp_path, 3072)
+    target = json.loads(Path(models["model_path"], "config.json").read_text())["text_config"]
+    draft = json.loads(Path(models["speculative_draft_model_path"], "config.json").read_text())
+    assert target["layer_types"].count("sliding_attention") == 25 and target["num_hidden_layers"] == 30
+    assert (target["hidden_size"], target["num_key_value_heads"], target["num_global_key_value_heads"]) == (2816, 8, 2)
+    assert draft["backbone_hidden_size"] == 2816 and draft["text_config"]["num_kv_shared_layers"] == 4
