@@ -29,30 +29,7 @@ from g4diag.stack import crash_log, plugin_site, server_run, tiny_pair  # noqa: 
 from g4diag.stack.server_run import Job, Result  # noqa: E402
 
 CURE, FAULT = "eager-draft-out-cache-loc", "faulty-rule"
-ENGINE: dict[str, Any] = {
-    "load_format": "dummy",
-    "skip_tokenizer_init": True,
-    "enable_multimodal": False,
-    "page_size": 64,
-    "max_total_tokens": 200_000,
-    "swa_full_tokens_ratio": 0.15,
-    "max_running_requests": 32,
-    "mem_fraction_static": 0.5,
-    "speculative_algorithm": "NEXTN",
-    "speculative_num_steps": 3,
-    "speculative_eagle_topk": 1,
-    "speculative_num_draft_tokens": 4,
-    "prefill_attention_backend": "triton",
-    "decode_attention_backend": "trtllm_mha",
-    "speculative_draft_attention_backend": "trtllm_mha",
-    "sampling_backend": "pytorch",
-    "grammar_backend": "none",
-    "disable_piecewise_cuda_graph": True,
-    "cuda_graph_bs": [1, 2, 4, 8, 12, 16, 24, 32],
-    "decode_log_interval": 5,
-    "log_level": "info",
-    "random_seed": 0,
-}
+ENGINE: dict[str, Any] = tiny_pair.ENGINE | {"random_seed": 0}
 # Sliding layers of the 26B-A4B shape read eight K/V heads, full ones two; head_dim 256 for both, which XQA needs.
 BIG_LAYERS = (*("sliding_attention",) * 5, "full_attention") * 5
 BIG_HIDDEN, BIG_WINDOW = 2816, 512

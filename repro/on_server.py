@@ -17,33 +17,11 @@ from threading import Event
 from typing import Any
 
 from g4diag.scenario import Options, Progress, Scenario, ServerOutcome, ServerReading, ServerState
+from g4diag.stack import tiny_pair
 
 _RESULTS, _LOGS = "results.jsonl", "logs.txt"
 _LOG_LINES = 120
 _STAGGER = 5.0  # seconds between two starts, so that each sees the ports and the memory the other has taken
-_ENGINE: dict[str, Any] = {
-    "load_format": "dummy",
-    "skip_tokenizer_init": True,
-    "enable_multimodal": False,
-    "page_size": 64,
-    "max_total_tokens": 200_000,
-    "swa_full_tokens_ratio": 0.15,
-    "max_running_requests": 32,
-    "mem_fraction_static": 0.5,
-    "speculative_algorithm": "NEXTN",
-    "speculative_num_steps": 3,
-    "speculative_eagle_topk": 1,
-    "speculative_num_draft_tokens": 4,
-    "prefill_attention_backend": "triton",
-    "decode_attention_backend": "trtllm_mha",
-    "speculative_draft_attention_backend": "trtllm_mha",
-    "sampling_backend": "pytorch",
-    "grammar_backend": "none",
-    "disable_piecewise_cuda_graph": True,
-    "cuda_graph_bs": [1, 2, 4, 8, 12, 16, 24, 32],
-    "decode_log_interval": 5,
-    "log_level": "info",
-}
 
 
 def run_on_server(scenario: Scenario, options: Options, progress: Progress) -> ServerOutcome:
@@ -59,7 +37,7 @@ def run_on_server(scenario: Scenario, options: Options, progress: Progress) -> S
     todo = [(state, graphs) for graphs in _paths(options) for state in states if graphs in state.graphs]
     known = {(r.state, r.graphs): r for r in _recorded(out, scenario.name, options.seed)}
     missing = [(state, graphs) for state, graphs in todo if (state.name, graphs) not in known]
-    engine = _ENGINE | _pair(scenario, options) | dict(scenario.load.engine) | {"random_seed": options.seed}
+    engine = tiny_pair.ENGINE | _pair(scenario, options) | dict(scenario.load.engine) | {"random_seed": options.seed}
     stop = Event()
     with ThreadPoolExecutor(max_workers=options.jobs) as pool:
         running = [
@@ -162,9 +140,8 @@ def _requests(scenario: Scenario, options: Options) -> int:
 
 
 def _pair(scenario: Scenario, options: Options) -> dict[str, str]:
-    from g4diag.stack.tiny_pair import write_pair
 
-    target, draft = write_pair(Path(tempfile.mkdtemp(prefix="g4diag-pair-")))
+    target, draft = tiny_pair.write_pair(Path(tempfile.mkdtemp(prefix="g4diag-pair-")))
     return {"model_path": str(target), "speculative_draft_model_path": str(draft)}
 
 

@@ -18,6 +18,31 @@ WINDOW = 128
 CONTEXT = 8192
 HEAD_DIM = 256
 
+# Arguments of sglang's Engine for this pair on a Hopper GPU, the same for everything that serves it.
+ENGINE: dict[str, Any] = {
+    "load_format": "dummy",
+    "skip_tokenizer_init": True,
+    "enable_multimodal": False,
+    "page_size": 64,
+    "max_total_tokens": 200_000,
+    "swa_full_tokens_ratio": 0.15,
+    "max_running_requests": 32,
+    "mem_fraction_static": 0.5,
+    "speculative_algorithm": "NEXTN",
+    "speculative_num_steps": 3,
+    "speculative_eagle_topk": 1,
+    "speculative_num_draft_tokens": 4,
+    "prefill_attention_backend": "triton",
+    "decode_attention_backend": "trtllm_mha",
+    "speculative_draft_attention_backend": "trtllm_mha",
+    "sampling_backend": "pytorch",
+    "grammar_backend": "none",
+    "disable_piecewise_cuda_graph": True,
+    "cuda_graph_bs": [1, 2, 4, 8, 12, 16, 24, 32],
+    "decode_log_interval": 5,
+    "log_level": "info",
+}
+
 
 def target_config() -> Any:
     """Gemma4Config: five sliding layers and a full one, hidden 512, 8 heads, 2 K/V heads, window 128."""

@@ -1,23 +1,24 @@
-"""Shared by the traps that judge an AttentionRead: place a violation at one table entry."""
+"""Shared by the traps that judge an AttentionRead: place a violation in the read, at a row or at one table entry."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from g4diag.model import AttentionRead, Severity, Violation
 
 
-def violation_at(
+def violation_in(
     read: AttentionRead,
     trap: str,
     severity: Severity,
     summary: str,
     *,
     row: int,
-    column: int,
     count: int,
     checked: int,
+    **place: Any,
 ) -> Violation:
-    """A violation of `trap` at entry (row, column) of the table, with everything the read knows of it."""
-    expected_BP = read.expected_BP()
+    """A violation of `trap` in `row` of the read, with everything the read knows of itself. place: further fields."""
     return Violation(
         trap=trap,
         severity=severity,
@@ -32,12 +33,37 @@ def violation_at(
         window_left=read.window_left,
         row=row,
         rid=read.rids[row] if row < len(read.rids) else None,
+        count=count,
+        checked=checked,
+        **place,
+    )
+
+
+def violation_at(
+    read: AttentionRead,
+    trap: str,
+    severity: Severity,
+    summary: str,
+    *,
+    row: int,
+    column: int,
+    count: int,
+    checked: int,
+) -> Violation:
+    """A violation of `trap` at entry (row, column) of the table."""
+    expected_BP = read.expected_BP()
+    return violation_in(
+        read,
+        trap,
+        severity,
+        summary,
+        row=row,
+        count=count,
+        checked=checked,
         column=column,
         value=int(read.page_table_BP[row, column]),
         expected=None if expected_BP is None else int(expected_BP[row, column]),
         bound=read.pool.num_pages,
         value_space=read.table_space,
         expected_space=read.expected_space,
-        count=count,
-        checked=checked,
     )

@@ -14,6 +14,7 @@ import numpy as np
 
 from g4diag.model import AttentionRead, Severity, Violation
 from g4diag.traps.contract import Trap
+from g4diag.traps.reads import violation_in
 
 
 def judge(read: AttentionRead) -> Iterator[Violation]:
@@ -25,23 +26,9 @@ def judge(read: AttentionRead) -> Iterator[Violation]:
         return
     row = int(np.flatnonzero(stale_B)[0])
     found, wanted = int(read.seq_lens_B[row]), int(read.batch_lens_B[row])
-    yield Violation(
-        trap=TRAP.name,
-        severity=Severity.ERROR,
-        summary=f"row {row} is read with {found} keys, the batch has {wanted}",
-        worker=read.worker,
-        phase=read.phase,
-        path=read.path,
-        backend=read.backend,
-        step=read.step,
-        layer_id=read.layer_id,
-        layer_kind=read.layer_kind,
-        window_left=read.window_left,
-        row=row,
-        rid=read.rids[row] if row < len(read.rids) else None,
-        count=int(stale_B.sum()),
-        checked=len(stale_B),
-    )
+    summary = f"row {row} is read with {found} keys, the batch has {wanted}"
+    counts = {"count": int(stale_B.sum()), "checked": len(stale_B)}
+    yield violation_in(read, TRAP.name, Severity.ERROR, summary, row=row, **counts)
 
 
 TRAP = Trap(

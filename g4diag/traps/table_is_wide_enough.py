@@ -13,6 +13,7 @@ import numpy as np
 
 from g4diag.model import AttentionRead, Severity, Violation
 from g4diag.traps.contract import Trap
+from g4diag.traps.reads import violation_in
 
 
 def judge(read: AttentionRead) -> Iterator[Violation]:
@@ -28,23 +29,8 @@ def judge(read: AttentionRead) -> Iterator[Violation]:
         summary = f"row {row} of {value} tokens needs {int(needed_B[row])} pages, the table has {columns} columns"
     else:
         return
-    yield Violation(
-        trap=TRAP.name,
-        severity=Severity.ERROR,
-        summary=summary,
-        worker=read.worker,
-        phase=read.phase,
-        path=read.path,
-        backend=read.backend,
-        step=read.step,
-        layer_id=read.layer_id,
-        layer_kind=read.layer_kind,
-        window_left=read.window_left,
-        row=row,
-        rid=read.rids[row] if row < len(read.rids) else None,
-        count=max(int(short_B.sum()), 1),
-        checked=rows,
-    )
+    counts = {"count": max(int(short_B.sum()), 1), "checked": rows}
+    yield violation_in(read, TRAP.name, Severity.ERROR, summary, row=row, **counts)
 
 
 TRAP = Trap(
