@@ -30,7 +30,7 @@ setup:
 	$(BIN)/python -m pip install -qq -e '.[stack,test]' && sha256sum pyproject.toml > $(STAMP)
 
 repro: setup
-	@$(BIN)/g4diag repro trtllm-mha-swa
+	@$(BIN)/g4diag repro trtllm-mha-swa --device cpu
 
 test: setup
 	$(BIN)/ruff check .

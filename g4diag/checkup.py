@@ -131,6 +131,8 @@ class Checkup:
         lines = [] if self.plugin.loads else [f"plugin: {self.plugin.why}"]
         lines += [f"hazard {row.name}: {row.found}" for row in self.hazards if not row.cured_by]
         lines += [f"patch {row.name}: {row.found}" for row in self.patches if row.state == "broken"]
+        faults = {row.name for row in self.patches if row.kind == "fault"} & set(self.armed.get("patches", ()))
+        lines += [f"fault {name}: this environment puts it back on purpose" for name in sorted(faults)]
         return (*lines, *(f"trap {row.name}: {row.error}" for row in self.traps if row.error))
 
     @property

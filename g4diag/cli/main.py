@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -17,6 +18,10 @@ from g4diag.settings import Settings
 
 def main() -> None:
     """Console script entry: never returns."""
+    if sys.argv[1:2] != ["serve"]:
+        # A closed pipe ends us as it ends other tools (141), not with the 1 that would read as a defect. Not under
+        # serve: a server must not lose its supervisor to `| head`.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,9 +1,8 @@
-"""A frozen-KV draft that runs without decode graphs: alive in 0.5.13, under load.
+"""A frozen-KV draft that runs without decode graphs: alive in 0.5.13.
 
-The v1 worker's draft() leaves the batch's old out_cache_loc on the forward batch; the eager input copy fails as
-soon as it is longer than its slot: `The size of tensor a (16) must match the size of tensor b (22)`. The slot has
-max_running_requests entries, so it lasts as long as requests running x draft tokens stay within that. The number
-running is not on the command line: this says what will happen once the batch is full.
+The v1 worker's draft() leaves the batch's old out_cache_loc on the forward batch, and the eager input copy fails as
+soon as it is longer than the batch: on the first accepted draft token, or when a first prompt is decoded alone. As
+long as no token is accepted the lengths agree. max_running_requests does not help: the slot has the batch's size.
 """
 
 from __future__ import annotations
@@ -25,18 +24,16 @@ def found(deployment: Deployment) -> str | None:
         eager = f"--cuda-graph-max-bs {largest:.0f} below {running:.0f} running requests"
     else:
         return None
-    drafted = int(deployment.number("speculative-num-draft-tokens") or 2)
-    safe = int(running) // max(drafted, 1)
-    return f"frozen-KV draft with {eager}: dies once more than {safe} requests run ({running:.0f} slots / {drafted})"
+    return f"frozen-KV draft with {eager}: dies when a first draft token is accepted, or a first prompt decodes alone"
 
 
 HAZARD = Hazard(
     name="eager-draft-out-cache-loc",
     severity="fatal",
-    why="The eager draft copies a stale out_cache_loc that outgrows its slot: RuntimeError, size of tensor a and b.",
+    why="The eager draft copies a stale out_cache_loc longer than its batch: RuntimeError, size of tensor a and b.",
     reference="g4diag on an H100, 0.5.13 as released; cured in 0.5.23; relatives #28264, #28817, #29616",
     releases=">=0.5.13,<0.5.23",
     found=found,
     cures=("eager-draft-out-cache-loc",),
-    instead="decode graphs on, or --max-running-requests of at least running x draft tokens",
+    instead="decode graphs on for every batch size, or SGLANG_EAGER_INPUT_NO_COPY=1",
 )

@@ -49,7 +49,9 @@ def _verdict(checkup: Checkup) -> str:
     if checkup.cannot_run:
         return f"CANNOT RUN: g4diag: {checkup.cannot_run}"
     if checkup.problems:
-        return f"UNHEALTHY: g4diag: {len(checkup.problems)} problems"
+        return f"UNHEALTHY: g4diag: {len(checkup.problems)} problem{'s' if len(checkup.problems) > 1 else ''}"
+    if checkup.remarks:
+        return f"HEALTHY AS FAR AS JUDGED: g4diag: nothing known to be bad; {'; '.join(checkup.remarks)}"
     judged = "" if checkup.judged else "; no command line judged (give one after --)"
     return f"HEALTHY: g4diag: nothing known to be bad{judged}"
 

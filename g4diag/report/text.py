@@ -21,6 +21,8 @@ _GRADES = {"measured": "green", "derived": "cyan", "guess": "yellow"}
 def render(inspection: Inspection, console: Console) -> None:
     """Print the whole report to `console`."""
     _verdict(inspection.of("verdict"), console)
+    for finding in inspection.of("cure"):
+        _graded(finding, console)
     _heading(f"{inspection.name}: {inspection.outcome}", console)
     for finding in inspection.of("provenance"):
         _graded(finding, console)
@@ -30,7 +32,7 @@ def render(inspection: Inspection, console: Console) -> None:
     _heading("claims judged by today's traps", console)
     for finding in inspection.of("rejudge"):
         _graded(finding, console)
-    shown = {"verdict", "provenance", "nearest_meaning", "pools", "rejudge"}
+    shown = {"verdict", "cure", "provenance", "nearest_meaning", "pools", "rejudge"}
     for finding in inspection.findings:
         if finding.subject not in shown:
             _graded(finding, console)
