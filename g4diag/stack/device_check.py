@@ -10,7 +10,7 @@ table, in which ids outside the pool are the dummy page.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from g4diag.model import AttentionRead, IndexSpace, LayerKind, PoolView, Severit
 from g4diag.stack.hooks import Hook
 from g4diag.stack.probes import page_table as host
 from g4diag.stack.probes.backends import BACKEND, Backends, index_mapping, layer_pool
+from g4diag.traps.reads import violation_in
 
 OUTSIDE, WRONG = "page_table_stays_in_pool", "page_table_in_layer_space"
 ON_DEVICE = frozenset({OUTSIDE, WRONG})
@@ -82,7 +83,8 @@ class DeviceCheck:
                 with guard("copying the table of a bad read"):
                     read = self._copied(site, verdict.step, rids)
             rid = rids.get(verdict.req_row)
-            yield _violation(site, verdict, rid), read or _remembered(site, verdict, rid)
+            read = read or _remembered(site, verdict, rid)
+            yield _violation(site, verdict, read, rid), read
 
     def _observed(self, original: Any, backend: Any, layer: Any, forward_batch: Any) -> Any:
         handed = original(backend, layer, forward_batch)
@@ -92,12 +94,12 @@ class DeviceCheck:
 
     def _checked(self, backend: Any, layer: Any, forward_batch: Any, table: Any) -> Any:
         metadata = backend.forward_metadata
-        capturing = host._is_capturing()
+        capturing = host.is_capturing()
         place = (id(backend.token_to_kv_pool), int(layer.layer_id))
         if place not in self._pools:
             self._pools[place] = layer_pool(backend.token_to_kv_pool, layer.layer_id)
         pool, kind = self._pools[place]
-        if not capturing and host._is_graph_metadata(backend, metadata):
+        if not capturing and host.is_graph_metadata(backend, metadata):
             # A warm-up before capture: its metadata outlives it, so nothing of it may be remembered.
             return self._launch(backend, layer, forward_batch, table, pool, kind)
         done = metadata.__dict__.setdefault("_g4diag_checked", {})
@@ -150,10 +152,10 @@ class DeviceCheck:
     ) -> int:
         metadata, worker = backend.forward_metadata, self._backends.worker(backend)
         window = int(layer.sliding_window_size)
-        path = "graph" if host._is_graph_metadata(backend, metadata) else "eager"
+        path = "graph" if host.is_graph_metadata(backend, metadata) else "eager"
         # A graph's tensors are its own for good; an eager site keeps the latest.
         mine = tensors[0].data_ptr() if path == "graph" else 0
-        phase = host._phase(forward_batch, worker)
+        phase = host.phase_of(forward_batch, worker)
         key = (id(backend), phase, path, int(layer.layer_id), window, mine)
         index = self._site_of.setdefault(key, len(self._sites))
         site = Site(
@@ -164,9 +166,9 @@ class DeviceCheck:
             layer_id=int(layer.layer_id),
             kind=kind or (LayerKind.SWA if window >= 0 else LayerKind.FULL),
             window=window,
-            queries=host._shortest_query(forward_batch, metadata),
+            queries=host.shortest_query(forward_batch, metadata),
             pool=pool,
-            space=host._space_of(tensors[0], metadata)[0],
+            space=host.space_of(tensors[0], metadata)[0],
             tensors=tensors,
         )
         self._sites[index : index + 1] = [site]
@@ -221,32 +223,27 @@ def _remembered(site: Site, verdict: Any, rid: str | None) -> AttentionRead:
     return _read(site, verdict.step, page_table_BP=table, seq_lens_B=lengths, rids=rids)
 
 
-def _violation(site: Site, verdict: Any, rid: str | None) -> Violation:
+def _violation(site: Site, verdict: Any, read: AttentionRead, rid: str | None) -> Violation:
     outside = not 0 <= verdict.value < verdict.bound
     said = (
         f"page {verdict.value} is outside the {site.pool.name} pool of {verdict.bound} pages"
         if outside
         else f"page {verdict.value} is not this request's: {site.pool.space} {verdict.expected} belongs there"
     )
-    return Violation(
-        trap=OUTSIDE if outside else WRONG,
-        severity=Severity.ERROR,
-        summary=f"{said} (device check)",
-        worker=site.worker,
-        phase=site.phase,
-        path=site.path,
-        backend=type(site.backend).__name__,
-        step=verdict.step,
-        layer_id=site.layer_id,
-        layer_kind=site.kind,
-        window_left=site.window,
+    placed = violation_in(
+        read,
+        OUTSIDE if outside else WRONG,
+        Severity.ERROR,
+        f"{said} (device check)",
         row=verdict.row,
-        rid=rid or f"row{verdict.req_row}",
+        count=verdict.outside if outside else verdict.wrong,
+        checked=0,
         column=verdict.column,
         value=verdict.value,
         expected=verdict.expected,
         bound=verdict.bound,
         value_space=site.space,
         expected_space=site.pool.space,
-        count=verdict.outside if outside else verdict.wrong,
     )
+    # The verdict's own request: the copied table may be a later batch's.
+    return replace(placed, rid=rid or f"row{verdict.req_row}")

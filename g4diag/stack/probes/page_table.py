@@ -37,7 +37,7 @@ class PageTableProbe:
     def _observed(self, original: Any, backend: Any, layer: Any, forward_batch: Any) -> Any:
         table = original(backend, layer, forward_batch)
         with guard("observing a page table"):
-            if not _is_capturing():
+            if not is_capturing():
                 self._sink(self._view(backend, layer, forward_batch, table))
         return table
 
@@ -49,12 +49,12 @@ class PageTableProbe:
         rows = _host(forward_batch.req_pool_indices)
         batch = int((rows > 0).sum()) or len(rows)  # a padded graph row points at request row 0; padding is last
         live = min(batch, len(table_BP))
-        space, is_copy = _space_of(table, metadata)
+        space, is_copy = space_of(table, metadata)
         return AttentionRead(
             step=self._step_of(),
             worker=self._backends.worker(backend),
-            phase=_phase(forward_batch, self._backends.worker(backend)),
-            path="graph" if _is_graph_metadata(backend, metadata) else "eager",
+            phase=phase_of(forward_batch, self._backends.worker(backend)),
+            path="graph" if is_graph_metadata(backend, metadata) else "eager",
             backend=type(backend).__name__,
             layer_id=int(layer.layer_id),
             layer_kind=kind or (LayerKind.SWA if window >= 0 else LayerKind.FULL),
@@ -63,7 +63,7 @@ class PageTableProbe:
             table_space=space,
             page_table_BP=table_BP[:live],
             seq_lens_B=_host(metadata.cache_seqlens_int32)[:live],
-            q_len=_shortest_query(forward_batch, metadata),
+            q_len=shortest_query(forward_batch, metadata),
             rids=tuple(self._rid_of(int(row)) for row in rows[:live]),
             req_rows_B=rows[:live],
             full_page_table_BP=self._full_table(backend, forward_batch, live, table_BP.shape[1], pool.page_size),
@@ -98,13 +98,13 @@ def _host(tensor: Any) -> Any:
     return tensor.detach().cpu().numpy().copy()
 
 
-def _is_capturing() -> bool:
+def is_capturing() -> bool:
     import torch
 
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
-def _space_of(table: Any, metadata: Any) -> tuple[IndexSpace | None, bool]:
+def space_of(table: Any, metadata: Any) -> tuple[IndexSpace | None, bool]:
     """(space the backend built this table in, whether it is a changed copy), told by the tensor's identity."""
     if metadata.swa_page_table is not None and table.data_ptr() == metadata.swa_page_table.data_ptr():
         return IndexSpace.SWA_PAGE, False
@@ -114,19 +114,19 @@ def _space_of(table: Any, metadata: Any) -> tuple[IndexSpace | None, bool]:
     return (IndexSpace.FULL_PAGE if metadata.swa_page_table is None else None), True
 
 
-def _is_graph_metadata(backend: Any, metadata: Any) -> bool:
+def is_graph_metadata(backend: Any, metadata: Any) -> bool:
     tables = ("decode_cuda_graph_metadata", "target_verify_metadata", "draft_extend_metadata")
     return any(metadata is known for name in tables for known in getattr(backend, name, {}).values())
 
 
-def _phase(forward_batch: Any, worker: str) -> str:
+def phase_of(forward_batch: Any, worker: str) -> str:
     mode = forward_batch.forward_mode
     if mode.is_decode_or_idle():
         return "draft_decode" if worker == "draft" else "decode"
     return str(mode.name).lower()
 
 
-def _shortest_query(forward_batch: Any, metadata: Any) -> int:
+def shortest_query(forward_batch: Any, metadata: Any) -> int:
     """Queries a row. Extend rows differ in length: the shortest judges too few old entries rather than too many."""
     if forward_batch.forward_mode.is_decode_or_idle():
         return 1
