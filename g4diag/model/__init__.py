@@ -4,6 +4,7 @@ Array names carry their shape: B request rows, P page-table columns, M mapping e
 Views hold indices, lengths and sizes, never KV bytes and never prompt text. All arrays are numpy.
 """
 
+from g4diag.model.evidence import KernelFault, LogEvent
 from g4diag.model.findings import (
     Finding,
     Incident,
@@ -44,7 +45,9 @@ __all__ = [
     "IndexSpace",
     "IntArray",
     "KVWrite",
+    "KernelFault",
     "LayerKind",
+    "LogEvent",
     "MappingUpdate",
     "PoolSwap",
     "PoolView",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from g4diag.model.evidence import KernelFault, LogEvent
 from g4diag.model.nouns import (
     Grade,
     IndexMapping,
@@ -95,12 +96,13 @@ class RingRecord:
 
 @dataclass(frozen=True)
 class Incident:
-    """What a dump holds, whoever wrote it. origin: "g4diag", "seed-page-table" or "seed-allocator".
+    """What a file holds, whoever wrote it. origin: "g4diag", "seed-page-table", "seed-allocator", "flashinfer-dump",
+    "sglang-dump", "cuda-coredump", "server-log" and the like.
 
     manifest: {"patches": [...], "faults": [...], "traps": [...]} armed when it was written.
     versions: package -> version. context: scenario, state, seed and the like; plain values only.
     notes: statements the reader makes about the file, with how they are known.
-    ring: the flight recorder's last records, oldest first.
+    ring: the flight recorder's last records, oldest first. log, faults: what others left of the crash.
     """
 
     origin: str
@@ -120,6 +122,8 @@ class Incident:
     context: dict[str, Any] = field(default_factory=dict)
     notes: tuple[tuple[Grade, str], ...] = ()
     ring: tuple[RingRecord, ...] = ()
+    log: tuple[LogEvent, ...] = ()
+    faults: tuple[KernelFault, ...] = ()
 
     def views(self) -> tuple[View, ...]:
         """Every view a trap can judge."""

@@ -1,0 +1,35 @@
+"""What others left of a crash: lines of a log, and what a debugger read in a core dump."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LogEvent:
+    """One line that says something of a crash, from a server log or a kernel-API log.
+
+    kind: "illegal-access", "xid", "device-assert", "async-assert", "kv-canary", "violation", "armed", "exception",
+    "frame" (a Python line of a traceback), "retract", "exit" or "kernel-call". text: the line, cut and plain.
+    time: seconds since the epoch, None if the line has none. where: "file.py:123" it names, "" if none.
+    source: the file it stands in and its line number there, "server.log:204".
+    """
+
+    kind: str
+    text: str
+    source: str
+    time: float | None = None
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class KernelFault:
+    """One faulting warp of a CUDA core dump. block, thread: their coordinates in the grid, None if not told.
+    meaning: what the block stands for where the kernel is known, such as "row 7, K/V head 0"; "" if not."""
+
+    kernel: str
+    exception: str
+    source: str
+    block: tuple[int, int, int] | None = None
+    thread: tuple[int, int, int] | None = None
+    meaning: str = ""
