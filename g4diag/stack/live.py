@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ from g4diag.stack.probes.backends import Backends
 from g4diag.stack.probes.kv_write import KVWriteProbe
 from g4diag.stack.probes.page_table import PageTableProbe
 from g4diag.stack.probes.pool_swap import PoolSwapProbe
-from g4diag.stack.steps import Steps
+from g4diag.stack.steps import Slack, Steps
 from g4diag.stack.versions import installed
 from g4diag.traps.contract import Trap
 from g4diag.verdict import verdict_line
@@ -108,7 +109,7 @@ class Live:
         probes: list[Any] = [self._backends] if self.device or judged & {AttentionRead, PoolSwap, KVWrite} else []
         if self.device is not None:
             probes.append(self.device)
-        if self.device is not None or self._level != "warn":
+        if self.device is not None or self._level != "warn" or judged & VIEWS:
             probes.append(Steps(self))
         if PoolSwap in judged:
             probes.append(PoolSwapProbe(self._backends, self.sink))
@@ -118,7 +119,7 @@ class Live:
             probes.append(KVWriteProbe(self._backends, self.sink))
         if wanted := judged & VIEWS:
             self._allocation = AllocationProbe(self.sink, wanted)
-            probes.append(self._allocation)
+            probes += [self._allocation, Slack(self._allocations)]
         return [hook for probe in probes for hook in probe.hooks()]
 
     def begin_step(self) -> None:
@@ -133,12 +134,18 @@ class Live:
             with guard("reading the device check"):
                 for violation, read in self.device.found(rids):
                     self._found(violation, read)
-        if self._allocation is not None:
-            with guard("judging the step's allocations"):
-                self._allocation.arrivals.drain()
         pending, self._pending = self._pending, None
         if pending is not None:
             raise pending
+
+    def _allocations(self, idle: bool) -> None:
+        """Judge the allocator calls that have arrived; fetch those made since."""
+        arrivals = self._allocation.arrivals if self._allocation else None
+        if arrivals is not None and idle:
+            arrivals.finish()
+        elif arrivals is not None:
+            arrivals.drain()
+            arrivals.flush()
 
     def crashed(self, rids: Mapping[int, str], error: BaseException) -> None:
         """The server's own exception is on its way out, and the context may be dead: read pinned memory only."""
@@ -192,7 +199,10 @@ class Live:
             violations=(violation,),
             manifest=armed_manifest(),
             versions={name: version for name, version in installed().items() if version},
-            context={"live": True, "pid": os.getpid(), "reach": self.reach, "level": self._level},
+            context={
+                **{"live": True, "pid": os.getpid(), "reach": self.reach, "level": self._level},
+                **{"wall_ns": time.time_ns(), "mono_ns": time.monotonic_ns()},
+            },
             ring=recorder.tail(),
         )
         name = f"live-{violation.trap}-{violation.severity}-pid{os.getpid()}.pt"

@@ -7,13 +7,14 @@ verdict: for an illegal access that look is the only witness.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from g4diag.guard import guard
 from g4diag.stack.hooks import Hook
 
 SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
+RUNNER = "sglang.srt.model_executor.model_runner.ModelRunner"
 
 
 class Watcher(Protocol):
@@ -59,11 +60,32 @@ class Steps:
             raise
 
 
+class Slack:
+    """Work put off to where the host has time: right after a forward was launched, while the device is busy, and
+    when the server idles. work: called then, with whether the server idles."""
+
+    def __init__(self, work: Callable[[bool], None]) -> None:
+        self._work = work
+
+    def hooks(self) -> list[Hook]:
+        """A forward's launch, and the scheduler's idle turn."""
+        return [
+            Hook(f"{RUNNER}.forward", "after", self._launched, observes=True),
+            Hook(f"{SCHEDULER}.on_idle", "before", self._idle, observes=True),
+        ]
+
+    def _launched(self, result: Any, *args: Any, **kwargs: Any) -> None:
+        self._work(False)
+
+    def _idle(self, *args: Any, **kwargs: Any) -> None:
+        self._work(True)
+
+
 def rids_of(batch: Any) -> dict[int, str]:
     """Request row -> rid of a ScheduleBatch. Host values only: each request knows its own row."""
     found: dict[int, str] = {}
     with guard("reading the batch's requests"):
         for req in getattr(batch, "reqs", ()) or ():
-            if req.req_pool_idx is not None:
-                found[int(req.req_pool_idx)] = str(req.rid)
+            if (row := req.req_pool_idx) is not None:
+                found[int(row)] = req.rid
     return found

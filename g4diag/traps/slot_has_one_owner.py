@@ -21,12 +21,12 @@ def judge(allocation: Allocation) -> Iterator[Violation]:
     """One violation an allocation, at the first slot that has an owner: an earlier call's, or one in this call."""
     pool, slots_N = allocation.pool, allocation.slots_N
     twice_N = repeated(slots_N)
-    taken_N = np.zeros_like(twice_N)
-    if allocation.live_pages_N is not None:
-        taken_N = (slots_N % pool.page_size == 0) & np.isin(slots_N // pool.page_size, allocation.live_pages_N)
-    bad_N = twice_N | taken_N
-    if not bad_N.any():
+    begins_N = slots_N % pool.page_size == 0
+    live = () if allocation.live_pages_N is None else allocation.live_pages_N.tolist()
+    if not twice_N.any() and set((slots_N[begins_N] // pool.page_size).tolist()).isdisjoint(live):
         return
+    taken_N = begins_N & np.isin(slots_N // pool.page_size, live)
+    bad_N = twice_N | taken_N
     how = "twice in one call" if twice_N[np.flatnonzero(bad_N)[0]] else "while its page was live"
     summary = f"{allocation.call} handed out {pool.name} slot {{id}} {how}"
     yield violation_in_call(TRAP.name, pool, allocation.call, slots_N, bad_N, summary)

@@ -16,6 +16,9 @@ def slot_space(pool: PoolView) -> IndexSpace:
 
 def repeated(ids_N: IntArray) -> BoolArray:
     """bool[N]: True where the same id stands earlier in ids_N."""
+    sorted_N = np.sort(ids_N)
+    if not (sorted_N[1:] == sorted_N[:-1]).any():
+        return np.zeros(len(ids_N), dtype=np.bool_)
     again_N = np.ones(len(ids_N), dtype=np.bool_)
     again_N[np.unique(ids_N, return_index=True)[1]] = False
     return again_N

@@ -22,7 +22,7 @@ from g4diag.stack.live import Live
 from g4diag.stack.probes.backends import BACKEND
 from g4diag.stack.reference import PagedAttention
 from g4diag.stack.serving import Geometry, Serving
-from g4diag.stack.steps import Steps
+from g4diag.stack.steps import Slack, Steps
 
 PAGE_TABLE = ("page_table_stays_in_pool", "page_table_in_layer_space")
 
@@ -221,6 +221,15 @@ def test_the_servers_own_exception_passes_untouched_after_a_last_look() -> None:
     assert [told for told in watcher.told if told != "begin"] == [("crashed", {3: "a"}, error)] * 2
 
 
+def test_work_is_put_off_to_a_forwards_launch_and_to_idle_turns() -> None:
+    idle: list[bool] = []
+    launched, turn = (hook.function for hook in Slack(idle.append).hooks())
+    launched("logits", None, batch())
+    turn(None)
+    assert idle == [False, True]
+
+
 def test_real_scheduler_has_the_methods_that_steps_hook() -> None:
-    with install("steps", Steps(Watcher()).hooks()) as installation:
+    hooks = [*Steps(Watcher()).hooks(), *Slack(lambda idle: None).hooks()]
+    with install("steps", hooks) as installation:
         assert installation.problems() == []

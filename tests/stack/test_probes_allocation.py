@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,11 @@ pytest.importorskip("sglang")
 
 import torch
 
+from g4diag.fuzz.swa_pool import build, int64
 from g4diag.model import Allocation, FreeList, MappingUpdate, Release, View
 from g4diag.stack.hooks import install
 from g4diag.stack.probes.allocation import AllocationProbe
 from repro.measure import judge_all
-from tests.machines.swa_allocator import build, int64
 
 
 class Watched:
@@ -276,35 +275,3 @@ def test_the_book_agrees_with_the_free_list(watched: Watched) -> None:
     stock = watched.of(FreeList)[-1]
     assert sorted([*stock.live_pages_N, *stock.pool.free_pages_N]) == list(range(1, 9))
     assert stock.live_pages_N.dtype == np.int64
-
-
-class FakeCopies:
-    """Tensors that say they are on a GPU, and an event that passes when it is told to."""
-
-    passed = False
-
-    def query(self) -> bool:
-        return self.passed
-
-    def synchronize(self) -> None:
-        pass
-
-
-def test_what_is_in_flight_is_used_in_order_when_it_has_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
-    from g4diag.stack.probes import arrivals
-
-    event = FakeCopies()
-    monkeypatch.setattr(arrivals, "_event", lambda: event)
-    queue, seen = arrivals.Arrivals(), list[str]()
-    on_gpu = SimpleNamespace(is_cuda=True)
-    monkeypatch.setattr(arrivals, "_to_pinned", lambda tensor: torch.zeros(1))
-    queue.copy([on_gpu], lambda ids: seen.append("first"))
-    queue.copy([], lambda: seen.append("second"))
-    assert seen == [], "nothing has arrived, and the second waits for the first"
-    event.passed = True
-    queue.copy([on_gpu], lambda ids: seen.append("third"))
-    assert seen == ["first", "second", "third"]
-    event.passed = False
-    queue.copy([on_gpu], lambda ids: seen.append("fourth"))
-    queue.finish()
-    assert seen[-1] == "fourth"

@@ -3,7 +3,7 @@
 Both sub-allocators of a hybrid-SWA server are such; which of the two one is, is learnt when their owner is built.
 A book of live pages is kept for each, apart from its free list: reset by `clear`, put back by `restore_state` to what
 it was at `backup_state`; a free inside a free group counts at the group's end, where sglang calls `free` again.
-Cost on a GPU: an asynchronous copy to pinned memory a call and no sync; a view is judged a call or two later.
+Cost on a GPU: one asynchronous copy to pinned memory a step and no sync; views are judged at the end of the next.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class AllocationProbe:
         self._books: WeakKeyDictionary[Any, LivePages] = WeakKeyDictionary()
         self._backups: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._calls: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        self._pools: WeakKeyDictionary[Any, PoolView] = WeakKeyDictionary()
         self.arrivals = Arrivals()
         self._mapping = MappingUpdateProbe(sink, self.arrivals)
 
@@ -63,6 +64,7 @@ class AllocationProbe:
 
     def _built(self, result: Any, owner: Any, *args: Any, **kwargs: Any) -> None:
         self._swa.add(owner.swa_attn_allocator)
+        self._pools.pop(owner.swa_attn_allocator, None)  # met while it was built, and taken for a full one
 
     def _after(self, call: str) -> Callable[..., None]:
         def observed(slots: Any, allocator: Any, *args: Any, **kwargs: Any) -> None:
@@ -144,7 +146,11 @@ class AllocationProbe:
 
     def _pool(self, allocator: Any) -> PoolView:
         """Its bounds: page 0, or slot 0 of an unpaged one, is the dummy, so one page more than it hands out."""
+        if (known := self._pools.get(allocator)) is not None:
+            return known
         is_swa = allocator in self._swa
         space = IndexSpace.SWA_PAGE if is_swa else IndexSpace.FULL_PAGE
         pages = allocator.size // allocator.page_size + 1
-        return PoolView("swa" if is_swa else "full", space, allocator.page_size, pages)
+        view = PoolView("swa" if is_swa else "full", space, allocator.page_size, pages)
+        self._pools[allocator] = view
+        return view

@@ -1,8 +1,10 @@
-"""Host copies of device tensors without a sync: asked for now, used in the order they were asked for, once there.
+"""Host copies of device tensors without a sync: asked for now, fetched together once a step, used in the order they
+were asked for, once there.
 
-On a GPU a copy goes to pinned memory behind the work already on the stream, and whoever waits for it is called when a
-later copy is asked for and finds its event passed. On the CPU it is used at once. Order is kept either way, so that a
-book of what is live can be kept from it.
+One step of a server makes some ten small tensors worth a look. They are kept, joined by one kernel and brought to
+pinned memory by one copy (`flush`); whoever asked is called when a later `drain` finds the copy's event passed. A
+part of a larger tensor is copied on the device at once, since that may be written before the step ends. On the
+CPU everything is used at once. Order is kept either way, so that a book of what is live can be kept from it.
 """
 
 from __future__ import annotations
@@ -11,58 +13,142 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-_LONGEST = 1024  # entries waiting before the oldest is waited for; a server never gets there unless its GPU hangs
+import numpy as np
+
+_MANY = 256  # tensors kept before they are fetched without waiting for the step's end
+_LONGEST = 64  # fetches in flight before the oldest is waited for; a server never gets there unless its GPU hangs
+
+
+class Cuda:
+    """What arrivals need of a device: where a copy lands, how to know that it is there, and which stream we are on."""
+
+    def buffer(self, numbers: int) -> Any:
+        """Pinned int64 host memory."""
+        import torch
+
+        return torch.empty(numbers, dtype=torch.int64, pin_memory=True)
+
+    def event(self) -> Any:
+        """Recorded behind the work so far."""
+        import torch
+
+        event = torch.cuda.Event()
+        event.record()
+        return event
+
+    def stream(self) -> Any:
+        """The current one."""
+        import torch
+
+        return torch.cuda.current_stream()
+
+    def on(self, stream: Any) -> Any:
+        """A context in which it is the current one."""
+        import torch
+
+        return torch.cuda.stream(stream)
 
 
 class Arrivals:
     """`copy(tensors, then)`: `then` is called with one int64 array a tensor, each its own memory."""
 
-    def __init__(self) -> None:
-        self._waiting: deque[tuple[Any, list[Any], Callable[..., None]]] = deque()
+    def __init__(self, device: Any = None) -> None:
+        self._device = device or Cuda()
+        self._asked: list[tuple[list[Any], Callable[..., None]]] = []
+        self._waiting: deque[tuple[Any, Any, list[tuple[list[Any], Callable[..., None]]]]] = deque()
+        self._spare: list[Any] = []
+        self._stream: Any = None
+        self._kept = 0
 
     def copy(self, tensors: Sequence[Any], then: Callable[..., None]) -> None:
-        """Call `then` with the copies: now, if nothing is in flight, else in a later `copy` or `drain`."""
-        if not self._waiting and not any(tensor.is_cuda for tensor in tensors):
-            then(*map(_int64, tensors))
+        """Call `then` with the copies: now, if nothing is kept or in flight and none is on a device, else later."""
+        on_device = any(tensor.is_cuda for tensor in tensors)
+        if not on_device and not self._asked and not self._waiting:
+            then(*(_int64(tensor) for tensor in tensors))
             return
-        hosts = [_to_pinned(tensor) for tensor in tensors]
-        self._waiting.append((_event(), hosts, then))
-        self.drain(len(self._waiting) > _LONGEST)
+        if on_device:
+            stream = self._device.stream()
+            if self._asked and self._stream is not None and stream != self._stream:
+                self.flush()
+            self._stream = stream
+        self._asked.append(([_safe(tensor) for tensor in tensors], then))
+        self._kept += len(tensors)
+        if self._kept >= _MANY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Fetch what was kept, on the stream it was made on."""
+        if not self._asked:
+            return
+        asked, self._asked, self._kept = self._asked, [], 0
+        stream, self._stream = self._stream, None
+        parts = [tensor.reshape(-1) for tensors, _ in asked for tensor in tensors if not isinstance(tensor, np.ndarray)]
+        if stream is None or stream == self._device.stream():
+            event, host = self._fetched(parts)
+        else:
+            with self._device.on(stream):
+                event, host = self._fetched(parts)
+        self._waiting.append((event, host, asked))
+        if len(self._waiting) > _LONGEST:
+            self.drain(wait=True)
 
     def drain(self, wait: bool = False) -> None:
         """Use what has arrived; wait: for the oldest as well. A dead context loses what is in flight, once."""
         try:
             while self._waiting and (wait or self._waiting[0][0].query()):
-                event, hosts, then = self._waiting.popleft()
+                event, host, asked = self._waiting.popleft()
                 event.synchronize()
                 wait = False
-                then(*map(_int64, hosts))
+                self._use(host, asked)
         except Exception:
             self._waiting.clear()
+            self._asked.clear()
             raise
 
     def finish(self) -> None:
-        """Wait for all of them."""
+        """Fetch and wait for all of them."""
+        self.flush()
         while self._waiting:
             self.drain(wait=True)
 
+    def _fetched(self, parts: Sequence[Any]) -> tuple[Any, Any]:
+        import torch
 
-def _to_pinned(tensor: Any) -> Any:
-    import torch
+        numbers = sum(part.numel() for part in parts)
+        host = self._buffer(numbers)
+        if parts:
+            host[:numbers].copy_(torch.cat(list(parts)).to(torch.int64), non_blocking=True)
+        return self._device.event(), host
 
+    def _buffer(self, numbers: int) -> Any:
+        for at, host in enumerate(self._spare):
+            if len(host) >= numbers:
+                return self._spare.pop(at)
+        return self._device.buffer(max(4096, 1 << numbers.bit_length()))
+
+    def _use(self, host: Any, asked: Sequence[tuple[list[Any], Callable[..., None]]]) -> None:
+        here, at = host.numpy(), 0
+        for tensors, then in asked:
+            arrays = []
+            for tensor in tensors:
+                if isinstance(tensor, np.ndarray):
+                    arrays.append(tensor)
+                else:
+                    arrays.append(here[at : at + tensor.numel()].copy())
+                    at += tensor.numel()
+            then(*arrays)
+        if len(self._spare) < _LONGEST:
+            self._spare.append(host)
+
+
+def _safe(tensor: Any) -> Any:
+    """Something of the tensor that nobody will write to."""
     if not tensor.is_cuda:
-        return tensor.clone()
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    return host.copy_(tensor.detach(), non_blocking=True)
+        return _int64(tensor)
+    # By size, not by `_base`: inference mode does not track views.
+    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor.detach() if whole else tensor.detach().clone()
 
 
-def _event() -> Any:
-    import torch
-
-    event = torch.cuda.Event()
-    event.record()
-    return event
-
-
-def _int64(host: Any) -> Any:
-    return host.detach().numpy().astype("int64")
+def _int64(tensor: Any) -> Any:
+    return tensor.detach().numpy().astype("int64")
