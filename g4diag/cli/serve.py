@@ -15,11 +15,15 @@ def serve(
     patches: Annotated[str | None, typer.Option(help="all, none or name,name; faults by name only.")] = None,
     traps: Annotated[str | None, typer.Option(help="all, none or name,name.")] = None,
     dump_dir: Annotated[Path | None, typer.Option(help="For dumps, rings and the log; default g4diag-dumps.")] = None,
+    coredump: Annotated[
+        bool, typer.Option("--coredump", help="CUDA core dump of an exception, without memory.")
+    ] = False,
     despite: Annotated[list[str] | None, typer.Option(help="Start in spite of this hazard; may be repeated.")] = None,
 ) -> None:
     """Run `python -m sglang.launch_server` with the plugin armed in every process; signals go to it.
 
-    With traps armed the flight recorder is on (G4DIAG_RECORDER=off: not). A server that dies leaves a post-mortem.
+    With traps armed the flight recorder is on (G4DIAG_RECORDER=off: not). A server that dies leaves a post-mortem
+    in the dump directory; its log is kept there too with traps, the recorder, --coredump or --dump-dir.
 
     Exit: the server's (128+n if signal n killed it); 1 a process of it could not be armed; 2 usage, or a combination
     known to fail; 3 no sglang, or a patch that does not fit: the server is then not started.
@@ -27,7 +31,7 @@ def serve(
     from g4diag.stack.serve_plan import Asked, plan
     from g4diag.stack.supervise import run
 
-    asked = Asked(tuple(arguments or ()), patches, traps, dump_dir, tuple(despite or ()))
+    asked = Asked(tuple(arguments or ()), patches, traps, dump_dir, tuple(despite or ()), coredump)
     raise typer.Exit(run(plan(asked), _say))
 
 

@@ -1,6 +1,6 @@
 """What `g4diag serve` keeps while its server lives, so that there is something to tell when it died: the log, which
-schedulers there were, and how often the kernel has killed for memory. With nothing armed and no dump directory given
-it keeps nothing."""
+schedulers there were, and how often the kernel has killed for memory. With nothing that watches and no dump
+directory given it keeps nothing."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ Streams = tuple[int | None, int | None]
 
 
 class Aftermath:
-    """Of one server. given: the user named a dump directory, so its output is logged there. armed: something is."""
+    """Of one server. watched: by traps, the recorder or a core dump; without a log of its last words their evidence
+    would have no cause."""
 
-    def __init__(self, environ: Mapping[str, str], run_dir: Path, armed: bool, say: Callable[[str], None]) -> None:
+    def __init__(self, environ: Mapping[str, str], run_dir: Path, watched: bool, say: Callable[[str], None]) -> None:
         given = environ.get("G4DIAG_DUMP_DIR", "").strip()
         self._folder, self._run_dir = Path(given) if given else recorder.DEFAULT_FOLDER, run_dir
-        self._environ, self._say, self._wanted = environ, say, armed or bool(given)
+        self._environ, self._say, self._wanted = environ, say, watched or bool(given)
         self._started, self._kills = time.time(), postmortem.oom_kills()
         self._tee: Tee | None = None
-        if given:
+        if self._wanted:
             with guard("opening the server's log"):
                 self._tee = Tee(self._folder / f"server-{time.time_ns()}-pid{os.getpid()}.log")
         self._schedulers: set[int] = set()

@@ -12,9 +12,10 @@ from g4diag.errors import CannotRunError, PatchRefused, UsageError
 from g4diag.hazards.judging import hazards as known_hazards
 from g4diag.patches.contract import fit
 from g4diag.settings import Selection, Settings
-from g4diag.stack import arming, hardware
+from g4diag.stack import arming, coredump, hardware
 from g4diag.stack.examine import explicit_flags, judged
 from g4diag.stack.plugin_state import VARIABLE, including_us, plugin_state
+from g4diag.stack.recorder import DEFAULT_FOLDER
 from g4diag.stack.series import patch_rows
 from g4diag.stack.versions import version_of
 
@@ -22,13 +23,14 @@ from g4diag.stack.versions import version_of
 @dataclass(frozen=True)
 class Asked:
     """A `g4diag serve` command line. arguments: sglang's. patches, traps: None = as the environment says.
-    despite: hazards to start in spite of."""
+    despite: hazards to start in spite of. coredump: one of the GPU shall be left of an exception."""
 
     arguments: tuple[str, ...]
     patches: str | None = None
     traps: str | None = None
     dump_dir: Path | None = None
     despite: tuple[str, ...] = ()
+    coredump: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class Plan:
     hazards: tuple[HazardRow, ...]
     remarks: tuple[str, ...]
     recorder: bool = False
+    coredump: bool = False
+
+    @property
+    def watches(self) -> bool:
+        """Whether anything is on that tells of a death; a log is then kept."""
+        return bool(self.traps or self.recorder or self.coredump)
 
     @property
     def arms(self) -> bool:
@@ -68,7 +76,10 @@ def plan(asked: Asked, environ: Mapping[str, str] = os.environ) -> Plan:
     if (patches or traps or recorder) and not (state := plugin_state(armed_environ)).loads:
         raise CannotRunError(f"the plugin would not be loaded: {state.why}")
     faults = tuple(name for name in patches if arming.patches()[name].kind == "fault")
-    return Plan(asked.arguments, armed_environ, patches, traps, faults, hazards, (*left_out, *unknown), recorder)
+    remarks = (*left_out, *unknown)
+    return Plan(
+        asked.arguments, armed_environ, patches, traps, faults, hazards, remarks, recorder, coredump=asked.coredump
+    )
 
 
 def with_run_dir(plan: Plan, folder: Path) -> Plan:
@@ -84,7 +95,10 @@ def _environ(asked: Asked, environ: Mapping[str, str]) -> dict[str, str]:
         "G4DIAG_EXPLICIT_FLAGS": ",".join(explicit_flags(asked.arguments)),
         VARIABLE: including_us(environ),
     }
-    return dict(environ) | {name: value for name, value in given.items() if value is not None}
+    made = dict(environ) | {name: value for name, value in given.items() if value is not None}
+    if asked.coredump:
+        made |= coredump.environment(Path(made.get("G4DIAG_DUMP_DIR", "").strip() or DEFAULT_FOLDER))
+    return made
 
 
 def _recorder(environ: dict[str, str], traps: bool) -> bool:

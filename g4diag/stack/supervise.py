@@ -39,7 +39,7 @@ def run(plan: Plan, say: Say, *, server: Sequence[str] = SERVER, checker: Sequen
     with tempfile.TemporaryDirectory(prefix="g4diag-run-") as folder:
         armed = with_run_dir(plan, Path(folder))
         command = [*server, *plan.arguments]
-        aftermath = Aftermath(armed.environ, Path(folder), plan.arms, say)
+        aftermath = Aftermath(armed.environ, Path(folder), plan.watches, say)
         return Supervisor(command, armed.environ, Path(folder), say, must_arm=plan.arms, aftermath=aftermath).run()
 
 

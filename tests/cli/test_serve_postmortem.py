@@ -108,3 +108,21 @@ def test_the_recorder_goes_with_the_traps_unless_told_otherwise(traps: str, give
     found = plan(Asked(("--model", "x"), traps=traps), clean_environ(**{"G4DIAG_RECORDER": given} if given else {}))
     assert found.environ["G4DIAG_RECORDER"] == on and found.recorder is (on == "on")
     assert found.arms is (on == "on" or traps == "all")
+
+
+def test_a_watched_server_keeps_its_log_where_dumps_go_by_default(tmp_path: Path) -> None:
+    done = serve(f"speak('armed'); print({ILLEGAL!r}); sys.stdout.flush(); os.abort()", "--traps", "all", cwd=tmp_path)
+    (path,) = (tmp_path / "g4diag-dumps").glob("postmortem-*.json")
+    found = postmortem.parse(path.read_bytes())
+    assert found.cause == "illegal-access" and found.log and (path.parent / found.log).exists(), done.stderr
+
+
+def test_a_core_dump_of_the_gpu_is_asked_for_without_memory(tmp_path: Path) -> None:
+    from g4diag.stack.serve_plan import Asked, plan
+
+    asked = Asked(("--model", "x"), traps="none", dump_dir=tmp_path, coredump=True)
+    found = plan(asked, clean_environ())
+    assert found.watches and not found.arms and found.environ["CUDA_COREDUMP_FILE"] == str(tmp_path / "core.%p")
+    assert "skip_global_memory" in found.environ["CUDA_COREDUMP_GENERATION_FLAGS"]
+    bare = plan(Asked(("--model", "x"), traps="none"), clean_environ())
+    assert not bare.watches and "CUDA_COREDUMP_FILE" not in bare.environ
