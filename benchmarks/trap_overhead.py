@@ -83,7 +83,7 @@ TINY = {"max_total_tokens": 65_536, "swa_full_tokens_ratio": 0.6, "mem_fraction_
 BIG = {"max_total_tokens": 147_456, "swa_full_tokens_ratio": 0.205, "chunked_prefill_size": 4096}
 SHAPES = {
     "tiny": Shape("tiny", TRAPPED + OTHERS, TINY, 32, 1000, 300, 60, 2.0),
-    "26b": Shape("26b", TRAPPED, BIG | {"mem_fraction_static": 0.92}, 32, 4000, 200, 0, 14.0),
+    "26b": Shape("26b", TRAPPED, BIG | {"mem_fraction_static": 0.92}, 32, 4000, 400, 0, 14.0),
 }
 
 
