@@ -7,7 +7,10 @@ import os
 import re
 import stat
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from g4diag.errors import UnsafeInputError, UsageError
 
@@ -18,25 +21,61 @@ _INNER = re.compile(
     r"data\.pkl|version|byteorder|\.format_version|\.storage_alignment|\.data/serialization_id|data/[0-9]+"
 )
 
+_CRASH_DUMP_KEYS = (b"server_args", b"requests", b"launch_command")
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a regular file of at most MAX_FILE_BYTES. UsageError if it cannot be opened or is no file."""
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's name in front of an UnsafeInputError that does not have it yet."""
     try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise UsageError(f"{path}: not a regular file")
-            raw = file.read(MAX_FILE_BYTES + 1)
+        yield
+    except UnsafeInputError as error:
+        text = str(error)
+        raise UnsafeInputError(text if text.startswith(f"{path}: ") else f"{path}: {text}") from None
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """A regular file and its size in bytes. UsageError if it cannot be opened, or is a folder, pipe, device or socket,
+    or if reading it fails inside."""
+    try:
+        # Asked before it is opened too: opening is enough to wake some devices.
+        _wanted_regular(path, path.stat())
+        file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
     except ValueError as error:
         raise UsageError(f"{str(path)!r}: {error}") from None
-    if len(raw) > MAX_FILE_BYTES:
-        raise UnsafeInputError(f"file size: wanted at most {MAX_FILE_BYTES} bytes, found more")
+    with file:
+        status = os.fstat(file.fileno())
+        _wanted_regular(path, status)
+        try:
+            yield file, status.st_size
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror or error}") from None
+
+
+def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
+    """The bytes of a regular file of at most `limit`. UsageError as `open_regular`, UnsafeInputError for its size.
+
+    What the kernel makes up while it is read, as in /proc, says that it is empty; it is taken at its word.
+    """
+    with open_regular(path) as (file, size):
+        if size > limit:
+            raise UnsafeInputError(f"file size: wanted at most {limit} bytes, found {size}")
+        raw = file.read(size)
+    if len(raw) != size:
+        raise UnsafeInputError(f"file size: wanted the {size} bytes that it claims, found {len(raw)}")
     return raw
 
 
+def _wanted_regular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"{path}: not a regular file")
+
+
 def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
 def read_entries(raw: bytes) -> dict[str, bytes]:
@@ -46,9 +85,12 @@ def read_entries(raw: bytes) -> dict[str, bytes]:
     allocation, and no entry can be larger than the file. Raises UnsafeInputError.
     """
     _refuse_other_formats(raw)
+    # Every entry has one of these marks in the directory, whatever the directory says of its own length.
+    if (marks := raw.count(b"PK\x01\x02")) > MAX_ENTRIES:
+        raise UnsafeInputError(f"archive entries: wanted at most {MAX_ENTRIES}, found marks of {marks}")
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            names = _checked_names(archive, len(raw))
+            names = checked_names(archive, len(raw))
             return {name: archive.read(info) for name, info in names.items()}
     except UnsafeInputError:
         raise
@@ -60,22 +102,27 @@ def read_entries(raw: bytes) -> dict[str, bytes]:
 def _refuse_other_formats(raw: bytes) -> None:
     if raw.startswith(b"PK\x03\x04"):
         return
+    if raw.startswith(b"\x80") and all(key in raw for key in _CRASH_DUMP_KEYS):
+        raise UnsafeInputError(
+            "a pickle with the keys of sglang's request dump (--crash-dump-folder): reading it would run what is in "
+            "it, and it holds prompts, not page tables; inspect the server's log, core dump or g4diag dumps instead"
+        )
     if raw.startswith(b"\x80"):
         raise UnsafeInputError(
             "a bare pickle or a pre-1.6 torch file: reading it would run what is in it; save it again with torch.save"
         )
-    raise UnsafeInputError("empty file" if not raw else "not a dump: wanted a torch zip file, found another format")
+    known = "wanted a torch zip file, a ring, a post-mortem, a server log or a CUDA core dump"
+    raise UnsafeInputError(f"not a dump: {known}, found another format" if raw else "empty file")
 
 
-def _checked_names(archive: zipfile.ZipFile, file_bytes: int) -> dict[str, zipfile.ZipInfo]:
+def checked_names(archive: zipfile.ZipFile, file_bytes: int) -> dict[str, zipfile.ZipInfo]:
     infos = archive.infolist()
-    if len(infos) > MAX_ENTRIES:
-        raise UnsafeInputError(f"archive entries: wanted at most {MAX_ENTRIES}, found {len(infos)}")
     roots, names = set(), {}
     for info in infos:
         root, _, inner = info.filename.partition("/")
         if not root or root in (".", "..") or "\\" in root or not _INNER.fullmatch(inner):
-            raise UnsafeInputError(f"archive entry: wanted a torch tensor archive's names, found {info.filename!r}")
+            found = repr(info.filename[:80])
+            raise UnsafeInputError(f"archive entry: wanted a torch tensor archive's names, found {found}")
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
             size = f"{info.compress_size} bytes that claim to become {info.file_size}"
             raise UnsafeInputError(f"archive entry {inner!r}: wanted stored bytes, found {size}")

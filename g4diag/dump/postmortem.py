@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from g4diag.dump import core_dump, server_log
 from g4diag.dump.fields import At, Flag, Int, Many, Maybe, Named, Plain, Record, Text, Word
+from g4diag.dump.safety import parse_json
 from g4diag.dump.schema import RING
+from g4diag.dump.secrets import masked
 from g4diag.errors import UnsafeInputError
 from g4diag.model import Grade, Incident, RingRecord
 
@@ -23,7 +26,8 @@ MAX_PROCESSES = 64
 
 @dataclass(frozen=True)
 class RingFile:
-    """One process's flight recorder, its last records. file: its name beside the post-mortem."""
+    """One process's flight recorder, its last records. file: its name beside the post-mortem. started_mono_ns:
+    started_ns on the records' clock, -1 in files of earlier releases."""
 
     file: str
     pid: int
@@ -32,6 +36,7 @@ class RingFile:
     skipped: int = 0
     missing: int = 0
     records: tuple[RingRecord, ...] = ()
+    started_mono_ns: int = -1
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ _RING_FILE = Record(
         "skipped": Int(0),
         "missing": Int(0),
         "records": Many(RING),
+        "started_mono_ns": Int(),
     },
 )
 _CORE = Record(CoreDump, {"file": Text(), "bytes": Int(), "says": Many(Text())})
@@ -133,10 +139,7 @@ def write(found: PostMortem, path: Path) -> Path:
 
 def parse(raw: bytes) -> PostMortem:
     """Raises UnsafeInputError naming the malformed field."""
-    try:
-        document = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise UnsafeInputError(f"not ours: starts as JSON, and then: {type(error).__name__}: {error}") from None
+    document = parse_json(raw)
     at = At()
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise UnsafeInputError(f"not ours: wanted JSON of schema {SCHEMA!r}, found another")
@@ -150,18 +153,26 @@ def parse(raw: bytes) -> PostMortem:
 def incident_of(found: PostMortem) -> Incident:
     """As something to inspect: it holds no views, so nothing can be judged, only told."""
     ended = found.signal or f"exit status {found.status}"
-    notes = [(found.grade, f"the server died ({ended}), most likely of {found.cause}: {found.line}")]
+    notes = [(found.grade, f"the server died ({ended}), most likely of {found.cause}: {masked(found.line)}")]
     notes += [(Grade.MEASURED, f"scheduler {pid} was gone before the server") for pid in found.schedulers_gone]
     notes += [(Grade.MEASURED, f"verdict {v.file}: {json.dumps(v.data, sort_keys=True)[:400]}") for v in found.verdicts]
     notes += [(Grade.MEASURED, f"core dump {c.file}: {' | '.join(c.says)[:400]}") for c in found.cores]
     last = max(found.rings, key=lambda ring: ring.records[-1].time_ns if ring.records else -1, default=None)
     if last is not None:
         notes.append((Grade.MEASURED, f"flight recorder of pid {last.pid}, one of {len(found.rings)}: {last.file}"))
+    tail = [masked(line) for line in found.log_tail[-20:]]
+    context = {"cause": found.cause, "status": found.status, "log_tail": tail}
+    if flags := [masked(flag) for flag in found.flags if flag]:
+        context["flags"] = flags
+    if last is not None:
+        context |= {"pid": last.pid, "wall_ns": last.started_ns, "mono_ns": last.started_mono_ns}
     return Incident(
         origin="g4diag-postmortem",
         manifest=found.manifest,
         versions=found.versions,
-        context={"cause": found.cause, "status": found.status, "log_tail": list(found.log_tail[-20:])},
+        context=context,
         notes=tuple(notes),
         ring=last.records if last is not None else (),
+        log=server_log.events_of(found.log_tail, found.log or "log"),
+        faults=tuple(fault for core in found.cores for fault in core_dump.faults(core.says, Path(core.file).name)),
     )

@@ -1,15 +1,47 @@
-"""One door for every file of ours and the seed's two kinds. A ring or a post-mortem tells, but cannot be judged."""
+"""One door for every file: ours, the seed's two kinds, server logs, CUDA core dumps. Told by content, not by name.
+
+A ring, a post-mortem, a log or a core dump tells, but cannot be judged.
+"""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 
-from g4diag.dump import legacy, postmortem, ring
-from g4diag.dump.archive import read_bytes
+from g4diag.dump import core_dump, legacy, postmortem, ring, server_log
+from g4diag.dump.archive import naming, open_regular, read_bytes
 from g4diag.dump.safety import parse_plain
 from g4diag.dump.schema import FORMAT, from_document
-from g4diag.errors import UnsafeInputError
+from g4diag.errors import UnsafeInputError, UsageError
 from g4diag.model import Incident
+
+_HEAD = 4096
+
+
+class Kind(StrEnum):
+    """What the first bytes of a file look like."""
+
+    RING = "ring"
+    JSON = "json"
+    TORCH = "torch"
+    PICKLE = "pickle"
+    ELF = "elf"
+    TEXT = "text"
+    UNKNOWN = "unknown"
+
+
+_MARKS = (
+    (ring.MAGIC, Kind.RING),
+    (b"{", Kind.JSON),
+    (b"PK", Kind.TORCH),
+    (b"\x80", Kind.PICKLE),
+    (core_dump.ELF, Kind.ELF),
+)
+
+
+def kind_of(path: Path) -> Kind:
+    """By its first bytes. UsageError if there is no such regular file."""
+    return _kind(_head(path)[0])
 
 
 def read_dump(path: Path) -> Incident:
@@ -18,7 +50,36 @@ def read_dump(path: Path) -> Incident:
     Raises UsageError if there is no such regular file, UnsafeInputError if it is corrupt, truncated, not ours,
     from a newer format, or holds anything but plain values and tensors.
     """
-    raw = read_bytes(path)
+    with naming(path):
+        head, size = _head(path)
+        kind = _kind(head)
+        if kind is Kind.ELF:
+            return core_dump.read_core(path, head, size)
+        if kind is Kind.TEXT:
+            if (found := _log(path)) is not None:
+                return found
+            raise UnsafeInputError("not a server log: text in which no line begins with a time or tells of a crash")
+        if kind is Kind.JSON and b'"function_name"' in head:
+            raise UsageError(f"{path}: the metadata of a logged kernel call: give the directory it is in")
+        return _incident_in(read_bytes(path))
+
+
+def _head(path: Path) -> tuple[bytes, int]:
+    with open_regular(path) as (file, size):
+        return file.read(_HEAD), size
+
+
+def _kind(head: bytes) -> Kind:
+    known = next((kind for mark, kind in _MARKS if head.startswith(mark)), None)
+    return known or (Kind.TEXT if server_log.looks_like_text(head) else Kind.UNKNOWN)
+
+
+def _log(path: Path) -> Incident | None:
+    with open_regular(path) as (file, size):
+        return server_log.read_log(file, size, path.name)
+
+
+def _incident_in(raw: bytes) -> Incident:
     if raw.startswith(ring.MAGIC):
         return ring.incident_of(ring.parse_ring(raw))
     if raw.startswith(b"{"):

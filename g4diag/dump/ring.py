@@ -22,6 +22,7 @@ from typing import Any
 
 from g4diag.dump.archive import read_bytes
 from g4diag.dump.fields import INT64, At, Many, Named, Text
+from g4diag.dump.safety import parse_json
 from g4diag.errors import UnsafeInputError
 from g4diag.model import Grade, Incident, RingRecord
 
@@ -153,7 +154,10 @@ def incident_of(ring: Ring) -> Incident:
         origin="g4diag-ring",
         manifest=ring.manifest,
         versions=ring.versions,
-        context={"pid": ring.pid, "process": ring.process, "started_ns": ring.started_ns},
+        context={
+            **{"pid": ring.pid, "process": ring.process, "started_ns": ring.started_ns},
+            **{"wall_ns": ring.started_ns, "mono_ns": ring.started_mono_ns},
+        },
         notes=((Grade.MEASURED, f"flight recorder of pid {ring.pid}: {said}"),),
         ring=ring.records[-TAIL:],
     )
@@ -183,10 +187,7 @@ def _parsed_header(raw: bytes) -> tuple[int, int, int, int, dict[str, Any]]:
     text = raw[_HEADER.size : _HEADER.size + length] if length <= HEADER_BYTES - _HEADER.size else b""
     if len(text) != length or zlib.crc32(raw[: _HEADER.size - 4] + text) != crc or max(pid, started, mono) > INT64.max:
         raise UnsafeInputError("ring: the header fails its checksum")
-    try:
-        about = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UnsafeInputError(f"ring: header: {type(error).__name__}: {error}") from None
+    about = parse_json(text)
     if not isinstance(about, dict):
         raise UnsafeInputError("ring: header: wanted a JSON object, found something else")
     return capacity, pid, started, mono, about

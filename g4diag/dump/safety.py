@@ -7,7 +7,9 @@ REDUCE knows two cases, and there is no opcode that could build an object.
 
 from __future__ import annotations
 
+import json
 import pickletools
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +41,7 @@ _MARKERS = {f"torch {name}" for name in _DTYPES} | {
 
 
 @dataclass(frozen=True)
-class _Global:
+class Global:
     """A name that the file mentions; inert."""
 
     name: str
@@ -62,7 +64,7 @@ def parse_plain(raw: bytes) -> dict[str, Any]:
     if len(program) > MAX_PICKLE_BYTES:
         raise UnsafeInputError(f"data.pkl: wanted at most {MAX_PICKLE_BYTES} bytes, found {len(program)}")
     try:
-        value = _Machine(entries).run(program)
+        value = Machine(entries).run(program)
     except UnsafeInputError:
         raise
     except Exception as error:
@@ -73,8 +75,26 @@ def parse_plain(raw: bytes) -> dict[str, Any]:
     return value
 
 
+def parse_json(raw: bytes | str) -> Any:
+    """The JSON document in `raw`. UnsafeInputError for what is none, and for a name given twice in one object, of
+    which every reader takes another one."""
+    try:
+        return json.loads(raw, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise UnsafeInputError(f"not JSON: {type(error).__name__}: {error}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return made
+
+
 @dataclass
-class _Machine:
+class Machine:
+    """A pickle program's stack and memo, for opcodes that only build plain values. entries: of the archive, by name."""
+
     entries: dict[str, bytes]
     stack: list[Any] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
@@ -138,18 +158,23 @@ class _Machine:
         if name.startswith("APPEND") and isinstance(target, list):
             target.extend(items)
         elif name.startswith("SETITEM") and isinstance(target, dict) and len(items) % 2 == 0:
+            # Only strings are hashed with a secret: other keys can be made to collide, or to nest past the C stack.
+            if not all(type(key) is str for key in items[::2]):
+                raise UnsafeInputError("data.pkl: a dict whose keys are not all strings")
             target.update(zip(items[::2], items[1::2], strict=True))
         else:
             raise UnsafeInputError(f"data.pkl: {name} on a {type(target).__name__}")
 
     def storage(self, reference: Any) -> Any:
         """The flat read-only array of a persistent id ('storage', type, key, location, count)."""
+        if not isinstance(reference, tuple) or [type(part) for part in reference] != [str, Global, str, str, int]:
+            raise UnsafeInputError("data.pkl: a persistent id that is not a tensor storage")
         tag, kind, key, _location, count = reference
-        if tag != "storage" or not isinstance(kind, _Global) or not isinstance(key, str):
+        if tag != "storage" or not re.fullmatch(r"[0-9]{1,9}", key):
             raise UnsafeInputError("data.pkl: a persistent id that is not a tensor storage")
         name = kind.name.removeprefix("torch ")
         if name not in _DTYPES:
-            raise UnsafeInputError(f"data.pkl: a storage of unknown type {name!r}")
+            raise UnsafeInputError(f"data.pkl: a storage of unknown type {name[:80]!r}")
         data = self.entries.get(f"data/{key}")
         order = ">" if self.entries.get("byteorder") == b"big" else "<"
         dtype = np.dtype(order + _DTYPES[name])
@@ -160,17 +185,17 @@ class _Machine:
         return flat != 0 if name == "BoolStorage" else flat
 
 
-def _known_global(argument: str) -> _Global:
+def _known_global(argument: str) -> Global:
     if argument not in _MARKERS:
-        dotted = ".".join(argument.split(" ", 1))
+        dotted = ".".join(argument[:80].split(" ", 1))
         raise UnsafeInputError(f"data.pkl: it names {dotted!r}, which a plain dict of tensors never needs; not loaded")
-    return _Global(argument)
+    return Global(argument)
 
 
 def _reduce(function: Any, arguments: Any) -> Any:
-    if isinstance(function, _Global) and isinstance(arguments, tuple):
+    if isinstance(function, Global) and isinstance(arguments, tuple):
         if function.name == "torch._utils _rebuild_tensor_v2":
-            return _tensor(*arguments[:4])
+            return tensor_view(*arguments[:4])
         if function.name == "collections OrderedDict" and not arguments:
             return {}
         if function.name == "torch Size" and len(arguments) == 1 and isinstance(arguments[0], tuple):
@@ -178,7 +203,7 @@ def _reduce(function: Any, arguments: Any) -> Any:
     raise UnsafeInputError("data.pkl: a call that is not a tensor's")
 
 
-def _tensor(flat: Any, offset: Any, shape: Any, strides: Any) -> Any:
+def tensor_view(flat: Any, offset: Any, shape: Any, strides: Any) -> Any:
     """A view of `flat`. The bounds are checked here: as_strided itself checks nothing."""
     numbers = (offset, *shape, *strides)
     sane = len(shape) <= 8 and all(type(n) is int and 0 <= n < 1 << 40 for n in numbers)

@@ -24,6 +24,7 @@ from g4diag.model import (
     MappingUpdate,
     PoolSwap,
     PoolView,
+    QueryRows,
     Release,
     RequestView,
     RingRecord,
@@ -83,7 +84,7 @@ READ = Record(
         "phase": Text(),
         "path": Text(),
         "backend": Text(),
-        "layer_id": _COUNT,
+        "layer_id": Int(-1, MAX_COUNT),
         "layer_kind": Word(LayerKind),
         "window_left": Int(-1, MAX_COUNT),
         "pool": POOL,
@@ -125,6 +126,19 @@ MAPPING_UPDATE = Record(
     _update_agrees,
 )
 KV_WRITE = Record(KVWrite, {"inside": Text(), "pool": Text(), "layer_id": Maybe(Int()), "tokens": _COUNT})
+QUERY_ROWS = Record(
+    QueryRows,
+    {
+        "worker": Text(),
+        "phase": Text(),
+        "path": Text(),
+        "backend": Text(),
+        "layer_id": Int(-1, MAX_COUNT),
+        "rows": _COUNT,
+        "row_elements": _COUNT,
+        "row_stride": _COUNT,
+    },
+)
 VIOLATION = Record(
     Violation,
     {
@@ -169,6 +183,7 @@ INCIDENT = Record(
         "free_lists": Many(FREE_LIST),
         "mapping_updates": Many(MAPPING_UPDATE),
         "kv_writes": Many(KV_WRITE),
+        "query_rows": Many(QUERY_ROWS),
         "pools": Many(POOL),
         "mapping": Maybe(MAPPING),
         "requests": Many(REQUEST),

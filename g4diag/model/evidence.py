@@ -11,8 +11,9 @@ class LogEvent:
 
     kind: "illegal-access", "xid", "device-assert", "async-assert", "kv-canary", "violation", "armed", "exception",
     "frame" (a Python line of a traceback), "retract", "exit" or "kernel-call". text: the line, cut and plain.
-    time: seconds since the epoch, None if the line has none. where: "file.py:123" it names, "" if none.
-    source: the file it stands in and its line number there, "server.log:204".
+    time: seconds since the epoch, of the line or of the last one before it that says a time; None if none does. A log
+    names no zone: taken as UTC. where: "file.py:123" it names, "" if none. source: the file it stands in and its line
+    number there, "server.log:204". rank: the tensor-parallel rank that wrote it, None if it does not say.
     """
 
     kind: str
@@ -20,6 +21,7 @@ class LogEvent:
     source: str
     time: float | None = None
     where: str = ""
+    rank: int | None = None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from g4diag.model.views import (
     KVWrite,
     MappingUpdate,
     PoolSwap,
+    QueryRows,
     Release,
     RequestView,
     View,
@@ -113,6 +114,7 @@ class Incident:
     free_lists: tuple[FreeList, ...] = ()
     mapping_updates: tuple[MappingUpdate, ...] = ()
     kv_writes: tuple[KVWrite, ...] = ()
+    query_rows: tuple[QueryRows, ...] = ()
     pools: tuple[PoolView, ...] = ()
     mapping: IndexMapping | None = None
     requests: tuple[RequestView, ...] = ()
@@ -128,7 +130,7 @@ class Incident:
     def views(self) -> tuple[View, ...]:
         """Every view a trap can judge."""
         calls: tuple[View, ...] = (*self.allocations, *self.releases, *self.free_lists)
-        return (*self.swaps, *calls, *self.mapping_updates, *self.kv_writes, *self.reads)
+        return (*self.swaps, *calls, *self.mapping_updates, *self.kv_writes, *self.query_rows, *self.reads)
 
 
 @dataclass(frozen=True)

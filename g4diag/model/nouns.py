@@ -1,16 +1,22 @@
-"""Index spaces, kinds and grades, and the two things every view refers to: a pool and the mapping between spaces."""
+"""Index spaces, kinds and grades, and the two things every view refers to: a pool and the mapping between spaces.
+
+numpy is imported where it is first used: who only shows findings does without it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-IntArray = npt.NDArray[np.integer[Any]]
-BoolArray = npt.NDArray[np.bool_]
+    IntArray = npt.NDArray[np.integer[Any]]
+    BoolArray = npt.NDArray[np.bool_]
+else:
+    IntArray = BoolArray = Any
 
 
 class IndexSpace(StrEnum):
@@ -78,6 +84,8 @@ class IndexMapping:
 
     def swa_pages(self, full_pages: IntArray) -> IntArray:
         """SWA page of each full page id (any shape); ids outside the mapping become -1."""
+        import numpy as np
+
         slots = full_pages.astype(np.int64) * self.page_size
         inside = (slots >= 0) & (slots < len(self.full_to_swa_M) - 1)
         mapped = self.full_to_swa_M[np.where(inside, slots, 0)] // self.page_size
@@ -85,6 +93,8 @@ class IndexMapping:
 
     def full_pages_of(self, swa_page: int) -> list[int]:
         """Full pages that map to this SWA page (more than one is a defect in itself)."""
+        import numpy as np
+
         slots = np.flatnonzero(self.full_to_swa_M[:-1] // self.page_size == swa_page)
         mapped = slots[self.full_to_swa_M[slots] > 0]
         return sorted({int(slot) // self.page_size for slot in mapped})

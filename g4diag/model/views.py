@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from g4diag.model.nouns import (
     BoolArray,
     IndexMapping,
@@ -70,6 +68,8 @@ class AttentionRead:
 
     def live_BP(self) -> BoolArray:
         """bool[B, P]: entries the kernel may dereference: pages holding a key in the window of any query."""
+        import numpy as np
+
         last_B = (self.seq_lens_B.astype(np.int64) - 1) // self.pool.page_size
         first_B = np.zeros_like(last_B)
         if self.window_left >= 0:
@@ -81,6 +81,8 @@ class AttentionRead:
 
     def expected_BP(self) -> IntArray | None:
         """int64[B, P]: the page ids this layer should have been handed, None if they cannot be told."""
+        import numpy as np
+
         if self.full_page_table_BP is None:
             return None
         if self.expected_space is IndexSpace.FULL_PAGE:
@@ -170,4 +172,21 @@ class KVWrite:
     tokens: int
 
 
-View = AttentionRead | PoolSwap | Allocation | Release | FreeList | MappingUpdate | KVWrite
+@dataclass(frozen=True)
+class QueryRows:
+    """Query rows handed to an attention kernel that gets their address and no strides: XQA.
+
+    worker, phase, path, backend: as in AttentionRead. rows: one a query. row_elements: heads x head dim.
+    row_stride: elements from one row to the next."""
+
+    worker: str
+    phase: str
+    path: str
+    backend: str
+    layer_id: int
+    rows: int
+    row_elements: int
+    row_stride: int
+
+
+View = AttentionRead | PoolSwap | Allocation | Release | FreeList | MappingUpdate | KVWrite | QueryRows

@@ -7,13 +7,15 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from g4diag.dump.server_log import ARMED, EXCEPTION, ILLEGAL_ACCESS, NOT_ARMED
+
 OUTCOMES = ("finished", "illegal-access", "index-error", "size-mismatch", "other-error", "timeout")
 
 # In this order: one illegal access makes every later CUDA call fail, whatever that call was.
 _SIGNS = (
     (
         "illegal-access",
-        re.compile(r"illegal memory access|Warp Illegal Address|WARP_ILLEGAL_ADDRESS|CUDA_ERROR_ILLEGAL_ADDRESS"),
+        ILLEGAL_ACCESS,
     ),
     ("index-error", re.compile(r"IndexError: .*out of range")),
     # torch says it in two ways: the second when the slot holds one entry.
@@ -21,10 +23,8 @@ _SIGNS = (
         "size-mismatch",
         re.compile(r"RuntimeError: (?:The size of tensor a .* must match|output with shape )"),
     ),
-    ("other-error", re.compile(r"^\s*(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception|Interrupt)\b.*", re.MULTILINE)),
+    ("other-error", EXCEPTION),
 )
-_ARMED = re.compile(r"g4diag armed: (\{.*?\}) pid=(\d+)")
-_NOT_ARMED = re.compile(r"g4diag NOT ARMED.*")
 
 
 def classify(text: str, raised: str, *, complete: bool, timed_out: bool) -> tuple[str, str]:
@@ -56,13 +56,13 @@ def fatal(text: str) -> bool:
 
 def armed(text: str) -> dict[str, Any]:
     """The armed manifest the server's processes logged, and in how many `processes`; `refused`: why one was not."""
-    found = {pid: json.loads(manifest) for manifest, pid in _ARMED.findall(text)}
+    found = {pid: json.loads(manifest) for manifest, pid in ARMED.findall(text)}
     values: dict[str, Any] = {"processes": len(found)}
     for kind in ("patches", "faults", "traps"):
         # Only what is on in all of them is on.
         sets = [set(manifest.get(kind, ())) for manifest in found.values()]
         values[kind] = sorted(set.intersection(*sets)) if sets else []
-    if refused := _NOT_ARMED.search(text):
+    if refused := NOT_ARMED.search(text):
         values["refused"] = refused.group(0)[:300]
     return values
 

@@ -10,18 +10,16 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
 import signal
 import socket
 import stat
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from g4diag.dump import postmortem
+from g4diag.dump import core_dump, postmortem
 from g4diag.dump.archive import read_bytes
 from g4diag.dump.postmortem import CoreDump, PostMortem, RingFile, Verdict
 from g4diag.dump.ring import SUFFIX, Ring, read_ring
@@ -43,7 +41,6 @@ _BY_SIGNAL = {
     signal.SIGBUS: "bus-error",
 }
 _CHILD = re.compile(r"(?:crashed with exit code|terminated with) -(\d+)")
-_GDB_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -91,6 +88,7 @@ def gather(end: End, dump_dir: Path, run_dir: Path, environ: Mapping[str, str], 
             RingFile(
                 *(path.name, ring.pid, ring.process, ring.started_ns, ring.skipped, ring.missing),
                 records=ring.records[-TAIL_RECORDS:],
+                started_mono_ns=ring.started_mono_ns,
             )
             for path, ring in rings
         ),
@@ -201,19 +199,5 @@ def _cores(dump_dir: Path, environ: Mapping[str, str], started: float) -> tuple[
         with contextlib.suppress(OSError):
             seen = path.stat()
             if stat.S_ISREG(seen.st_mode) and seen.st_mtime >= started:
-                found.append(CoreDump(str(path), seen.st_size, _read_core(path)))
+                found.append(CoreDump(str(path), seen.st_size, core_dump.says(path)))
     return tuple(found[: postmortem.MAX_PROCESSES])
-
-
-def _read_core(path: Path) -> tuple[str, ...]:
-    gdb = shutil.which("cuda-gdb")
-    if gdb is None:
-        return ("no cuda-gdb to read it with",)
-    command = [gdb, "-batch", "-ex", f"target cudacore {path}", "-ex", "info cuda kernels"]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_GDB_SECONDS, check=False, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return (f"cuda-gdb: {type(error).__name__}",)
-    return tuple(line[:_LINE] for line in (done.stdout + done.stderr).splitlines() if line.strip())[:40]

@@ -67,7 +67,7 @@ def test_stale_entries_left_of_the_window_are_clean(tmp_path: Path) -> None:
     ],
 )
 def test_page_table_lies(field: str, lie: Any, tmp_path: Path) -> None:
-    with pytest.raises(UnsafeInputError, match=f"^{field}: wanted .*, found "):
+    with pytest.raises(UnsafeInputError, match=f"x.pt: {field}: wanted .*, found "):
         read_dump(saved(MAKE["page_table"]() | {field: lie}, tmp_path))
 
 
@@ -84,7 +84,7 @@ def test_page_table_lies(field: str, lie: Any, tmp_path: Path) -> None:
 )
 def test_allocator_lies(field: str, lie: Any, tmp_path: Path) -> None:
     document = MAKE["allocator"](torch.arange(64, 80), "alloc_decode") | {field: lie}
-    with pytest.raises(UnsafeInputError, match=f"^{field}: wanted .*, found "):
+    with pytest.raises(UnsafeInputError, match=f"x.pt: {field}: wanted .*, found "):
         read_dump(saved(document, tmp_path))
 
 

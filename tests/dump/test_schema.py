@@ -33,7 +33,7 @@ def put(document: Any, path: tuple[str | int, ...], value: Any) -> None:
         (("reads",), [None] * 2000, "reads"),
         (("reads", 0), [], "reads[0]"),
         (("reads", 1, "step"), 1.5, "reads[1].step"),
-        (("reads", 1, "layer_id"), -1, "reads[1].layer_id"),
+        (("reads", 1, "layer_id"), -2, "reads[1].layer_id"),
         (("reads", 1, "layer_kind"), "banana", "reads[1].layer_kind"),
         (("reads", 1, "layer_kind"), ["swa"], "reads[1].layer_kind"),
         (("reads", 1, "is_clamped"), 0, "reads[1].is_clamped"),
