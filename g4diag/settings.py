@@ -49,7 +49,10 @@ class Settings:
     G4DIAG_RUN_DIR: where each process of a `g4diag serve` says how arming went, None = nowhere.
     G4DIAG_EXPLICIT_FLAGS: sglang flags the user typed, comma-separated, as `swa-full-tokens-ratio`; None = not known,
     look at the command line. G4DIAG_RECORDER: `on|off`, the flight recorder. G4DIAG_LEVEL: `warn|strict|contain`,
-    what a trap that fired does. G4DIAG_SAMPLE: `1/N`, page tables are checked on one eager step of so many; here N."""
+    what a trap that fired does. G4DIAG_SAMPLE: `1/N`, page tables are checked on one eager step of so many; here N.
+    G4DIAG_SANDBOX_MIB, G4DIAG_SANDBOX_SECONDS: memory, and processor time for each file, that reading evidence may
+    take; the seconds are whole. G4DIAG_FUZZ_DB: where `g4diag fuzz` keeps its finds, `redis://HOST...` or a
+    directory; "" = not given."""
 
     patches: Selection = Selection()
     traps: Selection = Selection()
@@ -61,6 +64,9 @@ class Settings:
     recorder: bool = False
     level: str = "warn"
     sample: int = 1
+    sandbox_mib: int = 960
+    sandbox_seconds: int = 3
+    fuzz_db: str = ""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -79,6 +85,9 @@ class Settings:
             recorder=_switch("G4DIAG_RECORDER", found, "on or off"),
             level=_level(found.get("G4DIAG_LEVEL", "")),
             sample=_sample(found.get("G4DIAG_SAMPLE", "")),
+            fuzz_db=_fuzz_db(found.get("G4DIAG_FUZZ_DB", "")),
+            sandbox_mib=_positive("G4DIAG_SANDBOX_MIB", found, cls.sandbox_mib),
+            sandbox_seconds=_positive("G4DIAG_SANDBOX_SECONDS", found, cls.sandbox_seconds),
         )
 
 
@@ -93,8 +102,12 @@ _NAMES = (
     "G4DIAG_RECORDER",
     "G4DIAG_LEVEL",
     "G4DIAG_SAMPLE",
+    "G4DIAG_SANDBOX_MIB",
+    "G4DIAG_SANDBOX_SECONDS",
+    "G4DIAG_FUZZ_DB",
 )
 LEVELS = ("warn", "strict", "contain")
+REDIS = "redis://"
 
 
 def raise_wanted(environ: Mapping[str, str] = os.environ) -> bool:
@@ -138,6 +151,19 @@ def _sample(text: str) -> int:
     if head.strip() != "1" or not steps.strip().isdigit() or int(steps) < 1:
         raise UsageError(f"G4DIAG_SAMPLE: wanted 1/N, found {text!r}")
     return int(steps)
+
+
+def _positive(name: str, found: Mapping[str, str], default: int) -> int:
+    text = found.get(name, "") or str(default)
+    if not (text.isascii() and text.isdigit() and int(text[:9]) > 0 and len(text) < 9):
+        raise UsageError(f"{name}: wanted a whole number from 1 up, found {text!r}")
+    return int(text)
+
+
+def _fuzz_db(text: str) -> str:
+    if "://" in text and not text.startswith(REDIS):
+        raise UsageError(f"G4DIAG_FUZZ_DB: wanted {REDIS}HOST... or a directory, found {text!r}")
+    return text
 
 
 def _directory(text: str) -> Path | None:

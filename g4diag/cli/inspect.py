@@ -1,4 +1,4 @@
-"""`g4diag inspect FILE`: re-judge a dump with today's traps."""
+"""`g4diag inspect FILE...`: re-judge dumps with today's traps, each read in a process that can do no harm."""
 
 from __future__ import annotations
 
@@ -11,27 +11,34 @@ from g4diag.cli.contract import Command
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A dump, ring or post-mortem, or the seed's dump.", metavar="FILE")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Dumps, rings, post-mortems, or folders of them.", metavar="FILE...")
+    ],
     json: Annotated[bool, typer.Option("--json", help="Print JSON (schema g4diag.inspect) in place of text.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write one HTML file too, which opens offline.")] = None,
 ) -> None:
-    """Judge a dump again with today's traps and say what went wrong. Nothing in the file is executed.
+    """Judge dumps again with today's traps and say what went wrong. Nothing in a file is executed.
 
-    Exit 0 clean, 1 defect found, 2 no such file, 4 nothing to judge, 5 corrupt, truncated, not ours or unsafe.
+    Exit 0 clean, 1 defect found, 2 no such file, 3 --html without plotly, 4 nothing to judge, 5 corrupt, truncated, not
+    ours or unsafe.
     """
-    from g4diag.analyzers import inspect_file
+    from g4diag.sandbox import inspect_files
 
-    inspection = inspect_file(file)
+    inspection = inspect_files(files)
+    if html is not None:
+        from g4diag.report.html import render as render_html
+        from g4diag.report.save import save
+
+        save(render_html(inspection), html)
     if json:
         from g4diag.report.json import render as render_json
 
         typer.echo(render_json(inspection))
     else:
-        from rich.console import Console
-
+        from g4diag.report.console import console
         from g4diag.report.text import render
 
-        console = Console()
-        render(inspection, console if console.is_terminal else Console(width=160))
+        render(inspection, console())
     raise typer.Exit(inspection.outcome.exit_code)
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from g4diag import __version__
 from g4diag.discover import Contribution, contributions
-from g4diag.errors import CannotRunError, G4DiagError
+from g4diag.errors import CannotRunError, G4DiagError, UsageError
 from g4diag.report.plain import plain
 from g4diag.settings import Settings
+
+# The base of what typer raises for a command line it cannot take: click's class, or typer's own copy of it.
+_TyperError: type[Exception] = typer.BadParameter.__mro__[2]
+MAX_COMPLAINT = 1000
 
 
 def main() -> None:
@@ -30,23 +34,27 @@ def run(arguments: Sequence[str]) -> int:
     show_traceback = False
     try:
         show_traceback = Settings.from_env().show_traceback
-        build_app()(list(arguments), prog_name="g4diag")
+        code = build_app()(list(arguments) or ["--help"], prog_name="g4diag", standalone_mode=False)
+        if not arguments:
+            return UsageError.exit_code
+        return code if isinstance(code, int) else 0
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except G4DiagError as error:
         if show_traceback:
             raise
         return _complain(str(error), error.exit_code)
+    except _TyperError as error:
+        return _complain(_usage(error), UsageError.exit_code)
     except Exception as error:
         if show_traceback:
             raise
         return _complain(f"internal error: {type(error).__name__}: {error} (G4DIAG_TRACEBACK=1 shows where)", 1)
-    return 0
 
 
 def build_app() -> typer.Typer:
     """The Typer app with one command for each COMMAND under g4diag/cli/."""
-    app = typer.Typer(name="g4diag", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(name="g4diag", add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_root)
     for found in contributions("g4diag.cli", "COMMAND"):
         if found.error is None:
@@ -76,6 +84,14 @@ def _unloadable(found: Contribution) -> Callable[[], None]:
     return refuse
 
 
+def _usage(error: Any) -> str:
+    """typer's own message on one line, and where the usage is."""
+    context = getattr(error, "ctx", None)
+    said = " ".join(error.format_message().split()).removesuffix(".")
+    return f"{said} (see {context.command_path if context else 'g4diag'} --help)"
+
+
 def _complain(text: str, code: int) -> int:
-    print(f"g4diag: {plain(text)}", file=sys.stderr)
+    said = plain(text)
+    print(f"g4diag: {said if len(said) <= MAX_COMPLAINT else said[:MAX_COMPLAINT] + ' ...'}", file=sys.stderr)
     return code

@@ -18,6 +18,8 @@ CONSTANTS = {
     "g4diag/traps": "TRAP",
     "g4diag/analyzers": "ANALYZER",
     "g4diag/hazards": "HAZARD",
+    "g4diag/fuzz/machines": "MACHINE",
+    "g4diag/selftests": "BREAK",
     "repro": "SCENARIO",
 }
 
@@ -34,23 +36,46 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "guard": _BASE | {"settings"},
     "scenario": _BASE,
     "checkup": _BASE,
+    "campaign": _BASE,
+    "reduction": _BASE,
     "hazards": _MECHANISM | {"checkup"},
     "traps": frozenset({"model"}),
     "verdict": frozenset({"model"}),
+    "signature": frozenset({"model"}),
     "dump": _MECHANISM,
-    "analyzers": _MECHANISM | {"dump", "traps", "verdict"},
-    "report": _MECHANISM | {"analyzers", "checkup", "dump", "scenario", "traps"},
+    "analyzers": _MECHANISM | {"dump", "signature", "traps", "verdict"},
+    "report": _MECHANISM | {"analyzers", "campaign", "checkup", "dump", "reduction", "scenario", "traps"},
+    "sandbox": _MECHANISM | {"analyzers", "dump", "traps"},
     "stack": _MECHANISM | {"checkup", "dump", "hazards", "patches", "traps", "verdict"},
     "patches": _MECHANISM | {"stack"},
     "plugin": _MECHANISM | {"dump", "patches", "stack", "traps"},
-    "fuzz": _MECHANISM | {"dump", "patches", "stack", "traps"},
+    "fuzz": _MECHANISM | {"campaign", "dump", "patches", "signature", "stack", "traps", "verdict"},
+    "selftests": _MECHANISM | {"checkup", "fuzz", "repro", "stack", "traps"},
+    "minimize": _MECHANISM | {"analyzers", "reduction", "repro", "scenario", "signature", "stack", "verdict"},
     "cli": _MECHANISM
-    | {"analyzers", "checkup", "dump", "fuzz", "patches", "repro", "report", "scenario", "stack", "traps"},
+    | {
+        "analyzers",
+        "checkup",
+        "dump",
+        "fuzz",
+        "minimize",
+        "patches",
+        "repro",
+        "report",
+        "sandbox",
+        "scenario",
+        "selftests",
+        "signature",
+        "stack",
+    }
+    | {"traps"},
     "repro": _MECHANISM | {"analyzers", "dump", "patches", "scenario", "stack", "traps"},
 }
 # Units that may import heavy packages, and which; "lazily" is inside a function or under TYPE_CHECKING.
 HEAVY_AT_TOP = {"stack": HEAVY}
-HEAVY_LAZILY = {"stack": HEAVY, "patches": HEAVY, "fuzz": HEAVY, "repro": HEAVY, "dump": frozenset({"torch"})}
+HEAVY_LAZILY = {"stack": HEAVY, "patches": HEAVY, "fuzz": HEAVY, "selftests": HEAVY, "repro": HEAVY} | {
+    "dump": frozenset({"torch"})
+}
 # Units that import nothing but these and the standard library.
 ONLY = {"model": {"numpy"}, "errors": set(), "traps": {"numpy"}}
 

@@ -1,0 +1,203 @@
+"""Evidence is read and judged in a child process with limits; what comes back is one JSON document, checked here.
+
+A reader that a file has tricked into asking for too much memory or time takes nothing with it but itself. The child
+is a fresh interpreter with a short environment, no stdin, and the parent's import path and no other: neither site nor
+the current folder adds to it, so a `numpy.py` that lies beside the evidence is not imported. The parent needs no numpy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from g4diag.errors import CannotRunError, G4DiagError, UnsafeInputError, UsageError, VacuousError
+from g4diag.model import Comparison, Inspection
+from g4diag.sandbox.crossing import from_plain
+from g4diag.settings import Settings
+
+# What may be called: name -> the module it is in, and what it returns. Each takes a sequence of paths.
+DOORS: dict[str, tuple[str, type[Any]]] = {
+    "inspect_files": ("g4diag.analyzers", Inspection),
+    "diff_files": ("g4diag.analyzers", Comparison),
+}
+MAX_ANSWER_BYTES = 32 << 20
+MAX_COUNTED_FILES = 64
+# To start, to open a slow disk, to answer: 3 s of processor time and this keep one file under 5 s by the clock.
+GRACE_SECONDS = 1.5
+LOOK_SECONDS = 0.25
+_TOO_LONG = "it took too long; given up"
+_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from g4diag.sandbox.child import main; main()"
+_KEPT = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
+_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_ERRORS: dict[int, type[G4DiagError]] = {
+    kind.exit_code: kind for kind in (UsageError, CannotRunError, VacuousError, UnsafeInputError)
+}
+
+
+class ChildFault(Exception):
+    """Code of ours failed in the child: an internal error. Its traceback is in the notes."""
+
+
+def inspect_files(paths: Sequence[Path]) -> Inspection:
+    """`g4diag.analyzers.inspect_files` in a child process. Raises what that raises, see `call`."""
+    found: Inspection = call("inspect_files", paths)
+    return found
+
+
+def diff_files(paths: Sequence[Path]) -> Comparison:
+    """`g4diag.analyzers.diff_files` in a child process. Raises what that raises, see `call`."""
+    found: Comparison = call("diff_files", paths)
+    return found
+
+
+def call(door: str, paths: Sequence[Path], settings: Settings | None = None) -> Any:
+    """What the function in DOORS makes of these paths. Raises the error of ours that it raises, ChildFault for any
+    other, and UnsafeInputError where it needs more than G4DIAG_SANDBOX_MIB of memory, or G4DIAG_SANDBOX_SECONDS of
+    processor time for each file, or dies."""
+    settings = settings or Settings.from_env()
+    seconds = settings.sandbox_seconds * max(1, sum(map(_files_in, paths)))
+    request: dict[str, Any]
+    request = {"door": door, "paths": list(map(os.fspath, paths)), "mib": settings.sandbox_mib, "seconds": seconds}
+    request["cores"] = _debugged(paths)
+    names = ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+    try:
+        return _result(_ask(request, settings.show_traceback), DOORS[door][1], settings.sandbox_mib)
+    except _Died as death:
+        raise UnsafeInputError(f"{names}: {death}") from None
+
+
+def _debugged(paths: Sequence[Path]) -> dict[str, tuple[str, ...]]:
+    """What cuda-gdb says of the core dumps among these; it could not run under the child's limits."""
+    if shutil.which("cuda-gdb") is None:
+        return {}
+    from g4diag.dump.debugger import ask
+
+    return ask(paths)
+
+
+class _Died(Exception):
+    """The child ended without an answer that can be used. Says why."""
+
+
+def _files_in(path: Path) -> int:
+    try:
+        with os.scandir(path) if path.is_dir() else contextlib.nullcontext([path]) as entries:
+            return sum(1 for _ in itertools.islice(entries, MAX_COUNTED_FILES))
+    except (OSError, ValueError):
+        return 1
+
+
+def _ask(request: dict[str, Any], show_errors: bool) -> bytes:
+    """The child's answer, not yet looked at."""
+    import subprocess
+
+    clock = _Clock(request["seconds"])
+    errors = None if show_errors else subprocess.DEVNULL
+    command = [sys.executable, "-I", "-S", "-c", _PROGRAM, *sys.path]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=errors, env=_environment()) as child:
+        try:
+            assert child.stdin is not None and child.stdout is not None
+            with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
+                stdin.write(json.dumps(request).encode())
+            raw = _read(child.stdout, child.pid, clock)
+            while child.poll() is None:
+                clock.check(child.pid)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(LOOK_SECONDS)
+        finally:
+            if child.poll() is None:
+                child.kill()
+    if child.returncode:
+        raise _Died(_death(child.returncode, request["seconds"]))
+    return raw
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return kept | dict.fromkeys(_ONE_THREAD, "1")
+
+
+class _Clock:
+    """A child that only waits is given up `seconds` and the grace after it was started. One that shares its processor
+    with others may take as long again: it is given up by its own processor time, which the child itself limits."""
+
+    def __init__(self, seconds: float) -> None:
+        self._waited = time.monotonic() + seconds + GRACE_SECONDS
+        self._ends = self._waited + max(seconds, 0)
+        self._used, self._looked = -1, 0.0
+
+    def check(self, pid: int) -> None:
+        """_Died if its time is over. May be called at any time; it looks every LOOK_SECONDS."""
+        now = time.monotonic()
+        if now < self._looked + LOOK_SECONDS:
+            return
+        used, before = _ticks(pid), self._used
+        self._used, self._looked = used, now
+        if now > self._ends or (now > self._waited and used == before):
+            raise _Died(_TOO_LONG)
+
+
+def _ticks(pid: int) -> int:
+    """Processor time of a process so far, in the system's ticks; 0 where /proc does not say."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+    return 0
+
+
+def _read(pipe: IO[bytes], pid: int, clock: _Clock) -> bytes:
+    """Until the end of the pipe. _Died for too long a wait, or too much."""
+    import select
+
+    parts: list[bytes] = []
+    size = 0
+    while size <= MAX_ANSWER_BYTES:
+        clock.check(pid)
+        if not select.select([pipe], [], [], LOOK_SECONDS)[0]:
+            continue
+        part = os.read(pipe.fileno(), 1 << 20)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
+        size += len(part)
+    raise _Died(f"too much is found in it: wanted at most {MAX_ANSWER_BYTES} bytes to show, found more")
+
+
+def _death(status: int, seconds: float) -> str:
+    if status in (-signal.SIGPROF, -signal.SIGXCPU):
+        return f"it took more than {seconds:g} s of processor time (G4DIAG_SANDBOX_SECONDS); given up"
+    if status < 0:
+        return f"the process that read it died of {signal.Signals(-status).name}"
+    return f"the process that read it ended with status {status} (G4DIAG_TRACEBACK=1 shows why)"
+
+
+def _result(raw: bytes, kind: type[Any], mib: int) -> Any:
+    """What the answer holds, or the error it tells of."""
+    try:
+        answer = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise _Died("the process that read it gave no answer") from None
+    match answer:
+        case {"result": result}:
+            try:
+                return from_plain(kind, result)
+            except UnsafeInputError as error:
+                raise _Died(f"the process that read it gave an odd answer: {error}") from None
+        case {"error": str(text), "exit_code": int(code)}:
+            raise _ERRORS.get(code, G4DiagError)(text)
+        case {"fault": str(text), "traceback": str(trace)}:
+            fault = ChildFault(text)
+            fault.add_note(trace)
+            raise fault
+        case {"memory": True}:
+            raise _Died(f"it needs more than {mib} MiB of memory (G4DIAG_SANDBOX_MIB); given up")
+    raise _Died("the process that read it gave an answer of unknown shape")
