@@ -5,9 +5,27 @@ The first line of every report, of `g4diag repro`, and of what a strict trap rai
 
 from __future__ import annotations
 
-from g4diag.model import IndexSpace, Violation
+from g4diag.model import IndexSpace, Severity, Violation
 
 _UNITS = {IndexSpace.FULL_SLOT: "slot", IndexSpace.SWA_SLOT: "slot", IndexSpace.REQUEST_ROW: "request row"}
+_BOUNDS_CLAIMS = {"page_table_stays_in_pool", "slot_inside_allocator"}
+
+
+def precedence(violation: Violation) -> tuple[bool, ...]:
+    """A key to sort violations by, the one to report first first: errors before warnings, past the end of a pool
+    before wrong but in range."""
+    return (
+        violation.severity is not Severity.ERROR,
+        not out_of_bounds(violation),
+        # Two claims can break on one entry; for an id past the end the claim about bounds says it best.
+        violation.trap not in _BOUNDS_CLAIMS,
+    )
+
+
+def out_of_bounds(violation: Violation) -> bool:
+    """Whether the value itself lies outside low .. bound-1."""
+    value, bound = violation.value, violation.bound
+    return value is not None and bound is not None and not violation.low <= value < bound
 
 
 def verdict_line(violation: Violation) -> str:
@@ -23,7 +41,8 @@ def _what(violation: Violation) -> str:
         return violation.summary + (f": {past} past the end" if past else "")
     window = violation.window_left
     kind = f"{violation.layer_kind}, window {window}" if window is not None and window >= 0 else violation.layer_kind
-    layer = f"layer {violation.layer_id}" + (f" ({kind})" if kind else "")
+    number = f"layer {violation.layer_id}" if violation.layer_id >= 0 else "a layer of unknown number"
+    layer = number + (f" ({kind})" if kind else "")
     who = " ".join(part for part in (violation.worker, violation.phase) if part) or "a forward"
     unit = _UNITS.get(violation.expected_space, "page") if violation.expected_space else "page"
     place = f"row {violation.row} column {violation.column}"
@@ -39,7 +58,7 @@ def _distance(violation: Violation) -> str:
     if value < low:
         return f"first legal {low}, {low - value} before it"
     inside = f"inside the bound {bound}, so nothing faults"
-    if violation.expected is None:
+    if violation.expected is None or violation.expected == value <= 0:
         return f"{inside}, but {violation.summary}"
     if violation.expected == value:
         return f"{inside}; the right page for now, from the wrong table"

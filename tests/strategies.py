@@ -49,6 +49,7 @@ mapping_updates = st.integers(0, 6).flatmap(
     lambda n: st.builds(model.MappingUpdate, names, *(ids(min_size=n, max_size=n),) * 3)
 )
 kv_writes = st.builds(model.KVWrite, names, names, st.none() | counts, counts)
+query_rows = st.builds(model.QueryRows, names, names, names, names, counts, counts, counts, counts)
 swaps = st.builds(
     model.PoolSwap,
     *(names,) * 4,
@@ -130,6 +131,7 @@ incidents = st.builds(
     free_lists=st.lists(free_lists, max_size=2).map(tuple),
     mapping_updates=st.lists(mapping_updates, max_size=2).map(tuple),
     kv_writes=st.lists(kv_writes, max_size=2).map(tuple),
+    query_rows=st.lists(query_rows, max_size=2).map(tuple),
     pools=st.lists(pools, max_size=2).map(tuple),
     mapping=st.none() | mappings,
     requests=st.lists(requests, max_size=2).map(tuple),

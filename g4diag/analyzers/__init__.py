@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
 
+from g4diag.analyzers.diff import diff_files
 from g4diag.analyzers.judging import judge
+from g4diag.analyzers.several import inspect_case
 from g4diag.discover import contributions
+from g4diag.dump.case import read_case
 from g4diag.dump.reader import read_dump
-from g4diag.model import Finding, Grade, Incident
+from g4diag.model import Finding, Grade, Incident, Inspection, Outcome
 
-
-class Outcome(StrEnum):
-    """What a file comes to."""
-
-    CLEAN = "clean"
-    DEFECT = "defect"
-    INCONCLUSIVE = "inconclusive"
-
-    @property
-    def exit_code(self) -> int:
-        """The house's exit code for it."""
-        return {Outcome.CLEAN: 0, Outcome.DEFECT: 1, Outcome.INCONCLUSIVE: 4}[self]
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """name: the file's own name. origin: who wrote it. findings: every analyzer's, by analyzer name."""
-
-    name: str
-    origin: str
-    outcome: Outcome
-    findings: tuple[Finding, ...]
-
-    def of(self, subject: str) -> tuple[Finding, ...]:
-        """The findings of one analyzer."""
-        return tuple(finding for finding in self.findings if finding.subject == subject)
+__all__ = ["Inspection", "Outcome", "diff_files", "inspect_file", "inspect_files", "inspect_incident"]
 
 
 def inspect_file(path: Path) -> Inspection:
     """Read and judge one dump. Raises UsageError or UnsafeInputError as `read_dump` does."""
     return inspect_incident(read_dump(path), path.name)
+
+
+def inspect_files(paths: Sequence[Path]) -> Inspection:
+    """One plain file as `inspect_file`; of several, or of a directory, the worst part leads, and `parts` holds each.
+
+    Raises as `read_case` does."""
+    if len(paths) == 1 and not paths[0].is_dir():
+        return inspect_file(paths[0])
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    case = read_case(paths)
+    return inspect_case(case, f"{paths[0].name}{more}", inspect_incident)
 
 
 def inspect_incident(incident: Incident, name: str) -> Inspection:

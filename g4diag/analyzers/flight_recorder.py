@@ -14,17 +14,13 @@ _MARKS = 8
 
 
 def analyze(incident: Incident) -> Iterator[Finding]:
-    """The last step, the fullest the pools were, then the last marks. Nothing without a recorder."""
+    """The last step, then the last marks; how full the pools were is `occupancy`'s. Nothing without a recorder."""
     if not incident.ring:
         return
     steps = [record for record in incident.ring if record.kind == "step"]
     end = incident.ring[-1].time_ns
     if steps:
         yield _finding(_last(steps[-1]), steps[-1])
-        fullest = max(steps, key=lambda step: _use(step.swa_size, step.swa_free))
-        if fullest.swa_size > 0:
-            use = _use(fullest.swa_size, fullest.swa_free)
-            yield _finding(f"SWA pool fullest at step {fullest.step}: {use:.0%}", fullest)
     for mark in [record for record in incident.ring if record.kind != "step"][-_MARKS:]:
         step = f" at step {mark.step}" if mark.step >= 0 else ""
         yield _finding(f"{mark.kind}{step}, {_ago(mark, end)}: {mark.text}", mark)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,13 +15,11 @@ from g4diag.model import (
     MappingUpdate,
     PoolSwap,
     Release,
-    Severity,
     View,
     Violation,
 )
 from g4diag.traps.contract import Trap
-
-_BOUNDS_CLAIMS = {"page_table_stays_in_pool", "slot_inside_allocator"}
+from g4diag.verdict import precedence
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,18 @@ class Judgement:
         return tuple(row for row in self.rows if row.error)
 
 
+# The last incident judged: every analyzer asks for the same one, and a large table takes a while to judge.
+_last: list[tuple[weakref.ref[Incident], Judgement]] = []
+
+
 def judge(incident: Incident) -> Judgement:
     """Every trap of g4diag/traps that can run offline, on every view it judges. Never raises for a trap."""
+    if not (_last and _last[0][0]() is incident):
+        _last[:] = [(weakref.ref(incident), _judge(incident))]
+    return _last[0][1]
+
+
+def _judge(incident: Incident) -> Judgement:
     hits: list[Judged] = []
     rows: list[TrapRow] = []
     for found in contributions("g4diag.traps", "TRAP"):
@@ -74,6 +83,8 @@ def _run(trap: Trap, incident: Incident) -> tuple[TrapRow, list[Judged]]:
     views = [view for view in incident.views() if isinstance(view, trap.judges)]
     try:
         hits = [Judged(violation, view) for view in views for violation in trap.judge(view)]
+    except MemoryError:
+        raise
     except Exception as error:
         # One broken trap must not hide what the others see; its row makes a clean verdict impossible.
         return TrapRow(trap.name, trap.claim, len(views), 0, f"{type(error).__name__}: {error}"), []
@@ -96,17 +107,4 @@ def lead(hits: Iterable[Judged]) -> Judged | None:
 
 
 def _rank(hit: Judged) -> tuple[bool, ...]:
-    violation = hit.violation
-    return (
-        violation.severity is not Severity.ERROR,
-        not out_of_bounds(violation),
-        # Two claims can break on one entry; for an id past the end the claim about bounds says it best.
-        violation.trap not in _BOUNDS_CLAIMS,
-        isinstance(hit.view, PoolSwap),
-    )
-
-
-def out_of_bounds(violation: Violation) -> bool:
-    """Whether the value itself lies outside low .. bound-1."""
-    value, bound = violation.value, violation.bound
-    return value is not None and bound is not None and not violation.low <= value < bound
+    return (*precedence(hit.violation), isinstance(hit.view, PoolSwap))

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from g4diag.analyzers.contract import Analyzer
-from g4diag.analyzers.meaning import meaning_of, sentence
-from g4diag.model import AttentionRead, BoolArray, Finding, Incident
+from g4diag.analyzers.meaning import Meaning, sentence
+from g4diag.analyzers.meanings import meanings_of
+from g4diag.analyzers.tables import bad_reads
+from g4diag.model import AttentionRead, Finding, Incident
 
 _SHOWN_PER_READ = 8
 _SHOWN_READS = 4
@@ -18,11 +20,12 @@ _SHOWN_READS = 4
 
 def analyze(incident: Incident) -> Iterator[Finding]:
     """One finding a read with bad entries: the first _SHOWN_PER_READ of them, and how many more there are."""
-    bad = [(read, bad_BP) for read in incident.reads if (bad_BP := _bad_BP(read)).any()]
-    for read, bad_BP in bad[:_SHOWN_READS]:
-        places = np.argwhere(bad_BP)
-        entries = [_entry(read, int(row), int(column), incident) for row, column in places[:_SHOWN_PER_READ]]
-        meaning = meaning_of(read, entries[0]["row"], entries[0]["column"], incident)
+    found = bad_reads(incident)
+    for read, bad in found[:_SHOWN_READS]:
+        places = np.argwhere(bad)
+        shown = places[:_SHOWN_PER_READ].tolist()
+        meanings = meanings_of(read, shown, incident)
+        entries = [_entry(read, row, column, meaning) for (row, column), meaning in zip(shown, meanings, strict=True)]
         data = {
             "step": read.step,
             "layer_id": read.layer_id,
@@ -32,24 +35,14 @@ def analyze(incident: Incident) -> Iterator[Finding]:
             "path": read.path,
             "entries": entries,
             "left_out": len(places) - len(entries),
-            "left_out_reads": max(len(bad) - _SHOWN_READS, 0),
+            "left_out_reads": max(len(found) - _SHOWN_READS, 0),
         }
-        yield Finding("nearest_meaning", sentence(meaning), meaning.grade, True, data)
+        yield Finding("nearest_meaning", sentence(meanings[0]), meanings[0].grade, True, data)
 
 
-def _bad_BP(read: AttentionRead) -> BoolArray:
-    """bool[B, P]: live entries that are outside the pool, or are not the page that belongs there."""
-    table_BP, expected_BP = read.page_table_BP, read.expected_BP()
-    bad_BP: BoolArray = (table_BP < 0) | (table_BP >= read.pool.num_pages)
-    if expected_BP is not None:
-        bad_BP = bad_BP | (table_BP != expected_BP)
-    return bad_BP & read.live_BP()
-
-
-def _entry(read: AttentionRead, row: int, column: int, incident: Incident) -> dict[str, Any]:
+def _entry(read: AttentionRead, row: int, column: int, meaning: Meaning) -> dict[str, Any]:
     value = int(read.page_table_BP[row, column])
     expected_BP = read.expected_BP()
-    meaning = meaning_of(read, row, column, incident)
     past = value - read.pool.num_pages + 1
     return {
         "row": row,

@@ -9,14 +9,17 @@ from g4diag.model import Finding, Grade, Incident
 
 
 def analyze(incident: Incident) -> Iterator[Finding]:
-    """The origin, a loud line for fault states that were armed, then the reader's notes."""
+    """The origin, a loud line for fault states that were armed, what else was, then the reader's notes."""
     held = f"{len(incident.reads)} reads, {len(incident.swaps)} pool swaps, {len(incident.allocations)} allocations"
     data = {"origin": incident.origin, "versions": incident.versions, "context": incident.context}
     yield Finding("provenance", f"{incident.origin}: {held}", Grade.MEASURED, False, data)
-    for kind, names in incident.manifest.items():
-        if names:
-            shout = "FAULT STATE RE-INTRODUCED ON PURPOSE" if kind == "faults" else f"armed {kind}"
-            yield Finding("provenance", f"{shout}: {', '.join(names)}", Grade.MEASURED, False, {kind: names})
+    armed = {kind: names for kind, names in incident.manifest.items() if names}
+    if faults := armed.pop("faults", None):
+        text = f"FAULT STATE RE-INTRODUCED ON PURPOSE: {', '.join(faults)}"
+        yield Finding("provenance", text, Grade.MEASURED, False, {"faults": faults})
+    if armed:
+        text = "; ".join(f"{kind} {', '.join(names)}" for kind, names in armed.items())
+        yield Finding("provenance", f"armed: {text}", Grade.MEASURED, False, dict(armed))
     for grade, text in incident.notes:
         yield Finding("provenance", text, grade, False, {"note": True})
 

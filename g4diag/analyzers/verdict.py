@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from g4diag.analyzers.contract import Analyzer
-from g4diag.analyzers.judging import Judged, Judgement, judge, lead, out_of_bounds
-from g4diag.analyzers.meaning import meaning_of, sentence
-from g4diag.model import AttentionRead, Finding, Grade, Incident, PoolSwap, Severity
-from g4diag.verdict import past_the_end, verdict_line
+from g4diag.analyzers.judging import Judged, Judgement, judge, lead
+from g4diag.analyzers.meaning import sentence
+from g4diag.analyzers.meanings import meaning_of
+from g4diag.model import AttentionRead, Finding, Grade, Incident, PoolSwap, QueryRows, Severity
+from g4diag.verdict import out_of_bounds, past_the_end, verdict_line
 
 Graded = tuple[Grade, str]
 
@@ -55,7 +56,8 @@ def _evidence(first: Judged, judgement: Judgement) -> Iterator[Graded]:
     violation, view = first.violation, first.view
     if violation.checked and not isinstance(view, PoolSwap):
         how = "outside the bound" if out_of_bounds(violation) else "broken"
-        what = "live table entries of this read" if isinstance(view, AttentionRead) else "ids of this call"
+        what = "query rows of this call" if isinstance(view, QueryRows) else "ids of this call"
+        what = "live table entries of this read" if isinstance(view, AttentionRead) else what
         yield Grade.MEASURED, f"{violation.count} of {violation.checked} {what} are {how}"
     if isinstance(view, AttentionRead):
         yield from _table_evidence(view)

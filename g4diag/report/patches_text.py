@@ -13,17 +13,19 @@ from g4diag.checkup import PatchRow, VerifyRow
 from g4diag.report.plain import plain
 
 FAULT = "FAULT"
+_FITS = ("available", "applied", "upstream")
 _STATES = {"available": "green", "applied": "green", "upstream": "cyan", "refused": "bold red", "broken": "bold red"}
 
 
 def render(rows: Sequence[PatchRow], console: Console) -> None:
-    """One row a patch, then what the faults are."""
+    """One row a patch, then what the faults are. Wanted and found are told where they keep a patch from applying."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in ("patch", "kind", "status", "wanted", "found", "in all", "why"):
-        table.add_column(column, overflow="fold")
+    for column in ("patch", "kind", "status", "in all", "why"):
+        table.add_column(column, overflow="fold", no_wrap=column == "patch")
     for row in rows:
         kind = Text(FAULT, "bold red") if row.kind == "fault" else Text(plain(row.kind))
-        cells = (row.wanted, row.found, "yes" if row.in_all else "", row.why)
+        refused = "" if row.state in _FITS else f"wanted {row.wanted or '-'}, found {row.found or '-'}. "
+        cells = ("yes" if row.in_all else "", refused + row.why)
         state = Text(row.state, _STATES.get(row.state, ""))
         table.add_row(Text(plain(row.name)), kind, state, *(Text(plain(cell)) for cell in cells))
     console.print(table)

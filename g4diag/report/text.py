@@ -3,39 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from g4diag.analyzers import Inspection
-from g4diag.model import Finding
+from g4diag.model import Finding, Inspection
+from g4diag.report import words
 from g4diag.report.plain import plain
+from g4diag.report.strip import bad_strips, legend_line
 
 _STYLE = {"ERROR": "bold red", "WARNING": "bold yellow", "CLEAN": "bold green", "INCONCLUSIVE": "bold yellow"}
 _GRADES = {"measured": "green", "derived": "cyan", "guess": "yellow"}
 
 
+# The first screen in its order, then subjects that it has shown and those that only pictures need.
+_SHOWN = {
+    "verdict",
+    "page_lifetime",
+    "index_space",
+    "misattribution",
+    "faulting_block",
+    "parts",
+    "ruled_out",
+    "pools",
+    "layer_map",
+    "table_map",
+    "signature",
+    "known_issues",
+    "cure",
+    "next_command",
+}
+_PICTURES = {"mapping_map"}
+_VERDICT_LINES = ("verdict", "nearest meaning", "evidence")
+_LATER = ("timeline", "provenance", "nearest_meaning", "rejudge")
+# Marks of the recorder: the verdict says the one, the other only that it began.
+_TOLD_ABOVE = ("violation", "start")
+_LAYERS, _STRIPS, _MEANINGS, _RID, _MOMENTS, _LINE = 8, 4, 3, 16, 12, 200
+
+
 def render(inspection: Inspection, console: Console) -> None:
-    """Print the whole report to `console`."""
-    _verdict(inspection.of("verdict"), console)
+    """Print the whole report to `console`: what a person needs on the first screen, then what stands behind it."""
+    _verdict(inspection, console)
+    for subject in ("index_space", "misattribution", "faulting_block", "parts"):
+        for finding in inspection.of(subject):
+            _graded(finding, console)
+    _ruled_out(inspection.of("ruled_out"), console)
+    _pools(inspection.of("pools"), console)
+    _layers(inspection.of("layer_map"), console)
+    _strips(inspection.of("table_map"), console)
+    _named(inspection, console)
+    _provenance(inspection, console)
+    _timeline(inspection.of("timeline"), console)
+    _meanings(inspection.of("nearest_meaning"), console)
+    _claims(inspection.of("rejudge"), console)
+    for finding in inspection.findings:
+        if finding.subject not in {*_SHOWN, *_PICTURES, *_LATER} and finding.data.get("kind") not in _TOLD_ABOVE:
+            _graded(finding, console)
+
+
+def _provenance(inspection: Inspection, console: Console) -> None:
+    """The file, what it came to and what it holds as one heading; then what was armed, and what the reader notes."""
+    findings = inspection.of("provenance")
+    held = "".join(f" ({finding.text})" for finding in findings if "origin" in finding.data)
+    _heading(f"{inspection.name}: {inspection.outcome}{held}", console)
+    for finding in findings:
+        if "origin" not in finding.data:
+            _graded(finding, console)
+
+
+def _ruled_out(findings: Sequence[Finding], console: Console) -> None:
+    for finding in findings:
+        _graded(finding, console, "ruled out: ")
+
+
+def _named(inspection: Inspection, console: Console) -> None:
+    """Signature, known issue, cure and the next command."""
+    if any(inspection.of(subject) for subject in ("signature", "known_issues", "cure", "next_command")):
+        console.print()
+    for finding in inspection.of("signature"):
+        _line(Text(f"signature  {plain(finding.text)}", style="bold"), console)
+    for finding in inspection.of("known_issues"):
+        _graded(finding, console, "known issue: ")
     for finding in inspection.of("cure"):
         _graded(finding, console)
-    _heading(f"{inspection.name}: {inspection.outcome}", console)
-    for finding in inspection.of("provenance"):
-        _graded(finding, console)
-    _reads(inspection.of("nearest_meaning"), console)
-    _heading("pools", console)
-    _pools(inspection.of("pools"), console)
-    _heading("claims judged by today's traps", console)
-    for finding in inspection.of("rejudge"):
-        _graded(finding, console)
-    shown = {"verdict", "cure", "provenance", "nearest_meaning", "pools", "rejudge"}
-    for finding in inspection.findings:
-        if finding.subject not in shown:
-            _graded(finding, console)
+    for finding in inspection.of("next_command"):
+        _line(Text("next       ").append(plain(finding.text), style="bold cyan"), console)
 
 
 def _line(text: Text, console: Console) -> None:
@@ -48,13 +103,18 @@ def _heading(text: str, console: Console) -> None:
     _line(Text(plain(text), style="bold"), console)
 
 
-def _verdict(findings: Iterable[Finding], console: Console) -> None:
-    for finding in findings:
-        if finding.data.get("line") == "verdict":
-            text = plain(finding.text)
-            _line(Text(text, style=_STYLE.get(text.partition(":")[0], "bold")), console)
-        else:
-            _graded(finding, console, "nearest meaning: " if finding.data.get("line") == "nearest meaning" else "")
+def _verdict(inspection: Inspection, console: Console) -> None:
+    """The line, the nearest legal meaning of the bad id and its life, then evidence."""
+    lines = {name: [f for f in inspection.of("verdict") if f.data.get("line") == name] for name in _VERDICT_LINES}
+    for finding in lines["verdict"]:
+        text = plain(finding.text)
+        _line(Text(text, style=_STYLE.get(text.partition(":")[0], "bold")), console)
+    for finding in lines["nearest meaning"]:
+        _graded(finding, console, "nearest meaning: ")
+    for finding in inspection.of("page_lifetime"):
+        _graded(finding, console, "lifetime: ")
+    for finding in lines["evidence"]:
+        _graded(finding, console)
 
 
 def _graded(finding: Finding, console: Console, prefix: str = "") -> None:
@@ -62,32 +122,11 @@ def _graded(finding: Finding, console: Console, prefix: str = "") -> None:
     _line(grade.append(prefix + plain(finding.text), style="default"), console)
 
 
-def _reads(findings: Sequence[Finding], console: Console) -> None:
-    for finding in findings:
-        data = finding.data
-        step = f", step {data['step']}" if data["step"] >= 0 else ""
-        path = f", {data['path']}" if data["path"] else ""
-        title = f"layer {data['layer_id']} ({data['layer_kind']}) reads the {data['pool']} pool"
-        _heading(f"{title} of {data['num_pages']} pages{path}{step}", console)
-        _table(
-            ("row", "request", "column", "page", "past end", "belongs there", "meaning in the other space"),
-            [_entry(entry) for entry in data["entries"]],
-            console,
-        )
-        if data["left_out"]:
-            _line(Text(f"  and {data['left_out']} more entries of this read"), console)
-    if findings and findings[-1].data["left_out_reads"]:
-        _line(Text(f"  and {findings[-1].data['left_out_reads']} more reads with bad entries"), console)
-
-
-def _entry(entry: dict[str, Any]) -> tuple[Any, ...]:
-    meaning = f"{entry['meaning']} ({entry['grade']})"
-    keys = ("row", "rid", "column", "value", "past_the_end", "expected")
-    return (*(entry[key] for key in keys), meaning)
-
-
 def _pools(findings: Sequence[Finding], console: Console) -> None:
     pools = [finding.data for finding in findings if "num_pages" in finding.data]
+    if not findings:
+        return
+    console.print()
     rows = [(p["name"], p["space"], p["num_pages"], p["page_size"], _percent(p["use"])) for p in pools]
     _table(("pool", "ids are", "pages", "tokens a page", "in use"), rows, console)
     for finding in findings:
@@ -95,12 +134,134 @@ def _pools(findings: Sequence[Finding], console: Console) -> None:
             _graded(finding, console)
 
 
+def _layers(findings: Sequence[Finding], console: Console) -> None:
+    for finding in findings:
+        layers = finding.data["layers"]
+        wrong_first = sorted(layers, key=lambda row: not row["bad_reads"])
+        if len(layers) == 1:
+            _graded(replace(finding, text=_only_layer(layers[0])), console)
+            continue
+        console.print()
+        _table(
+            ("layer", "kind", "worker", "reads pool", "of ids", "was handed", "wrong reads"),
+            [_layer(row) for row in wrong_first[:_LAYERS]],
+            console,
+        )
+        if len(layers) > _LAYERS:
+            _line(Text(f"  {plain(finding.text)}; {len(layers) - _LAYERS} more layers"), console)
+
+
+def _layer(row: dict[str, Any]) -> tuple[Any, ...]:
+    wrong = f"{row['bad_reads']} of {row['reads']}"
+    number = row["layer_id"] if row["layer_id"] >= 0 else None
+    return number, _kind(row), row["worker"] or None, row["pool"], row["wants"], row["table"], wrong
+
+
+def _kind(row: dict[str, Any]) -> str:
+    window = f", window {row['window_left']}" if row["window_left"] >= 0 else ""
+    return f"{row['layer_kind']}{window}"
+
+
+def _only_layer(row: dict[str, Any]) -> str:
+    whose = f"{row['worker']} " if row["worker"] else ""
+    handed = "a table of unknown ids" if row["table"] == "unknown" else f"a table of {row['table']}s"
+    reads = f"reads the {row['pool']} pool by {row['wants']}s, was handed {handed}"
+    return f"{whose}{words.layer(row | {'layer_kind': _kind(row)})} {reads}: {row['bad_reads']} of {row['reads']} wrong"
+
+
+def _strips(findings: Sequence[Finding], console: Console) -> None:
+    """The worst table's bad rows, one sign a column."""
+    for finding in findings[:1]:
+        strips = bad_strips(finding.data, _STRIPS)
+        if not strips:
+            return
+        data = finding.data
+        step = f", step {data['step']}" if data["step"] >= 0 else ""
+        legend = legend_line(data, [signs for _, signs in strips])
+        console.print()
+        _line(Text(f"{plain(finding.text)}{step}", style="bold").append(f"   {legend}", style="not bold dim"), console)
+        for row, signs in strips:
+            _line(Text(f"  row {row:<7} column {data['first_column']:<5} {signs}"), console)
+
+
+def _timeline(findings: Sequence[Finding], console: Console) -> None:
+    """The last moments of all files together."""
+    for finding in findings:
+        _heading(f"timeline: {finding.text}", console)
+        for first, last, count in _runs(finding.data["moments"])[-_MOMENTS:]:
+            after = f"+{first['after']:.3f} s" if first["after"] is not None else ""
+            step = f"step {first['step']}" if first["step"] is not None else ""
+            step += f"..{last['step']}" if count > 1 else ""
+            said = f"{count} steps, the last {last['text']}" if count > 1 else last["text"]
+            line = f"  {after:>12}  {step:<12} {first['part']}: {first['kind']}: {said}"
+            _line(Text(plain(line[:_LINE])), console)
+
+
+def _runs(moments: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any], int]]:
+    """(first, last, how many): steps of one file in a row as one, every other moment by itself."""
+    runs: list[tuple[dict[str, Any], dict[str, Any], int]] = []
+    for moment in moments:
+        before = runs[-1][1] if runs else None
+        if before and (moment["kind"], before["kind"], moment["part"]) == ("step", "step", before["part"]):
+            runs[-1] = (runs[-1][0], moment, runs[-1][2] + 1)
+        else:
+            runs.append((moment, moment, 1))
+    return runs
+
+
+def _meanings(findings: Sequence[Finding], console: Console) -> None:
+    """The first bad entries of each read, and what each id means in the other space."""
+    for finding in findings:
+        data = finding.data
+        path = f", {data['path']}" if data["path"] else ""
+        step = f", step {data['step']}" if data["step"] >= 0 else ""
+        _heading(f"{words.layer(data)} reads the {data['pool']} pool of {data['num_pages']} pages{path}{step}", console)
+        entries = data["entries"][:_MEANINGS]
+        _table(("row", "column", "page", "past end", "belongs there", "held by"), map(_entry, entries), console)
+        if left_out := data["left_out"] + len(data["entries"]) - len(entries):
+            _line(Text(f"  and {left_out} more entries of this read"), console)
+    if findings and findings[-1].data["left_out_reads"]:
+        _line(Text(f"  and {findings[-1].data['left_out_reads']} more reads with bad entries"), console)
+
+
+def _entry(entry: dict[str, Any]) -> tuple[Any, ...]:
+    owner = entry["owner"]
+    held = f"{_short(owner['rid'])} for positions {owner['first']}..{owner['last']}" if owner else None
+    keys = ("row", "column", "value", "past_the_end", "expected")
+    return (*(entry[key] for key in keys), held)
+
+
+def _short(rid: str) -> str:
+    return rid if len(rid) <= _RID else f"{rid[:_RID]}.."
+
+
+def _claims(findings: Sequence[Finding], console: Console) -> None:
+    """One line for the claims that are broken and one for those that are not, then what else is said of them."""
+    _heading("claims judged by today's traps", console)
+    judged = [finding for finding in findings if "claim" in finding.data and not finding.data["error"]]
+    idle = [finding for finding in findings if "traps" in finding.data]
+    for name, broken in (("broken", True), ("not broken", False)):
+        claims = [_claim(finding) for finding in judged if bool(finding.data["violations"]) is broken]
+        rest = "".join(f"; {finding.text}" for finding in idle) if claims and not broken else ""
+        if claims:
+            _line(Text(f"  measured  {name}: {', '.join(claims)}{rest}"), console)
+            idle = [] if rest else idle
+    for finding in findings:
+        if finding not in judged and ("traps" not in finding.data or idle):
+            _graded(finding, console)
+
+
+def _claim(finding: Finding) -> str:
+    name, broken = plain(finding.data["trap"]), finding.data["violations"]
+    return f"{name} (in {broken} of {finding.data['views']} views)" if broken else name
+
+
 def _percent(share: float | None) -> str | None:
     return None if share is None else f"{share:.0%}"
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]], console: Console) -> None:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 1))
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

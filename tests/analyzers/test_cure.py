@@ -14,9 +14,9 @@ def test_a_full_table_on_an_swa_layer_is_the_seed_bug() -> None:
     assert "patch-e" in finding.text and "#27491" in finding.text and finding.grade is Grade.DERIVED
 
 
-def test_a_table_of_unknown_space_is_a_guess() -> None:
+def test_a_table_of_which_neither_label_nor_values_tell_is_a_guess() -> None:
     incident = samples.faulty_incident()
-    reads = tuple(replace(read, table_space=None) for read in incident.reads)
+    reads = tuple(replace(read, table_space=None, full_page_table_BP=None) for read in incident.reads)
     (finding,) = analyze(replace(incident, reads=reads, swaps=()))
     assert finding.grade is Grade.GUESS
 

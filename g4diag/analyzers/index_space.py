@@ -1,0 +1,56 @@
+"""Which index space a bad table is really in, with the numbers behind every reading of it.
+
+A winner is named only where it explains nearly all live entries and no other reading comes close. Where the file
+holds no full-space table (the seed's dumps, a kernel logger's) the readings rest on the bound, the window and the
+geometry alone: that is an inference, and is said to be one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from g4diag.analyzers.contract import Analyzer
+from g4diag.analyzers.explanations import Explanation, explanations, winner
+from g4diag.analyzers.tables import bad_reads
+from g4diag.model import AttentionRead, Finding, Grade, Incident
+
+_READS = 4
+_NAMED = 3
+
+
+def analyze(incident: Incident) -> Iterator[Finding]:
+    """One finding for each of the first reads with bad entries, those past the end of a pool first."""
+    for read, bad in bad_reads(incident)[:_READS]:
+        ranked = explanations(read, incident)
+        best = winner(ranked)
+        known = read.expected_BP() is not None
+        data = {
+            "step": read.step,
+            "layer_id": read.layer_id,
+            "winner": best.name if best else None,
+            "inferred": not known,
+            "bad_entries": int(bad.sum()),
+            "hypotheses": [asdict(one) for one in ranked],
+        }
+        yield Finding("index_space", _sentence(read, ranked, best, known), Grade.DERIVED, False, data)
+
+
+def _sentence(read: AttentionRead, ranked: tuple[Explanation, ...], best: Explanation | None, known: bool) -> str:
+    head = f"the table of layer {read.layer_id} " if read.layer_id >= 0 else "the table "
+    if best is None:
+        tried = "; ".join(f"{one.text} {_share(one)}" for one in ranked[:_NAMED]) or "no reading explains an entry"
+        return f"cannot tell what {head}holds: {tried}"
+    others = [one for one in ranked if one is not best][: _NAMED - 1]
+    next_best = f"; next: {', '.join(f'{one.text} {_share(one)}' for one in others)}" if others else ""
+    if known:
+        return f"{head}holds {best.text}: that explains {_share(best)} live entries{next_best}"
+    because = f" ({best.because})" if best.because else ""
+    return f"inferred: {head}holds {best.text}: that explains {_share(best)} live entries{because}{next_best}"
+
+
+def _share(one: Explanation) -> str:
+    return f"{one.explained} of {one.of}"
+
+
+ANALYZER = Analyzer("index_space", "Is the bad table better read as ids of another kind?", analyze)

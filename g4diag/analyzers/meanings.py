@@ -1,0 +1,154 @@
+"""What the entries of a table mean in the other space, many at once: each array of the incident is walked once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from g4diag.analyzers.meaning import OTHER_SPACE, Meaning, Owner
+from g4diag.model import AttentionRead, Grade, Incident, IndexMapping, IndexSpace, IntArray, PoolView
+
+Owners = list[Owner | None]
+
+
+def meaning_of(read: AttentionRead, row: int, column: int, incident: Incident) -> Meaning:
+    """The reading of one entry."""
+    return meanings_of(read, [(row, column)], incident)[0]
+
+
+def meanings_of(read: AttentionRead, places: Sequence[tuple[int, int]], incident: Incident) -> list[Meaning]:
+    """The reading of the page id at each (row, column) of `places` of the table handed to `read`."""
+    if not places:
+        return []
+    rows_N, columns_N = np.array(places, dtype=np.int64).T
+    values_N = read.page_table_BP[rows_N, columns_N].astype(np.int64)
+    space, mapping = OTHER_SPACE[read.expected_space], read.mapping or incident.mapping
+    full_N = values_N if space is IndexSpace.FULL_PAGE else _full_pages(values_N, mapping)
+    other_N = _swa_pages(values_N, mapping) if space is IndexSpace.FULL_PAGE else full_N
+    owners, free = _owners(read, rows_N, full_N, incident), _on_free_list(values_N, space, read, incident)
+    size, last = read.pool.page_size, read.pool.num_pages - 1
+    found = []
+    for n, (row, column) in enumerate(places):
+        value, owner, other = int(values_N[n]), owners[n], int(other_N[n])
+        serves = column * size, column * size + size - 1
+        if read.is_clamped and value == last:
+            found.append(Meaning(value, space, None, False, None, None, Grade.DERIVED, serves, is_clamp=True))
+            continue
+        is_own = owner is not None and owner.rid == (_rid(read, row) or f"row {row}")
+        known = other if other >= 0 else None
+        is_free = None if free is None else bool(free[n])
+        found.append(Meaning(value, space, owner, is_own, known, is_free, _grade(owner, read), serves))
+    return found
+
+
+def _rid(read: AttentionRead, row: int) -> str | None:
+    return read.rids[row] if row < len(read.rids) else None
+
+
+def _grade(owner: Owner | None, read: AttentionRead) -> Grade:
+    """The label makes it certain that the id is of the other space; an owner makes it likely; else we guess."""
+    if read.table_space is not None and read.table_space is not read.expected_space:
+        return Grade.MEASURED
+    return Grade.DERIVED if owner else Grade.GUESS
+
+
+def _swa_pages(values_N: IntArray, mapping: IndexMapping | None) -> IntArray:
+    """int64[N]: the SWA page of each full page, -1 where unmapped or unknown."""
+    if mapping is None:
+        return np.full(len(values_N), -1)
+    pages_N = mapping.swa_pages(values_N)
+    return np.where(pages_N > 0, pages_N, -1)
+
+
+def _full_pages(values_N: IntArray, mapping: IndexMapping | None) -> IntArray:
+    """int64[N]: the lowest full page that maps to each SWA page, -1 where none does."""
+    if mapping is None:
+        return np.full(len(values_N), -1)
+    slots_M = mapping.full_to_swa_M[:-1]
+    swa_M = np.where(slots_M > 0, slots_M // mapping.page_size, -1)
+    at_N = _first_at(values_N, swa_M)
+    return np.where(at_N >= 0, at_N // mapping.page_size, -1)
+
+
+def _first_at(wanted_N: IntArray, ids_M: IntArray) -> Any:
+    """int64[N]: the first index of each wanted id in ids_M, -1 where it is not there. Negative ids are never there."""
+    sorted_K, back_N = np.unique(wanted_N, return_inverse=True)
+    first_K = np.full(len(sorted_K), -1)
+    if len(ids_M):
+        at_M = np.minimum(np.searchsorted(sorted_K, ids_M), len(sorted_K) - 1)
+        hits = np.flatnonzero((sorted_K[at_M] == ids_M) & (ids_M >= 0))[::-1]
+        first_K[at_M[hits]] = hits
+    return first_K[back_N]
+
+
+def _owners(read: AttentionRead, rows_N: IntArray, full_N: IntArray, incident: Incident) -> Owners:
+    """The row's own page first, then one of its request, of any request, of any row."""
+    found: Owners = [None] * len(full_N)
+    held_BP = _held_BP(read)
+    everyone = range(len(incident.requests))
+    for row in np.unique(rows_N).tolist():
+        mine = [i for i in everyone if incident.requests[i].rid == _rid(read, row)]
+        here_N = np.flatnonzero((rows_N == row) & (full_N > 0))
+        _fill(found, here_N, full_N, partial(_of_rows, read, held_BP[row : row + 1], row))
+        _fill(found, here_N, full_N, partial(_of_requests, read, incident, mine))
+    # Each of these walks every page there is.
+    legal_N = np.flatnonzero(full_N > 0)
+    _fill(found, legal_N, full_N, partial(_of_requests, read, incident, everyone))
+    _fill(found, legal_N, full_N, partial(_of_rows, read, held_BP, 0))
+    return found
+
+
+def _fill(found: Owners, here_N: IntArray, full_N: IntArray, look: Callable[[IntArray], Owners]) -> None:
+    """Look up the entries among here_N that have no owner yet."""
+    missing = [n for n in here_N.tolist() if found[n] is None]
+    if missing:
+        for n, owner in zip(missing, look(full_N[missing]), strict=True):
+            found[n] = owner
+
+
+def _held_BP(read: AttentionRead) -> IntArray:
+    """int64[B, P]: the rows' full pages, -1 past the row's end and where they were not taken."""
+    if read.full_page_table_BP is None:
+        return np.full((len(read.seq_lens_B), 1), -1)
+    pages_BP = read.full_page_table_BP.astype(np.int64)
+    ends_B = -(-read.seq_lens_B.astype(np.int64) // read.pool.page_size)
+    return np.where(np.arange(pages_BP.shape[1]) < ends_B[:, None], pages_BP, -1)
+
+
+def _of_rows(read: AttentionRead, held_RP: IntArray, first_row: int, wanted_N: IntArray) -> Owners:
+    size, columns = read.pool.page_size, held_RP.shape[1]
+    places = [divmod(at, columns) if at >= 0 else None for at in _first_at(wanted_N, held_RP.ravel()).tolist()]
+    return [
+        _owner(_rid(read, first_row + at[0]) or f"row {first_row + at[0]}", at[1], size) if at else None
+        for at in places
+    ]
+
+
+def _of_requests(read: AttentionRead, incident: Incident, which: Sequence[int], wanted_N: IntArray) -> Owners:
+    requests = [incident.requests[i] for i in which]
+    if not requests:
+        return [None] * len(wanted_N)
+    ends_R = np.cumsum([len(request.full_pages_N) for request in requests])
+    held_M = np.concatenate([request.full_pages_N.astype(np.int64) for request in requests])
+    at_N = _first_at(wanted_N, held_M)
+    which_N = np.searchsorted(ends_R, at_N, side="right")
+    starts_R = ends_R - [len(request.full_pages_N) for request in requests]
+    size = read.pool.page_size
+    return [
+        _owner(requests[int(which)].rid, int(at - starts_R[int(which)]), size) if at >= 0 else None
+        for at, which in zip(at_N.tolist(), which_N.tolist(), strict=True)
+    ]
+
+
+def _owner(rid: str, page: int, size: int) -> Owner:
+    return Owner(rid, page * size, page * size + size - 1)
+
+
+def _on_free_list(values_N: IntArray, space: IndexSpace, read: AttentionRead, incident: Incident) -> Any:
+    """bool[N], or None if no free list of that space was taken."""
+    pools: list[PoolView] = [pool for pool in (*incident.pools, read.pool) if pool.space is space]
+    lists = [pool.free_pages_N for pool in pools if pool.free_pages_N is not None]
+    return np.isin(values_N, np.concatenate(lists)) if lists else None

@@ -1,0 +1,78 @@
+"""What it was not, and what says so. Only hypotheses that this file can refute are named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from g4diag.analyzers.contract import Analyzer
+from g4diag.analyzers.judging import Judged, Judgement, judge, lead
+from g4diag.analyzers.tables import bad_BP, outside_BP
+from g4diag.model import AttentionRead, Finding, Grade, Incident, IndexMapping, IndexSpace
+
+_ALLOCATOR = ("slot_inside_allocator", "slot_has_one_owner", "page_is_handed_out_whole", "free_of_live_only")
+_FULL = 0.99
+
+
+def analyze(incident: Incident) -> Iterator[Finding]:
+    """One finding a refuted hypothesis; `by` is the measurement. Nothing for a clean file."""
+    judgement = judge(incident)
+    first = lead(judgement.hits)
+    if first is None:
+        return
+    if isinstance(first.view, AttentionRead):
+        yield from _of_read(first.view, first, judgement, incident)
+    yield from _allocator(judgement)
+    yield from _full_pools(incident)
+
+
+def _of_read(read: AttentionRead, first: Judged, judgement: Judgement, incident: Incident) -> Iterator[Finding]:
+    bad, row, column = bad_BP(read), first.violation.row, first.violation.column
+    if bad.any() and not outside_BP(read).any():
+        count = int(read.live_BP().sum())
+        yield _out("a read past the pool", f"all {count} live ids are inside 0 .. {read.pool.num_pages - 1}")
+    if row is not None and column is not None:
+        live = np.flatnonzero(read.live_BP()[row])
+        keys = f"{int(read.seq_lens_B[row])} keys" + (f", window {read.window_left}" if read.window_left >= 0 else "")
+        if len(live):
+            place = f"column {column} is one of the live {int(live[0])}..{int(live[-1])} of row {row} ({keys})"
+            yield _out("a stale entry the kernel never follows", place)
+        if read.batch_rows is not None and row < read.batch_rows:
+            yield _out("a padding row of a graph", f"row {row} is one of the batch's {read.batch_rows}")
+    silent = {r.name for r in judgement.rows if r.views and not r.violations and not r.error}
+    if read.batch_lens_B is not None and "table_is_of_this_step" in silent:
+        yield _out("metadata of another step", "its lengths are the batch's own (table_is_of_this_step)")
+    mapping = read.mapping or incident.mapping
+    if mapping is not None and read.full_page_table_BP is not None:
+        yield from _mapping(read, mapping)
+
+
+def _mapping(read: AttentionRead, mapping: IndexMapping) -> Iterator[Finding]:
+    """Every page in the window of this batch is mapped, to one SWA page each."""
+    assert read.full_page_table_BP is not None
+    full = np.unique(read.full_page_table_BP[read.live_BP()])
+    swa = mapping.swa_pages(full[full > 0])
+    if read.expected_space is IndexSpace.SWA_PAGE and len(swa) and (swa > 0).all() and len(np.unique(swa)) == len(swa):
+        yield _out("a damaged mapping", f"the {len(swa)} live full pages map to {len(swa)} different SWA pages")
+
+
+def _allocator(judgement: Judgement) -> Iterator[Finding]:
+    rows = [row for row in judgement.rows if row.name in _ALLOCATOR and row.views]
+    if rows and not any(row.violations or row.error for row in rows):
+        views = max(row.views for row in rows)
+        yield _out("an allocator that hands out wrong slots", f"{len(rows)} traps are silent on {views} calls")
+
+
+def _full_pools(incident: Incident) -> Iterator[Finding]:
+    roomy = [(pool, use) for pool in incident.pools if (use := pool.use) is not None]
+    if roomy and all(use < _FULL for _, use in roomy):
+        told = ", ".join(f"{pool.name} {use:.0%}" for pool, use in roomy)
+        yield _out("an exhausted pool", f"pages in use: {told}")
+
+
+def _out(hypothesis: str, by: str) -> Finding:
+    return Finding("ruled_out", f"{hypothesis}: {by}", Grade.MEASURED, False, {"hypothesis": hypothesis, "by": by})
+
+
+ANALYZER = Analyzer("ruled_out", "What was it not, and by what is that known?", analyze)

@@ -1,0 +1,29 @@
+"""`g4diag match FILE...`: the crash signature and the known issues it matches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from g4diag.cli.contract import Command
+
+
+def match(
+    files: Annotated[list[Path], typer.Argument(help="Dumps, rings, logs, or folders of them.", metavar="FILE...")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON (schema g4diag.match) in place of text.")] = False,
+) -> None:
+    """Name the crash: its signature, the same whatever the run and the machine, and the known issues it matches.
+
+    Exit 0 matched, 1 a defect that matches none, 2 no such file, 4 nothing to match, 5 corrupt, not ours or unsafe.
+    """
+    from g4diag.report import match_json, match_text
+    from g4diag.sandbox import inspect_files
+
+    inspection = inspect_files(files)
+    typer.echo(match_json.render(inspection) if json else match_text.render(inspection))
+    raise typer.Exit(match_json.exit_code(inspection))
+
+
+COMMAND = Command("match", match)

@@ -1,0 +1,33 @@
+"""Signature and known issues as text: the signature first, alone on its line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from g4diag.model import Inspection
+from g4diag.report.plain import plain
+
+
+def render(inspection: Inspection) -> str:
+    """Lines for a person, or for `head -1`."""
+    return "\n".join(plain(line) for line in _lines(inspection))
+
+
+def _lines(inspection: Inspection) -> Iterator[str]:
+    named = next(iter(inspection.of("signature")), None)
+    issues = inspection.of("known_issues")
+    if named is not None:
+        yield named.text
+    elif not issues:
+        yield f"{inspection.name}: nothing to match ({inspection.outcome})"
+    for other in named.data["others"] if named else ():
+        yield f"  also      {other}"
+    if named is not None and not issues:
+        yield "  no known issue matches"
+    for finding in issues:
+        issue = finding.data
+        yield f"  {finding.grade:<9} {issue['id']}: {issue['title']}"
+        yield f"            by {issue['by']}" + (f"; {'; '.join(issue['facts'])}" if issue["facts"] else "")
+        references = ", ".join(issue["references"]) or "no upstream thread known"
+        yield f"            {references}; affected: {issue['affected']}"
+        yield f"            cure: {issue['cure']}"

@@ -1,0 +1,148 @@
+"""Known issues match by signature, facts and lines; a derived match needs all of what the entry asks for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from g4diag.analyzers.cure import analyze as cures
+from g4diag.analyzers.known_issues import analyze
+from g4diag.analyzers.matching import KnownIssue, known_issues, matches
+from g4diag.discover import contributions
+from g4diag.dump.reader import read_dump
+from g4diag.model import AttentionRead, Grade, Incident, IndexSpace, LayerKind, LogEvent, PoolSwap, Severity, Violation
+from g4diag.signature import is_signature
+from tests import samples
+from tests.cli.test_inspect import DUMPS
+
+# Threads of the triage notes and of the catalogue.
+_SEED = {18970, 24436, 25103, 25824, 25983, 26957, 26966, 27491, 28264, 28817, 29616}
+_CATALOGUE = {17630, 19107, 22470, 22679, 24617, 25805, 27338, 27779, 27789, 34823, 35985, 36135, 40756}
+each_issue = pytest.mark.parametrize("issue", known_issues(), ids=lambda issue: issue.id)
+
+
+def best(incident: Incident) -> tuple[str, Grade] | None:
+    return next(((match.issue.id, match.grade) for match in matches(incident)), None)
+
+
+def reads_with(**changes: object) -> Incident:
+    incident = samples.faulty_incident()
+    reads: tuple[AttentionRead, ...] = tuple(replace(read, **changes) for read in incident.reads)  # type: ignore[arg-type]
+    return replace(incident, reads=reads, swaps=())
+
+
+def swapped(**changes: object) -> Incident:
+    return replace(samples.faulty_incident(), swaps=(replace(samples.stale_swap(), **changes),))  # type: ignore[arg-type]
+
+
+def test_the_threads_are_all_there() -> None:
+    there = {
+        int(number) for issue in known_issues() for text in issue.references for number in re.findall(r"#(\d+)", text)
+    }
+    assert there >= _SEED | _CATALOGUE
+
+
+@each_issue
+def test_an_entry_is_whole(issue: KnownIssue) -> None:
+    assert issue.title and issue.symptom and issue.affected and issue.cure
+    # A pattern has the parts of a signature, so that it can match one.
+    assert all(is_signature(pattern) for pattern in issue.signatures)
+    assert all(re.compile(pattern) for pattern in issue.says)
+    claims = {found.name for found in contributions("g4diag.traps", "TRAP")}
+    named = {pattern.split(":")[1].removesuffix("*") for pattern in issue.signatures}
+    assert all(any(claim.startswith(name) for claim in claims) for name in named)
+
+
+@each_issue
+def test_its_next_command_names_what_exists(issue: KnownIssue) -> None:
+    words = issue.next.split()
+    if words[:2] == ["g4diag", "repro"]:
+        scenarios = {found.value.name for found in contributions("repro", "SCENARIO") if found.error is None}
+        assert words[2] in scenarios
+    if words[:3] == ["g4diag", "patches", "show"]:
+        assert words[3].replace("-", "_") in {found.name for found in contributions("g4diag.patches", "PATCH")}
+
+
+@pytest.mark.parametrize(
+    ("incident", "wanted"),
+    [
+        (samples.faulty_incident(), ("trtllm-mha-swa", Grade.DERIVED)),
+        (reads_with(worker=""), ("trtllm-mha-swa", Grade.GUESS)),
+        (reads_with(backend="FlashAttentionBackend"), ("fa-frozen-draft", Grade.DERIVED)),
+        (reads_with(backend="TritonAttnBackend"), ("other-backends-swa-table", Grade.GUESS)),
+        (swapped(wanted_pool="target:SWAKVPool", read_pool="draft:MHA"), ("hybrid-wrapper", Grade.DERIVED)),
+        (swapped(swa_state="target:SWAKVPool", graph_swa_tables=False), ("patch-e-views", Grade.DERIVED)),
+        (samples.incident(samples.healthy_read()), None),
+        (samples.incident(), None),
+    ],
+    ids=["seed", "no-worker", "fa", "triton", "wrapper", "graph-buffers", "healthy", "empty"],
+)
+def test_the_best_match(incident: Incident, wanted: tuple[str, Grade] | None) -> None:
+    assert best(incident) == wanted
+
+
+def test_a_table_without_a_label_is_known_by_its_values() -> None:
+    assert best(reads_with(table_space=None)) == ("trtllm-mha-swa", Grade.DERIVED)
+    assert best(reads_with(table_space=None, full_page_table_BP=None)) == ("trtllm-mha-swa", Grade.GUESS)
+
+
+def test_the_mirror_bug() -> None:
+    (read,) = reads_with(table_space=IndexSpace.SWA_PAGE).reads[1:]
+    read = replace(read, pool=replace(read.pool, space=IndexSpace.FULL_PAGE))
+    assert best(samples.incident(read)) == ("eagle-own-pool", Grade.DERIVED)
+
+
+def test_a_clamped_table_is_not_the_bare_seed_bug() -> None:
+    read = samples.faulty_read(is_clamped=True)
+    clamped = replace(read, page_table_BP=read.page_table_BP.clip(0, samples.SWA_PAGES - 1))
+    assert best(samples.incident(clamped)) == ("trtllm-mha-clamp", Grade.DERIVED)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("RuntimeError: The size of tensor a (16) must match the size of tensor b (22)", "stale-out-cache-loc"),
+        ("_get_key_buffer ... IndexError: list index out of range", "hybrid-wrapper"),
+        ("CUDA error: an illegal memory access was encountered", "surfaced-elsewhere"),
+    ],
+)
+def test_a_line_alone_is_a_guess(text: str, wanted: str) -> None:
+    log = (LogEvent("exception", text, "server.log:1"),)
+    assert best(Incident("server-log", log=log)) == (wanted, Grade.GUESS)
+
+
+def test_a_catalogued_thread_is_a_guess() -> None:
+    place = {"layer_kind": LayerKind.SWA, "expected_space": IndexSpace.SWA_PAGE}
+    violation = Violation("page_in_window_is_mapped", Severity.ERROR, "", phase="decode", **place)  # type: ignore[arg-type]
+    found = matches(Incident("g4diag-ring", violations=(violation,)))
+    assert {match.issue.id for match in found} == {"evict-past-insert", "bigram-units"}
+    assert all(match.grade is Grade.GUESS for match in found)
+
+
+def test_the_seeds_false_alarm_is_told_and_its_true_one_is_not() -> None:
+    assert best(read_dump(DUMPS / "legacy-allocator-last-page.pt")) == ("seed-allocator-bound", Grade.DERIVED)
+    assert best(read_dump(DUMPS / "legacy-allocator.pt")) is None
+
+
+def test_cure_and_known_issue_are_one_truth() -> None:
+    for incident in (samples.faulty_incident(), swapped(wanted_pool="a", read_pool="b")):
+        (cure,), issue = cures(incident), next(iter(analyze(incident)))
+        assert cure.text == f"cure: {issue.data['cure']}" and cure.grade is issue.grade
+
+
+def test_a_swap_alone_is_enough() -> None:
+    swap = PoolSwap("frozen_kv_target_view", "enter", "B", "draft:P", False, None, True, wanted_pool="target:S")
+    assert best(samples.incident(swaps=(swap,))) == ("hybrid-wrapper", Grade.DERIVED)
+
+
+def test_a_kernel_loggers_dump_on_bounds_alone_is_a_guess() -> None:
+    """It names no worker and holds no mapping: the same signature could come of a table that is merely stale."""
+    read = samples.faulty_read(
+        **{"worker": "", "phase": "decode", "backend": "trtllm_batch_decode_with_kv_cache", "layer_id": -1},
+        **{"table_space": None, "full_page_table_BP": None, "mapping": None, "rids": (), "req_rows_B": None},
+    )
+    incident = Incident("flashinfer-dump", reads=(read,), pools=(read.pool,))
+    found = matches(incident)
+    assert [match.issue.id for match in found][:1] == ["trtllm-mha-swa"] and found[0].grade is Grade.GUESS

@@ -1,0 +1,143 @@
+"""Many meanings at once are the meanings one by one, found here the plain way."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from g4diag.analyzers.meaning import OTHER_SPACE, Meaning, Owner
+from g4diag.analyzers.meanings import meaning_of, meanings_of
+from g4diag.model import AttentionRead, Grade, Incident, IndexMapping, IndexSpace, LayerKind, PoolView, RequestView
+from tests import samples, strategies
+
+PAGES = st.integers(-1, 8)
+
+
+def one_by_one(read: AttentionRead, row: int, column: int, incident: Incident) -> Meaning:
+    """The plain way: every array is walked for every entry."""
+    value, size = int(read.page_table_BP[row, column]), read.pool.page_size
+    space = OTHER_SPACE[read.expected_space]
+    mapping = read.mapping or incident.mapping
+    full = value if space is IndexSpace.FULL_PAGE else _full_page(value, mapping)
+    rid = read.rids[row] if row < len(read.rids) else None
+    owner = None if full is None else _owner_in_row(full, read, row, rid) or _owner(full, rid, incident, read)
+    is_own = owner is not None and (owner.rid == rid if rid else owner.rid == _row_name(row))
+    other = _swa_page(value, mapping) if space is IndexSpace.FULL_PAGE else full
+    free, serves = _is_free(value, space, read, incident), (column * size, column * size + size - 1)
+    if read.is_clamped and value == read.pool.num_pages - 1:
+        return Meaning(value, space, None, False, None, None, Grade.DERIVED, serves, is_clamp=True)
+    return Meaning(value, space, owner, is_own, other, free, _grade(owner, read), serves)
+
+
+def _full_page(swa_page: int, mapping: IndexMapping | None) -> int | None:
+    pages = mapping.full_pages_of(swa_page) if mapping else []
+    return pages[0] if pages else None
+
+
+def _swa_page(full_page: int, mapping: IndexMapping | None) -> int | None:
+    if mapping is None:
+        return None
+    page = int(mapping.swa_pages(np.array([full_page]))[0])
+    return page if page > 0 else None
+
+
+def _row_name(row: int) -> str:
+    return f"row {row}"
+
+
+def _owner_in_row(full: int, read: AttentionRead, row: int, rid: str | None) -> Owner | None:
+    """The row's own page, told from req_to_token."""
+    if read.full_page_table_BP is None:
+        return None
+    size = read.pool.page_size
+    pages = -(-int(read.seq_lens_B[row]) // size)
+    columns = np.flatnonzero(read.full_page_table_BP[row, : max(pages, 0)] == full)
+    if full <= 0 or not len(columns):
+        return None
+    return Owner(rid or _row_name(row), int(columns[0]) * size, int(columns[0]) * size + size - 1)
+
+
+def _owner(full: int, rid: str | None, incident: Incident, read: AttentionRead) -> Owner | None:
+    """Any live request that holds the page, this one first."""
+    size = read.pool.page_size
+    for request in sorted(incident.requests, key=lambda request: request.rid != rid):
+        at = np.flatnonzero(request.full_pages_N == full)
+        if full > 0 and len(at):
+            return Owner(request.rid, int(at[0]) * size, int(at[0]) * size + size - 1)
+    rows = (_owner_in_row(full, read, r, _rid(read, r)) for r in range(len(read.seq_lens_B)))
+    return next((owner for owner in rows if owner), None)
+
+
+def _rid(read: AttentionRead, row: int) -> str | None:
+    return read.rids[row] if row < len(read.rids) else None
+
+
+def _is_free(value: int, space: IndexSpace, read: AttentionRead, incident: Incident) -> bool | None:
+    pools: list[PoolView] = [pool for pool in (*incident.pools, read.pool) if pool.space is space]
+    lists = [pool.free_pages_N for pool in pools if pool.free_pages_N is not None]
+    return any(bool((pages == value).any()) for pages in lists) if lists else None
+
+
+def _grade(owner: Owner | None, read: AttentionRead) -> Grade:
+    """The label makes it certain that the id is of the other space; an owner makes it likely; else we guess."""
+    if read.table_space is not None and read.table_space is not read.expected_space:
+        return Grade.MEASURED
+    return Grade.DERIVED if owner else Grade.GUESS
+
+
+def _same(read: AttentionRead, incident: Incident) -> int:
+    places = [(int(row), int(column)) for row, column in np.ndindex(read.page_table_BP.shape)]
+    assert meanings_of(read, places, incident) == [one_by_one(read, *place, incident) for place in places]
+    assert all(meaning_of(read, *place, incident) == one_by_one(read, *place, incident) for place in places[-1:])
+    return len(places)
+
+
+def test_the_samples_agree() -> None:
+    clamped = samples.faulty_read(is_clamped=True)
+    for read in (samples.faulty_read(), samples.healthy_read(), clamped, samples.faulty_read(rids=())):
+        assert _same(read, samples.incident(read)) == samples.COLUMNS
+
+
+@settings(max_examples=30, deadline=None)
+@given(strategies.incidents)
+def test_any_incident_agrees(incident: Incident) -> None:
+    for read in incident.reads:
+        _same(read, incident)
+
+
+@st.composite
+def crowded(draw: st.DrawFn) -> tuple[AttentionRead, Incident]:
+    """Few pages, many owners: every rule of precedence is met."""
+    rows, columns, size = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.sampled_from([1, 4]))
+
+    def table() -> np.ndarray:
+        ids = draw(st.lists(PAGES, min_size=rows * columns, max_size=rows * columns))
+        return np.array(ids).reshape(rows, columns)
+
+    mapping = IndexMapping(np.array([*draw(st.lists(st.integers(0, 9 * size), min_size=1, max_size=40)), -1]), size)
+    space = draw(strategies.page_spaces)
+    free = draw(st.none() | strategies.ids(0, 8))
+    pool = PoolView("p", space, size, 6, draw(st.none() | strategies.ids(0, 8)))
+    names = st.sampled_from(["a", "b", "row 0", ""])
+    lens = np.array(draw(st.lists(st.integers(0, columns * size), min_size=rows, max_size=rows)), dtype=np.int32)
+    read = AttentionRead(
+        *(1, "draft", "decode", "eager", "x", 0, LayerKind.SWA, -1, pool),
+        draw(st.none() | strategies.page_spaces),
+        table().astype(np.int32),
+        lens,
+        rids=tuple(draw(st.lists(names, max_size=rows))),
+        full_page_table_BP=draw(st.sampled_from([None, table()])),
+        mapping=draw(st.sampled_from([None, mapping])),
+        is_clamped=draw(st.booleans()),
+    )
+    held = st.lists(PAGES, max_size=4).map(lambda pages: np.array(pages, dtype=np.int64))
+    requests = draw(st.lists(st.builds(RequestView, names, st.just(0), st.just(0), held), max_size=3))
+    other = PoolView("q", draw(strategies.page_spaces), size, 9, free)
+    return read, Incident("x", (read,), pools=(other,), mapping=mapping, requests=tuple(requests))
+
+
+@settings(max_examples=200, deadline=None)
+@given(crowded())
+def test_a_crowd_of_owners_agrees(made: tuple[AttentionRead, Incident]) -> None:
+    assert _same(*made)

@@ -1,0 +1,81 @@
+"""Several files are one inspection: the worst leads, the others agree or not, and there is one timeline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from g4diag.analyzers import inspect_file, inspect_files
+from g4diag.dump.writer import write_dump
+from g4diag.model import Incident, Inspection, Outcome, RingRecord
+from tests import samples
+
+RING = (
+    RingRecord(1, 5, "start", text="tp_rank=1 pp_rank=0"),
+    RingRecord(2, 9, "step", step=12, mode="DECODE", batch=1),
+)
+
+
+def clean() -> Incident:
+    return samples.incident(samples.healthy_read())
+
+
+def inspected(folder: Path, **incidents: Incident) -> Inspection:
+    for name, incident in incidents.items():
+        write_dump(incident, folder / f"{name}.pt")
+    return inspect_files([folder])
+
+
+def parts(inspection: Inspection) -> list[str]:
+    return [finding.text for finding in inspection.of("parts")]
+
+
+def test_one_plain_file_is_as_before(tmp_path: Path) -> None:
+    path = write_dump(samples.faulty_incident(), tmp_path / "x.pt")
+    assert inspect_files([path]) == inspect_file(path) and not inspect_file(path).parts
+
+
+def test_a_defect_leads_and_the_others_answer(tmp_path: Path) -> None:
+    other = replace(samples.faulty_incident(), ring=RING)
+    inspection = inspected(tmp_path, a=clean(), b=samples.faulty_incident(), c=other)
+    assert inspection.outcome is Outcome.DEFECT and len(inspection.parts) == 3
+    assert inspection.of("verdict")[0].text.startswith("ERROR: ")
+    signed = "g4d1:page_table_stays_in_pool:swa-page:swa:trtllm_mha:draft_decode"
+    assert parts(inspection) == ["a.pt: clean", "b.pt: leads (defect)", f"rank 1, c.pt: agrees: {signed}"]
+    (timeline,) = inspection.of("timeline")
+    assert any(moment["step"] == 12 for moment in timeline.data["moments"])
+
+
+def test_a_silent_part_agrees_on_the_issue(tmp_path: Path) -> None:
+    silent = samples.faulty_read()
+    silent.page_table_BP[silent.page_table_BP >= samples.SWA_PAGES] = 7
+    inspection = inspected(
+        tmp_path, a=samples.faulty_incident(), b=samples.incident(silent, swaps=(samples.stale_swap(),))
+    )
+    assert parts(inspection)[1].startswith("b.pt: agrees on trtllm-mha-swa, by another sign of it: ")
+
+
+def test_what_cannot_be_judged_does_not_spoil_a_clean_part(tmp_path: Path) -> None:
+    inspection = inspected(tmp_path, a=samples.incident(ring=RING), b=clean())
+    assert inspection.outcome is Outcome.CLEAN
+    assert parts(inspection) == ["rank 1, a.pt: nothing to judge in it (g4diag)", "b.pt: leads (clean)"]
+
+
+def test_a_file_that_could_not_be_read_does(tmp_path: Path) -> None:
+    whole = write_dump(clean(), tmp_path / "b.pt").read_bytes()
+    (tmp_path / "a.pt").write_bytes(whole[: len(whole) // 2])
+    inspection = inspect_files([tmp_path])
+    assert inspection.outcome is Outcome.INCONCLUSIVE
+    assert any("a.pt: not read: " in finding.text for finding in inspection.of("provenance"))
+
+
+@pytest.mark.parametrize("faulty", [True, False])
+def test_files_by_name(tmp_path: Path, faulty: bool) -> None:
+    paths = [write_dump(clean(), tmp_path / "a.pt"), write_dump(clean(), tmp_path / "b.pt")]
+    if faulty:
+        paths[1] = write_dump(samples.faulty_incident(), tmp_path / "c.pt")
+    inspection = inspect_files(paths)
+    assert inspection.name == "a.pt and 1 more"
+    assert inspection.outcome is (Outcome.DEFECT if faulty else Outcome.CLEAN)

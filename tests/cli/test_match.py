@@ -1,0 +1,47 @@
+"""`g4diag match`: the signature first, alone on its line; the exit code says whether it is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from g4diag.dump.writer import write_dump
+from tests import samples
+from tests.cli.test_inspect import DUMPS, run
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "issue"),
+    [
+        ("trtllm-mha-swa-faulty-seed0.pt", 0, "trtllm-mha-swa"),
+        ("legacy-page-table.pt", 0, "trtllm-mha-swa"),
+        ("legacy-allocator.pt", 1, None),
+    ],
+)
+def test_samples(name: str, code: int, issue: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    found, out, err = run(capsys, "match", DUMPS / name)
+    assert (found, err) == (code, "") and out.startswith("g4d1:")
+    assert (f"{issue}: " if issue else "no known issue matches") in out
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "match", DUMPS / "h100-graph-contain.pt", "--json")
+    document = json.loads(out)
+    assert code == document["exit_code"] == 0 and document["schema"] == "g4diag.match"
+    assert document["signature"] == "g4d1:page_table_in_layer_space:swa-page:swa:trtllm_mha:draft_decode"
+    assert document["issues"][0]["id"] == "trtllm-mha-swa" and document["issues"][0]["grade"] == "derived"
+
+
+def test_nothing_to_match_is_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_dump(samples.incident(samples.healthy_read()), tmp_path / "x.pt")
+    code, out, _ = run(capsys, "match", path)
+    assert code == 4 and out == "x.pt: nothing to match (clean)\n"
+
+
+def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.pt").write_bytes(b"hello")
+    for path, wanted in ((tmp_path / "x.pt", 5), (tmp_path / "missing.pt", 2)):
+        code, out, err = run(capsys, "match", path)
+        assert (code, out) == (wanted, "") and err.startswith("g4diag: ") and err.count("\n") == 1
