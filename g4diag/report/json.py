@@ -1,21 +1,24 @@
-"""An inspection as JSON, schema g4diag.inspect version 1. Pure ASCII, so harmless on a terminal too."""
+"""An inspection as JSON: schema g4diag.inspect version 2 (docs/inspect-json.md). ASCII, harmless on a terminal too."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from g4diag.analyzers import Inspection
+from g4diag.model import Inspection
 
 SCHEMA = "g4diag.inspect"
-VERSION = 1
+VERSION = 2
 
 
 def document(inspection: Inspection) -> dict[str, Any]:
     """Plain values. `verdict` is the first line of the text report; `findings` are every analyzer's, in order."""
+    parts = [_part(part) for part in inspection.parts]
+    return {"schema": SCHEMA, "version": VERSION, **_part(inspection), "parts": parts}
+
+
+def _part(inspection: Inspection) -> dict[str, Any]:
     return {
-        "schema": SCHEMA,
-        "version": VERSION,
         "file": inspection.name,
         "origin": inspection.origin,
         "outcome": str(inspection.outcome),

@@ -1,0 +1,37 @@
+"""`g4diag report FILE...`: the inspection as the text of an issue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from g4diag.cli.contract import Command
+
+
+def report(
+    files: Annotated[
+        list[Path], typer.Argument(help="Dumps, rings, post-mortems, or folders of them.", metavar="FILE...")
+    ],
+    markdown: Annotated[bool, typer.Option("--md", help="As Markdown; the default, and so far the only form.")] = True,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write it here, in place of the screen.")] = None,
+) -> None:
+    """Fill in what SGLang's bug template asks: description, reproduction, environment. Paste it, then add the rest.
+
+    Exit 0 clean, 1 defect found, 2 no such file, 4 nothing to judge, 5 corrupt, truncated, not ours or unsafe.
+    """
+    from g4diag.report.markdown import render
+    from g4diag.report.save import save
+    from g4diag.sandbox import inspect_files
+
+    inspection = inspect_files(files)
+    text = render(inspection)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        save(text, out)
+    raise typer.Exit(inspection.outcome.exit_code)
+
+
+COMMAND = Command("report", report)
