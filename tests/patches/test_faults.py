@@ -1,0 +1,124 @@
+"""Bugs that upstream had, put back: each does its damage, its trap and no other names it, and undone all is silent.
+
+Two of them are in the released 0.5.13: nothing is put back, they are pinned, and a stand-in for the cure ends them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+pytest.importorskip("sglang")
+
+from g4diag.model import View
+from g4diag.patches.backend_rule import BACKEND
+from g4diag.stack.arming import applied, patches, traps
+from g4diag.stack.hooks import Hook, install
+from g4diag.stack.probes.mapping_update import OWNER
+from repro import table_width_draft_tokens
+from repro.backends import SMALL
+from repro.measure import judge_all
+from tests.patches import fault_drives as drives
+
+# The rules of the resolver and the clamp have tests of their own; of the last two no trap says anything.
+ELSEWHERE = {"allocator-rule", "clamp", "faulty-rule", "fused-write-full-index", "fa-spec-full-table"}
+GRAPH_INDICES = "graph-indices-lack-topk"
+
+
+@dataclass(frozen=True)
+class Case:
+    """drive: does the damage and counts it. trap: who names it. cure: hooks that end what 0.5.13 has."""
+
+    name: str
+    drive: Callable[[], int]
+    trap: str
+    cure: tuple[Hook, ...] = ()
+
+
+FAULTS = (
+    Case("allocator-bound-off-by-one", drives.exhausted_pool, "slot_inside_allocator"),
+    Case("bigram-key-loses-frontier", drives.insert_of_bigrams, "page_in_window_is_mapped"),
+    Case("deferred-free-reads-new-mapping", drives.recovery_in_a_free_group, "mapping_follows_allocation"),
+    Case("draft-pool-before-swa-adjustment", drives.draft_beside_a_full_pool, "page_table_stays_in_pool"),
+    Case("eviction-reaches-insert-boundary", drives.insert_at_the_boundary, "page_in_window_is_mapped"),
+    Case("overallocated-tail-freed-twice", drives.finish_with_slots_ahead, "free_of_live_only"),
+    Case("tail-alloc-keeps-stale-mapping", drives.recycled_tail_allocation, "mapping_follows_allocation"),
+)
+
+
+def unmapping_pages(original: Callable[..., None], allocator: Any, free_index: Any) -> None:
+    """What #27779 does: the mapping is cleared for whole pages, as they are freed."""
+    original(allocator, free_index)
+    mapping, page = allocator.full_to_swa_index_mapping, allocator.page_size
+    mapping[:-1].view(-1, page)[free_index // page] = 0
+
+
+ALIVE = (
+    Case(
+        "#27779: SWA free unmaps a token, frees a page",
+        drives.free_of_part_of_a_page,
+        "free_of_live_only",
+        (Hook(f"{OWNER}.free_swa", "around", unmapping_pages),),
+    ),
+    Case(
+        "#35985: graph table width ignores draft tokens",
+        drives.verify_near_the_context_wall,
+        "table_is_wide_enough",
+        (Hook(f"{BACKEND}.init_cuda_graph_state", "around", table_width_draft_tokens.counting_draft_tokens),),
+    ),
+)
+
+each_fault = pytest.mark.parametrize("case", FAULTS, ids=lambda case: case.name)
+each_alive = pytest.mark.parametrize("case", ALIVE, ids=lambda case: case.name.split(":")[0])
+
+
+@pytest.fixture(scope="module")
+def views() -> Iterator[list[View]]:
+    """Hooked once for all of them: that costs more than a drive."""
+    with drives.watching() as seen:
+        yield seen
+
+
+def driven(case: Case, views: list[View]) -> tuple[int, set[str]]:
+    """(damage, traps that fired), of views among which the case's trap had some to judge."""
+    views.clear()
+    damage = case.drive()
+    assert [view for view in views if isinstance(view, traps()[case.trap].judges)], f"{case.trap} judged nothing"
+    return damage, {violation.trap for view in views for violation in judge_all(view)}
+
+
+@each_fault
+def test_put_back_its_trap_names_it_and_undone_all_is_silent(case: Case, views: list[View]) -> None:
+    with applied([case.name]) as manifest:
+        damage, fired = driven(case, views)
+    assert damage > 0 and fired == {case.trap} and manifest["faults"] == [case.name]
+    assert driven(case, views) == (0, set())
+
+
+@each_alive
+def test_a_released_bug_is_named_by_its_trap_and_ended_by_its_cure(case: Case, views: list[View]) -> None:
+    damage, fired = driven(case, views)
+    assert damage > 0 and fired == {case.trap}
+    with install("test", case.cure):
+        assert driven(case, views) == (0, set())
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="alive in 0.5.13")
+@each_alive
+def test_the_release_is_sound(case: Case) -> None:
+    """Passes, and so fails here, with the first release that has the cure."""
+    assert case.drive() == 0
+
+
+def test_upstream_asserts_the_room_that_topk_branches_need(views: list[View]) -> None:
+    with applied([GRAPH_INDICES]), pytest.raises(AssertionError, match=r"draft kv_indices row .* used \d+ > capacity"):
+        drives.draft_graph_of_a_tree()
+    assert drives.draft_graph_of_a_tree() > SMALL.context, "more than one branch's worth"
+
+
+def test_every_fault_is_driven_and_none_is_a_cure() -> None:
+    faults = {name for name, patch in patches().items() if patch.kind == "fault"}
+    assert faults == {case.name for case in FAULTS} | {GRAPH_INDICES} | ELSEWHERE
