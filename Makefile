@@ -9,13 +9,14 @@ export HYPOTHESIS_PROFILE ?= $(if $(CI),ci,dev)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test gpu-pack clean
+.PHONY: help setup repro test hypofuzz gpu-pack clean
 
 help:
 	@echo "make repro   set up, then show the seed bug in the real sglang, on the CPU"
 	@echo "make test    set up, then ruff, mypy and pytest (ARGS=... goes to pytest)"
 	@echo "make setup   .venv with g4diag[stack,test]; PYTHON=... picks the Python of a new .venv (3.11 or 3.12)"
 	@echo "make gpu-pack  .gpu/site.tar.xz: what a bare CUDA machine lacks (tools/on_gpu.sh); GPU_PYTHON=... picks a 3.12"
+	@echo "make hypofuzz  drive the machines with HypoFuzz, until stopped; its dashboard shows coverage (installs hypofuzz)"
 	@echo "make clean   remove caches, build outputs and the set-up stamp; .venv stays"
 
 setup:
@@ -37,6 +38,11 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest $(ARGS)
+
+# Not in the test extra: it is a campaign's tool. Finds go to .hypothesis, so that `make test` and `g4diag fuzz` see them.
+hypofuzz: setup
+	$(BIN)/python -c 'import hypofuzz' 2>/dev/null || $(BIN)/python -m pip install -qq hypofuzz
+	$(BIN)/hypothesis fuzz $(ARGS) -- tests/fuzz/hypofuzz_machines.py
 
 # A Python 3.12, as on those machines, with sglang in it: packages are taken from there. Made here if none is given.
 PACKER := ../shared/gpu/pack_site.py

@@ -1,0 +1,119 @@
+"""The steps that both cache machines share: prompts of shared prefixes, iterations, aborts, a flush."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import hypothesis.strategies as st
+from hypothesis.stateful import initialize, precondition, rule
+
+from g4diag.fuzz import cache_server
+from g4diag.fuzz.cache_claims import CacheClaims
+from g4diag.fuzz.cache_server import DRAFT_TOKENS, VOCAB, Shape
+from g4diag.fuzz.kernels import use_interpreter
+from g4diag.fuzz.strategies import prompts, running, tokens, windows
+
+PAGE_SIZES = (1, 16, 64)
+GOALS = (
+    *("chunked", "batched_prefill", "readmitted", "retracted", "refused", "window_crossed", "overallocated"),
+    *("rejected", "finished", "finished_in_prefill", "aborted", "flushed", "overlap", "speculative", "plain"),
+    *("window_below_page", "window_above_page"),
+)
+
+
+class CacheMachine(CacheClaims):
+    """A scheduler over one kind of cache."""
+
+    cache_class: ClassVar[str]
+
+    @initialize(
+        sizes=windows(PAGE_SIZES),
+        pages=st.tuples(st.integers(0, 12), st.integers(0, 8)),
+        chunk_pages=st.integers(0, 2),
+        eagle=st.booleans(),
+        overlap=st.booleans(),
+        length=st.integers(0, 48),
+    )
+    def start(
+        self,
+        sizes: tuple[int, int],
+        pages: tuple[int, int],
+        chunk_pages: int,
+        eagle: bool,
+        overlap: bool,
+        length: int,
+    ) -> None:
+        """pages: full and SWA pages beyond what one request needs. length: new tokens of a request, in sixteenths of a
+        page."""
+        use_interpreter(False)
+        page, window = sizes
+        unit = max(page, 4)  # a page, or so much that a run of pages of 1 is not all edges
+        self.page_size, self.longest_prompt = page, 5 * unit
+        new_tokens = max(1, length * unit // 16)
+        context = self.longest_prompt + 2 * unit + new_tokens
+        chunk = chunk_pages * unit
+        swa = window + 2 * page + max(chunk or context, new_tokens) + 2 * DRAFT_TOKENS
+        full_pages, swa_pages = (-(-tokens // page) + 1 for tokens in (context + 2 * unit, swa))
+        shape = Shape(
+            page_size=page,
+            full_pages=full_pages + pages[0] * (unit // page),
+            swa_pages=min(swa_pages, full_pages) + pages[1] * (unit // page),
+            window=window,
+            chunk=chunk,
+            eagle=eagle,
+            overlap=overlap,
+            new_tokens=new_tokens,
+            context=context,
+        )
+        self.begin(shape, cache_server.start(shape, self.cache_class, self.holders))
+        self.texts = [[i % (VOCAB - 4) + 3 for i in range(self.longest_prompt)]]
+        self.cover_page_size(page)
+        self.cover("speculative" if eagle else "plain")
+        self.cover("overlap", overlap)
+        self.cover("window_below_page", window < page)
+        self.cover("window_above_page", window > page)
+
+    @rule(asked=st.lists(prompts(), min_size=1, max_size=3), token=st.integers(0, 2))
+    def submit(self, asked: list[tuple[int, int, int, int]], token: int) -> None:
+        """Requests join the queue, and an iteration."""
+        for text, shared, own, last in asked:
+            self.enqueue([*self.texts[text][: min(shared, self.longest_prompt)], *[last] * own])
+        self.iterate(token, 1)
+
+    # A page and a little: the window is evicted once a page, and what comes soon after that is what matters.
+    @rule(
+        times=st.one_of(st.integers(1, 40), tokens(1).map(lambda n: n + 3)),
+        token=st.integers(0, 2),
+        accepted=st.integers(1, DRAFT_TOKENS),
+    )
+    def run(self, times: int, token: int, accepted: int) -> None:
+        """Iterations, until the scheduler is idle."""
+        for _ in range(times):
+            if not self.iterate(token, accepted):
+                break
+            self.session.conclude()
+
+    @precondition(lambda self: self.running_rids())
+    @rule(picked=running(), token=st.integers(0, 2))
+    def abort(self, picked: list[str], token: int) -> None:
+        """Running requests finish with the next result."""
+        self.finish_next(picked)
+        self.iterate(token, 1)
+        self.cover("aborted", len(picked))
+
+    @precondition(lambda self: self.waiting)
+    @rule()
+    def forget_waiting(self) -> None:
+        """Those in the queue are aborted."""
+        self.waiting.clear()
+
+    @precondition(lambda self: self.used and not (self.reqs or self.flight or self.last))
+    @rule()
+    def flush(self) -> None:
+        """An idle server's cache is flushed."""
+        self.waiting.clear()
+        self.call(self.server.cache.reset)
+        self.call(self.server.request_pool.clear)
+        self.call(self.server.allocator.clear)
+        self.used = False
+        self.cover("flushed")

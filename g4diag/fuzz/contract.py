@@ -1,0 +1,49 @@
+"""What every machine file declares: one upper-case MACHINE, plain data around a state machine class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from g4diag.model import View
+from g4diag.stack.hooks import Hook
+
+Sink = Callable[[View], None]
+
+
+def no_probes(sink: Sink) -> Sequence[Hook]:
+    """For a machine that takes its views itself and hands them to `judge`."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One subject under fuzzing. name: as typed. subject: the class of sglang's that is driven.
+
+    drives: a FuzzMachine; its module must import without torch and sglang. goals: coverage counters a run must
+    reach, or it is vacuous. oracle: names of the traps that judge its views; each must judge some. probes: sink ->
+    hooks that make the views. page_sizes: each must have been used. steps: rules an example. surroundings: what
+    must be there while it runs, such as reference kernels.
+    """
+
+    name: str
+    subject: str
+    drives: type[Any]
+    goals: tuple[str, ...]
+    oracle: tuple[str, ...]
+    probes: Callable[[Sink], Sequence[Hook]] = no_probes
+    page_sizes: tuple[int, ...] = ()
+    steps: int = 40
+    surroundings: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Every counter a run must reach: the goals, and each page size."""
+        return (*self.goals, *(page_size_counter(size) for size in self.page_sizes))
+
+
+def page_size_counter(page_size: int) -> str:
+    """The counter of examples with this page size."""
+    return f"page_size_{page_size}"

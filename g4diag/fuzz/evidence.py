@@ -1,0 +1,69 @@
+"""What is written of a failure: a dump of the views judged in its last example, and the program as a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from g4diag.campaign import Failure
+from g4diag.dump.writer import write_dump
+from g4diag.fuzz.program import as_test, write_text
+from g4diag.fuzz.session import Session
+from g4diag.model import (
+    Allocation,
+    AttentionRead,
+    FreeList,
+    Grade,
+    Incident,
+    KVWrite,
+    MappingUpdate,
+    PoolSwap,
+    QueryRows,
+    Release,
+)
+from g4diag.stack.versions import installed
+
+DEFAULT_DUMP_DIR = Path("g4diag-dumps")
+_FIELDS: Mapping[type, str] = {
+    Allocation: "allocations",
+    AttentionRead: "reads",
+    FreeList: "free_lists",
+    KVWrite: "kv_writes",
+    MappingUpdate: "mapping_updates",
+    PoolSwap: "swaps",
+    QueryRows: "query_rows",
+    Release: "releases",
+}
+
+
+def written(failure: Failure, session: Session, seed: int, folder: Path | None) -> Failure:
+    """The failure with its files on disk, under `folder` or g4diag-dumps. OSError if the disk refuses."""
+    machine, faults = session.machine.name, session.manifest["faults"]
+    stem = "_".join(["fuzz", machine, *faults, f"seed{seed}"]).replace("-", "_")
+    folder = folder or DEFAULT_DUMP_DIR
+    dump = write_dump(incident(failure, session, seed), folder / f"{stem}.pt")
+    text = as_test(machine, faults, failure.program, f"{failure.claim}: {failure.text}")
+    return replace(failure, dump=dump, test=write_text(folder / f"test_{stem}.py", text))
+
+
+def incident(failure: Failure, session: Session, seed: int) -> Incident:
+    """The last views of the shrunk program, with what the machine shows of its state. A claim of the model, which no
+    trap can judge again, is a note."""
+    views: dict[str, tuple[Any, ...]] = {}
+    for view in session.views:
+        name = _FIELDS[type(view)]
+        views[name] = (*views.get(name, ()), view)
+    context = {"machine": session.machine.name, "seed": seed, "program": list(failure.program)}
+    said = (Grade.MEASURED, f"the fuzzer found {failure.claim} broken: {failure.text}")
+    shown: dict[str, Any] = views | session.subject.evidence()
+    return Incident(
+        origin="g4diag",
+        violations=tuple(session.violations),
+        manifest=session.manifest,
+        versions={name: version for name, version in installed().items() if version},
+        context=context,
+        notes=(said,),
+        **shown,
+    )

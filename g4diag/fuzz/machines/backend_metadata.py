@@ -1,0 +1,268 @@
+"""sglang's TRTLLMHAAttnBackend: the tables it makes for the target, a frozen-KV draft and an EAGLE draft.
+
+Real pools, allocator, request rows, runners, FrozenKVMTPWorker and FrozenKVMTPCudaGraphRunner; two attention layers in
+place of a model. Steps are taken eagerly, or through graph buffers captured at one batch size and replayed at another.
+Beside the traps, every kernel call is judged by what it would read: the K of each token is its id, so a key in the
+window is that request's token of that position or a defect, whatever any table says.
+"""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+from hypothesis.stateful import initialize, precondition, rule
+
+from g4diag.fuzz.backend_rig import Rig, Sizes
+from g4diag.fuzz.backend_sides import BackendSides, row_of
+from g4diag.fuzz.backend_steps import Step, reading_kernels
+from g4diag.fuzz.contract import Machine, Sink
+from g4diag.fuzz.strategies import paddings, pool_pages, requests, tokens
+from g4diag.fuzz.swa_model import SwaModel
+from g4diag.fuzz.swa_pool import int64
+from g4diag.stack.hooks import Hook
+
+_PAGE_SIZES = (16, 32, 64)
+_someone_lives = precondition(lambda self: self.held)
+
+
+class BackendMachine(BackendSides):
+    """Requests come, grow and go as on a server with speculation. bounded: no request is so long that its drafts pass
+    the graph tables' width. 0.5.13 sizes those by the context alone (as sglang #35985), and the last verify of the
+    longest request that its scheduler admits reads past them: tests/fuzz lifts the bound and finds that."""
+
+    bounded = True
+
+    @initialize(
+        page_size=st.sampled_from(_PAGE_SIZES),
+        pages=pool_pages(),
+        window=st.integers(1, 80),
+        context_pages=st.integers(1, 6),
+        short_of=st.integers(0, 3),
+        drafts=st.integers(2, 6),
+        others=st.integers(0, 16),
+        wrapped=st.booleans(),
+        verify_in=st.sampled_from(["prefill", "decode"]),
+    )
+    def start(
+        self,
+        page_size: int,
+        pages: tuple[int, int],
+        window: int,
+        context_pages: int,
+        short_of: int,
+        drafts: int,
+        others: int,
+        wrapped: bool,
+        verify_in: str,
+    ) -> None:
+        """short_of: tokens that the context lacks of whole pages. others: full pages of a request that nobody steps,
+        all but the last without an SWA page."""
+        self.page_size = page_size
+        width = context_pages * page_size
+        sizes = Sizes(page_size, *pages, width - short_of, window, drafts, verify_in)
+        self.begin(self.call(Rig, sizes, wrapped))
+        self.allocator, self.model = self.rig.allocator, SwaModel(page_size, *pages)
+        self.diverged = 0
+        self.drafted: dict[int, int] = {}  # rid -> tokens whose K/V the EAGLE draft has
+        self.longest = min(sizes.context - 3, width - drafts) if self.bounded else sizes.context - 3
+        if others := min(others, pages[0] - 1):
+            self._others(others * page_size)
+        self.cover_page_size(page_size)
+        self.cover("wrapped", wrapped)
+
+    def live(self) -> list[int]:
+        """Ids of the requests that can be stepped."""
+        return sorted(self.held)
+
+    @rule(lengths=st.lists(tokens(4), min_size=1, max_size=3))
+    def admit(self, lengths: list[int]) -> None:
+        """The first chunks of new requests, as far as there are rows."""
+        chunks = {}
+        for length in lengths:
+            if (holder := row_of(self.rig)) is not None:
+                rid = self.model.admit()
+                self.held[rid], chunks[rid] = holder, min(length, self.longest)
+        self._extend(chunks)
+        for rid in chunks:
+            if not self._committed(rid):
+                self._give_back(rid)
+
+    @_someone_lives
+    @rule(picked=requests(max_size=2), length=tokens(2))
+    def chunk(self, picked: list[int], length: int) -> None:
+        """The next chunk of requests in prefill."""
+        self._extend({rid: room for rid in picked if (room := min(length, self._room(rid)))})
+
+    @_someone_lives
+    @rule(picked=requests(), padding=paddings())
+    def decode(self, picked: list[int], padding: int | None) -> None:
+        """One token each."""
+        picked = [rid for rid in picked if self._room(rid)]
+        if picked and self._reserve(picked, 1):
+            ends = [self._committed(rid) + 1 for rid in picked]
+            self.target_step(_step("DECODE", picked, [end - 1 for end in ends], 1, ends, ends), padding)
+            self._commit(dict.fromkeys(picked, 1))
+
+    @_someone_lives
+    @rule(picked=requests(), accepted=st.integers(1, 6), padding=paddings())
+    def verify(self, picked: list[int], accepted: int, padding: int | None) -> None:
+        """Drafts looked at by the target, of which some are accepted."""
+        drafts = self.rig.sizes.drafts
+        if self._reserve(picked, drafts):
+            starts = [self._committed(rid) for rid in picked]
+            keys = [start + drafts for start in starts]
+            self.target_step(_step("TARGET_VERIFY", picked, starts, drafts, starts, keys), padding)
+            self.cover("longest_replayed", padding is not None and max(starts) == self.longest)
+            self._commit({rid: min(accepted, drafts, self._room(rid)) for rid in picked})
+
+    @_someone_lives
+    @rule(picked=requests(), graph=st.booleans())
+    def draft(self, picked: list[int], graph: bool) -> None:
+        """The frozen-KV draft: its queries are past the last key, and no key of theirs is written."""
+        ends = [self._committed(rid) for rid in picked]
+        self.frozen_step(_step("FROZEN_DECODE", picked, ends, 1, ends, ends), graph=graph)
+
+    @_someone_lives
+    @rule(picked=requests(), accepted=st.integers(1, 6), padding=paddings())
+    def draft_of_its_own(self, picked: list[int], accepted: int, padding: int | None) -> None:
+        """The EAGLE draft: one token after the other, the target's verify, and K/V of its own of what was accepted."""
+        drafts = self.rig.sizes.drafts
+        if not self._reserve(picked, drafts):
+            return
+        self._catch_up([rid for rid in picked if not self.drafted.get(rid)], None)
+        self._catch_up([rid for rid in picked if self.drafted[rid] < self._committed(rid)], padding)
+        ends = [self._committed(rid) for rid in picked]
+        steps = []
+        for ahead in range(drafts - 1):
+            starts = [end + ahead for end in ends]
+            keys = [start + 1 for start in starts]
+            steps.append(_step("DRAFT_DECODE", picked, starts, 1, ends, keys, ahead))
+        self.twin_decode(steps, padding)
+        self.verify(picked, accepted, padding)
+        self._catch_up([rid for rid in picked if self.drafted[rid] < self._committed(rid)], padding)
+
+    @_someone_lives
+    @rule()
+    def slide(self) -> None:
+        """free_swa of whole pages that no query to come can see."""
+        for rid in self.held:
+            first = self._committed(rid) - 1 - self.rig.sizes.window
+            upto = max(0, first) // self.page_size * self.page_size
+            if upto > self.model.requests[rid].evicted:
+                self.call(self.allocator.free_swa, int64(self.model.evict(rid, upto)))
+                self.cover("window_crossed")
+
+    @_someone_lives
+    @rule(picked=requests(max_size=2))
+    def finish(self, picked: list[int]) -> None:
+        """Requests leave, and their rows and pages are others' next."""
+        for rid in picked:
+            self._give_back(rid)
+
+    def _others(self, length: int) -> None:
+        none, lens = int64([0]), int64([length])
+        before = length - self.page_size
+        handed = self.call(
+            self.allocator.alloc_extend_swa_tail, none, none, lens, lens, int64([-1]), length, self.page_size
+        )
+        if handed is not None:
+            self.append({self.model.admit(): length}, handed, before)
+
+    def _give_back(self, rid: int) -> None:
+        if slots := self.model.free(rid):
+            self.call(self.allocator.free, int64(slots))
+        self.rig.rows.free(self.held.pop(rid))
+        self.drafted.pop(rid, None)
+
+    def _committed(self, rid: int) -> int:
+        return self.model.requests[rid].committed
+
+    def _room(self, rid: int) -> int:
+        return max(0, self.longest - self._committed(rid))
+
+    def _commit(self, counts: dict[int, int]) -> None:
+        for rid, count in counts.items():
+            self.model.requests[rid].committed += count
+
+    def _extend(self, chunks: dict[int, int]) -> None:
+        """Prefill so many more tokens of each that there is room for."""
+        chunks = {rid: count for rid, count in chunks.items() if self._reserve([rid], count)}
+        if not chunks:
+            return
+        starts = [self._committed(rid) for rid in chunks]
+        ends = [start + count for start, count in zip(starts, chunks.values(), strict=True)]
+        self.target_step(_step("EXTEND", list(chunks), starts, list(chunks.values()), ends, ends), None)
+        self._commit(chunks)
+
+    def _reserve(self, picked: list[int], count: int) -> bool:
+        """Have slots for `count` tokens past the committed ones of each; whether there was room."""
+        held = {rid: self.model.requests[rid] for rid in picked}
+        short = {rid: n for rid, request in held.items() if (n := request.committed + count - len(request.slots)) > 0}
+        if not short:
+            return True
+        committed = {rid: request.committed for rid, request in held.items()}
+        before = [len(held[rid].slots) for rid in short]
+        prefix, lens = int64(before), int64([n + more for n, more in zip(before, short.values(), strict=True)])
+        last_loc = int64([held[rid].last_loc for rid in short])
+        handed = self.call(self.allocator.alloc_extend, prefix, prefix, lens, lens, last_loc, sum(short.values()))
+        if handed is None:
+            return False
+        self.append(short, handed)
+        for rid, request in held.items():
+            request.committed = committed[rid]
+            self.rig.rows.write((self.held[rid].req_pool_idx, slice(0, len(request.slots))), int64(request.slots).int())
+        return True
+
+    def _catch_up(self, behind: list[int], padding: int | None) -> None:
+        if not behind:
+            return
+        starts = [self.drafted.get(rid, 0) for rid in behind]
+        ends = [self._committed(rid) for rid in behind]
+        queries = [end - start for start, end in zip(starts, ends, strict=True)]
+        phase = "DRAFT_EXTEND" if all(starts) else "EXTEND"
+        if max(queries) > self.rig.sizes.drafts:
+            padding = None
+        self.twin_step(_step(phase, behind, starts, queries, ends, ends), padding)
+        self.drafted.update(zip(behind, ends, strict=True))
+
+
+def _step(
+    phase: str,
+    rids: list[int],
+    starts: list[int],
+    queries: int | list[int],
+    lens: list[int],
+    keys: list[int],
+    ahead: int = 0,
+) -> Step:
+    each = [queries] * len(rids) if isinstance(queries, int) else queries
+    return Step(phase, tuple(rids), tuple(starts), tuple(each), tuple(lens), tuple(keys), ahead)
+
+
+def _probes(sink: Sink) -> list[Hook]:
+    from g4diag.stack.probes.backends import Backends
+    from g4diag.stack.probes.page_table import PageTableProbe
+
+    backends = Backends(lambda swap: None)
+    return [*backends.hooks(), *PageTableProbe(backends, sink, rid_of=lambda row: f"row{row}").hooks()]
+
+
+MACHINE = Machine(
+    name="backend-metadata",
+    subject="TRTLLMHAAttnBackend, eager and graph metadata, and FrozenKVMTPCudaGraphRunner",
+    drives=BackendMachine,
+    goals=(
+        *("diverged", "recycled", "window_crossed", "batched", "wrapped", "padding_rows", "replayed_smaller"),
+        "longest_replayed",
+        *("extend_eager", "decode_eager", "decode_graph", "target_verify_eager", "target_verify_graph"),
+        *("draft_extend_eager", "draft_extend_graph", "draft_decode_eager", "draft_decode_graph"),
+        *("frozen_decode_eager", "frozen_decode_graph"),
+    ),
+    oracle=(
+        *("page_table_stays_in_pool", "page_table_in_layer_space", "page_in_window_is_mapped"),
+        *("table_is_wide_enough", "table_is_of_this_step"),
+    ),
+    probes=_probes,
+    page_sizes=_PAGE_SIZES,
+    steps=30,
+    surroundings=reading_kernels,
+)

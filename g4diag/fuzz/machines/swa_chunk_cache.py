@@ -1,0 +1,38 @@
+"""sglang's SWAChunkCache, which a server has with --disable-radix-cache: no prefix is shared, and the window is
+evicted in prefill too, behind each chunk."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from g4diag.fuzz.cache_machine import GOALS, PAGE_SIZES, CacheMachine
+from g4diag.fuzz.contract import Machine, Sink
+from g4diag.fuzz.kernels import switchable_with_rows
+from g4diag.stack.hooks import Hook
+
+
+class SwaChunkCacheMachine(CacheMachine):
+    """The chunk cache under a scheduler's calls."""
+
+    cache_class: ClassVar[str] = "SWAChunkCache"
+
+
+def _probes(sink: Sink) -> list[Hook]:
+    from g4diag.stack.probes.allocation import AllocationProbe
+
+    return AllocationProbe(sink, stock_every=16).hooks()
+
+
+MACHINE = Machine(
+    name="swa-chunk-cache",
+    subject="SWAChunkCache, with PrefillAdder, Req and ScheduleBatch",
+    drives=SwaChunkCacheMachine,
+    goals=GOALS,
+    oracle=(
+        *("slot_inside_allocator", "slot_has_one_owner", "page_is_handed_out_whole", "free_of_live_only"),
+        *("free_list_is_free", "mapping_follows_allocation", "page_in_window_is_mapped"),
+    ),
+    probes=_probes,
+    page_sizes=PAGE_SIZES,
+    surroundings=switchable_with_rows,
+)

@@ -1,0 +1,42 @@
+"""sglang's SWARadixCache: prefixes shared by a tree whose nodes may have lost their SWA half, by token or by bigram,
+with locks, eviction under pressure, and inserts at the end of each chunk, prefill and request."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from g4diag.fuzz.cache_machine import GOALS, PAGE_SIZES
+from g4diag.fuzz.contract import Machine, Sink
+from g4diag.fuzz.kernels import switchable_with_rows
+from g4diag.fuzz.tree_claims import TreeClaims
+from g4diag.stack.hooks import Hook
+
+
+class SwaRadixCacheMachine(TreeClaims):
+    """The radix cache under a scheduler's calls."""
+
+    cache_class: ClassVar[str] = "SWARadixCache"
+
+
+def _probes(sink: Sink) -> list[Hook]:
+    from g4diag.stack.probes.allocation import AllocationProbe
+
+    return AllocationProbe(sink, stock_every=16).hooks()
+
+
+MACHINE = Machine(
+    name="swa-radix-cache",
+    subject="SWARadixCache, with PrefillAdder, Req and ScheduleBatch",
+    drives=SwaRadixCacheMachine,
+    goals=(
+        *GOALS,
+        *("shared_prefix", "shared_lock", "deleted", "tombstoned", "inserted_tombstone", "recovered", "bigrams"),
+    ),
+    oracle=(
+        *("slot_inside_allocator", "slot_has_one_owner", "page_is_handed_out_whole", "free_of_live_only"),
+        *("free_list_is_free", "mapping_follows_allocation", "page_in_window_is_mapped"),
+    ),
+    probes=_probes,
+    page_sizes=PAGE_SIZES,
+    surroundings=switchable_with_rows,
+)

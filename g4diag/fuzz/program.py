@@ -1,0 +1,66 @@
+"""A shrunk program: from what Hypothesis prints to steps, and from steps to a file that pytest runs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+_CALL = re.compile(r"(?:\w+(?:, \w+)* = )?state\.\w+\(")
+
+
+def steps_of(notes: Sequence[str]) -> tuple[str, ...]:
+    """The calls on `state` among the lines Hypothesis attached to a failure, made runnable: what it prints for the
+    invariant after each step is left out, but for the one that failed, which is the last."""
+    lines = [line.strip() for note in notes for line in _joined(note)]
+    calls = [line for line in lines if _CALL.match(line) and line != "state.teardown()"]
+    return tuple(line for i, line in enumerate(calls) if line != "state.holds()" or i == len(calls) - 1)
+
+
+def _joined(note: str) -> list[str]:
+    """Logical lines: a long call is printed over several."""
+    joined: list[str] = []
+    depth = 0
+    for line in note.splitlines():
+        if depth > 0:
+            joined[-1] += line.strip()
+        else:
+            joined.append(line)
+        depth += sum(map(line.count, "([{")) - sum(map(line.count, ")]}"))
+    return joined
+
+
+def as_test(machine: str, faults: Sequence[str], steps: Sequence[str], says: str) -> str:
+    """The text of a pytest file that replays the steps; it fails for as long as the claim is broken."""
+    put_in = f", faults={list(faults)!r}" if faults else ""
+    program = "\n".join(f"        {step}" for step in steps)
+    says = says.replace("\\", "\\\\").replace('"""', "'''")
+    return f'''"""Found by `g4diag fuzz {machine}`, shrunk to {len(steps)} steps: {says}
+
+Run it by itself or with pytest: it fails for as long as that holds.
+"""
+
+from g4diag.fuzz.replay import replaying
+
+
+def test_replay() -> None:
+    with replaying({machine!r}{put_in}) as state:
+{program}
+
+
+if __name__ == "__main__":
+    test_replay()
+'''
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write the file whole or not at all; the folder is made if needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temp.write_text(text, encoding="utf-8")
+        os.replace(temp, path)
+    finally:
+        temp.unlink(missing_ok=True)
+    return path

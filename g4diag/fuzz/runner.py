@@ -1,0 +1,153 @@
+"""Run one machine under Hypothesis until a claim breaks or its budget is spent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.database import ExampleDatabase
+from hypothesis.errors import Flaky
+from hypothesis.internal.conjecture import engine
+from hypothesis.reporting import with_reporter
+from hypothesis.stateful import run_state_machine_as_test
+
+from g4diag.campaign import Failure, MachineRun
+from g4diag.errors import VacuousError
+from g4diag.fuzz.contract import Machine
+from g4diag.fuzz.evidence import written
+from g4diag.fuzz.program import steps_of
+from g4diag.fuzz.session import Broken, Session, opened
+
+Progress = Callable[[MachineRun], None]
+ROUND = 50
+_PHASES = (Phase.reuse, Phase.generate, Phase.target, Phase.shrink)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """examples: to run; None for as many as fit into `seconds`. shrinking: seconds for that, after a failure."""
+
+    examples: int | None = None
+    seconds: float = 60.0
+    shrinking: float = 30.0
+
+
+def run(
+    machine: Machine,
+    budget: Budget,
+    seed: int = 0,
+    faults: Sequence[str] = (),
+    database: ExampleDatabase | None = None,
+    dump_dir: Path | None = None,
+    progress: Progress = lambda run: None,
+) -> MachineRun:
+    """Rounds of examples, each with a seed of its own made from `seed`: the same seed and budget of examples, without
+    a database, is the same run. progress: told after each round. VacuousError for a failure that does not come again.
+    """
+    with opened(machine, faults) as session:
+        rounds = _Rounds(session, budget, seed)
+        while (size := rounds.next_size()) and not session.first:
+            if error := rounds.run(size, database):
+                failure = _failure(error, session, rounds.start)
+                return rounds.result(faults, written(failure, session, seed, dump_dir))
+            progress(rounds.result(faults))
+        return rounds.result(faults)
+
+
+class _Rounds:
+    """Hypothesis is run again and again: it can stop after so many examples, not after so long."""
+
+    def __init__(self, session: Session, budget: Budget, seed: int) -> None:
+        self.session, self.budget, self.seed = session, budget, seed
+        self.start, self.number, self.examples = time.perf_counter(), 0, 0
+
+    def next_size(self) -> int:
+        """Examples of the next round; 0 when the budget is spent."""
+        if self.budget.examples is not None:
+            return min(ROUND, self.budget.examples - self.examples)
+        spent = time.perf_counter() - self.start
+        if not self.examples:
+            return ROUND // 5
+        return max(0, min(ROUND, int((self.budget.seconds - spent) / (spent / self.examples))))
+
+    def run(self, size: int, database: ExampleDatabase | None) -> Broken | None:
+        """One round; what broke."""
+        chosen = settings(
+            max_examples=size,
+            stateful_step_count=self.session.machine.steps,
+            deadline=None,
+            derandomize=False,
+            database=database,
+            phases=_PHASES,
+            print_blob=False,
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+        )
+        seeded = hypothesis.seed(self.seed * 1_000_003 + self.number)(_fresh_class(self.session.machine.drives))
+        self.number += 1
+        self.examples += size
+        try:
+            with _limited_shrinking(self.budget.shrinking), with_reporter(_silent):
+                run_state_machine_as_test(seeded, settings=chosen)
+        except Broken as error:
+            return error
+        except Flaky as error:
+            raise VacuousError(f"{self.session.machine.name}: a failure did not come again: {error}") from error
+        return None
+
+    def result(self, faults: Sequence[str], failure: Failure | None = None) -> MachineRun:
+        session, first = self.session, self.session.first
+        return MachineRun(
+            machine=session.machine.name,
+            seed=self.seed,
+            faults=tuple(faults),
+            examples=session.examples,
+            steps=session.steps,
+            seconds=(first.at if first else time.perf_counter()) - self.start,
+            inside=session.inside,
+            coverage=dict(sorted(session.coverage.items())),
+            judged=dict(sorted(session.judged.items())),
+            missing=session.missing(),
+            failure=failure,
+        )
+
+
+@contextmanager
+def _limited_shrinking(seconds: float) -> Iterator[None]:
+    """Hypothesis shrinks for up to five minutes, and has no setting for it. It stops with the best it has."""
+    was = engine.MAX_SHRINKING_SECONDS
+    engine.MAX_SHRINKING_SECONDS = seconds  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        engine.MAX_SHRINKING_SECONDS = was
+
+
+def _silent(text: object) -> None:
+    """Hypothesis prints to stdout what it thinks of the time that shrinking takes."""
+
+
+def _fresh_class(drives: type[Any]) -> type[Any]:
+    """A class of the same name and source: `hypothesis.seed` leaves its mark on what it is given."""
+    return type(drives.__name__, (drives,), {"__module__": drives.__module__, "__qualname__": drives.__qualname__})
+
+
+def _failure(error: Broken, session: Session, start: float) -> Failure:
+    """Read the shrunk program off the error; what the session holds is of its last run."""
+    assert session.first is not None
+    also = dict.fromkeys(violation.trap for violation in session.violations if violation.trap != error.claim)
+    return Failure(
+        claim=error.claim,
+        text=error.text,
+        program=steps_of(getattr(error, "__notes__", [])),
+        found_after=session.first.steps,
+        seconds=session.first.at - start,
+        shrink_seconds=time.perf_counter() - session.first.at,
+        also=tuple(also),
+    )

@@ -1,0 +1,227 @@
+"""One machine's surroundings while it runs: faults in, probes on, traps as the oracle, counters and a stopwatch.
+
+There is one session a process at a time, and every FuzzMachine made meanwhile is part of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hypothesis import reject
+
+from g4diag import guard
+from g4diag.errors import CannotRunError, G4DiagError, UsageError
+from g4diag.fuzz.contract import Machine
+from g4diag.model import View, Violation
+from g4diag.stack.hooks import Hook
+from g4diag.traps.contract import Trap
+from g4diag.verdict import precedence
+
+VIEWS_KEPT = 64
+
+
+class Broken(AssertionError):
+    """A claim does not hold. claim: a trap's name, or `model:<claim>`."""
+
+    def __init__(self, claim: str, text: str) -> None:
+        super().__init__(f"{claim}: {text}")
+        self.claim, self.text = claim, text
+
+
+class ProbeFailed(G4DiagError):
+    """A probe or trap of ours raised. Not sglang's doing, and not to be taken for it."""
+
+
+@dataclass(frozen=True)
+class FirstFailure:
+    """When and how a claim was first seen broken."""
+
+    claim: str
+    steps: int
+    at: float
+
+
+class Session:
+    """traps: the oracle. Counters run until the first failure and stop there: shrinking is not fuzzing."""
+
+    def __init__(self, machine: Machine, traps: Sequence[Trap]) -> None:
+        self.machine, self.traps = machine, tuple(traps)
+        self.examples = self.steps = 0
+        self.inside = 0.0
+        self.coverage: Counter[str] = Counter()
+        self.judged: Counter[str] = Counter()
+        self.first: FirstFailure | None = None
+        self.manifest: dict[str, list[str]] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """A new example."""
+        self.views: deque[View] = deque(maxlen=VIEWS_KEPT)
+        self.violations: list[Violation] = []
+        self.subject: Any = None
+        self._probing = 0.0
+        if self.first is None:
+            self.examples += 1
+
+    def step(self) -> None:
+        """One rule has run."""
+        if self.first is None:
+            self.steps += 1
+
+    def cover(self, counter: str, count: int = 1) -> None:
+        """`counter` was reached, so many times."""
+        if self.first is None:
+            self.coverage[counter] += count
+
+    def judge(self, view: View) -> None:
+        """Let the oracle see a view. What it finds is raised by `conclude`, not from within sglang's call."""
+        self.views.append(view)
+        for trap in self.traps:
+            if isinstance(view, trap.judges):
+                self.violations += trap.judge(view)
+                if self.first is None:
+                    self.judged[trap.name] += 1
+
+    def conclude(self) -> None:
+        """Raise a violation since the example began, if there is one: the one a report would put first."""
+        if self.violations:
+            leading = min(self.violations, key=precedence)
+            self.fail(leading.trap, leading.summary)
+
+    def fail(self, claim: str, text: str) -> None:
+        """Raise Broken. Once one claim was seen broken, an example that breaks another is set aside: shrinking must
+        not slip from one defect to the next."""
+        if self.first is None:
+            self.first = FirstFailure(claim, self.steps, time.perf_counter())
+        elif self.first.claim != claim:
+            reject()
+        raise Broken(claim, text)
+
+    def timed(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """sglang's call: its time, less that of our probes within it, counts as inside."""
+        before, start = self._probing, time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            if self.first is None:
+                self.inside += time.perf_counter() - start - (self._probing - before)
+
+    def outside(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, whose time is ours even when sglang calls it."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                raise ProbeFailed(f"a probe failed: {type(error).__name__}: {error}") from error
+            finally:
+                self._probing += time.perf_counter() - start
+
+        return call
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """As `outside` for a function that is handed sglang's original first: the original's time, and what it raises,
+        are sglang's."""
+
+        def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            theirs: list[Exception] = []
+
+            def timed_original(*args: Any, **kwargs: Any) -> Any:
+                start = time.perf_counter()
+                try:
+                    return original(*args, **kwargs)
+                except Exception as error:
+                    theirs.append(error)
+                    raise
+                finally:
+                    self._probing -= time.perf_counter() - start
+
+            try:
+                return self.outside(function)(timed_original, *args, **kwargs)
+            except ProbeFailed as failed:
+                if theirs and failed.__cause__ is theirs[-1]:
+                    raise theirs[-1] from None
+                raise
+
+        return call
+
+    def hooks(self) -> list[Hook]:
+        """The machine's probes, clocked."""
+        clock = {"around": self.around}
+        probes = self.machine.probes(self.judge)
+        return [replace(hook, function=clock.get(hook.kind, self.outside)(hook.function)) for hook in probes]
+
+    def missing(self) -> tuple[str, ...]:
+        """Goals never reached and traps that judged nothing."""
+        goals = [goal for goal in self.machine.wanted if not self.coverage[goal]]
+        return (*goals, *(f"judged by {trap.name}" for trap in self.traps if not self.judged[trap.name]))
+
+
+_sessions: list[Session] = []
+
+
+def current() -> Session:
+    """The session that is open."""
+    if not _sessions:
+        raise UsageError("a machine runs in a session: wanted `with opened(MACHINE):` around it, found none")
+    return _sessions[-1]
+
+
+@contextmanager
+def opened(machine: Machine, faults: Sequence[str] = ()) -> Iterator[Session]:
+    """A session for the body. faults: patches of that kind to put in. UsageError for a name that is none;
+    CannotRunError without this sglang."""
+    prepare()
+    from g4diag.stack.arming import applied, armed_manifest, traps, traps_recorded
+    from g4diag.stack.hooks import install
+
+    check_faults(faults)
+    known = traps()
+    if unknown := [name for name in machine.oracle if name not in known]:
+        raise UsageError(f"{machine.name}: wanted traps of {', '.join(known)}, found {unknown[0]!r}")
+    session = Session(machine, [known[name] for name in machine.oracle])
+    with (
+        applied(faults),
+        machine.surroundings(),
+        install("g4diag fuzz", session.hooks()),
+        traps_recorded(machine.oracle),
+    ):
+        session.manifest = armed_manifest()
+        _sessions.append(session)
+        was_raising = guard.set_raising(True)
+        try:
+            yield session
+        finally:
+            guard.set_raising(was_raising)
+            _sessions.remove(session)
+
+
+def prepare() -> None:
+    """Make this process fit to drive sglang on the CPU. CannotRunError if it cannot be."""
+    from g4diag.stack import cpu
+    from g4diag.stack.versions import require_sglang
+
+    require_sglang("0.5.13")
+    cpu.prepare_environment()
+    try:
+        import torch
+    except ImportError as error:
+        raise CannotRunError(f"torch: wanted one that imports, found {error}") from error
+    # Tensors are tiny: a second thread only waits at barriers.
+    torch.set_num_threads(1)
+
+
+def check_faults(names: Sequence[str]) -> None:
+    """UsageError unless each is a patch that puts a bug back."""
+    from g4diag.stack.arming import patches
+
+    known = [patch.name for patch in patches().values() if patch.kind == "fault"]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"unknown fault: wanted one of {', '.join(known)}, found {name!r}")

@@ -1,0 +1,73 @@
+"""Strategies for machines: what a step may ask of the machine as it stands now.
+
+Each looks at the running machine, so a drawn value is a plain one and a shrunk program runs by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+
+def tokens(pages: int) -> st.SearchStrategy[int]:
+    """1 .. pages pages' worth of tokens, page edges as likely as all the rest. The machine has `page_size`."""
+    return st.runner().flatmap(
+        lambda m: st.one_of(st.integers(1, pages * m.page_size), st.integers(1, pages).map(lambda n: n * m.page_size))
+    )
+
+
+def requests(min_size: int = 1, max_size: int | None = None) -> st.SearchStrategy[list[int]]:
+    """Distinct live requests. The machine has `live()`, their ids."""
+    return st.runner().flatmap(
+        lambda m: st.lists(st.sampled_from(m.live()), unique=True, min_size=min_size, max_size=max_size)
+    )
+
+
+def pool_pages() -> st.SearchStrategy[tuple[int, int]]:
+    """(full pages, SWA pages): from the tightest pools that admit anything to ratios below, at and above one."""
+    return st.one_of(
+        st.tuples(st.integers(2, 12), st.integers(2, 12)),
+        st.integers(2, 12).map(lambda n: (n, n)),
+        st.integers(8, 24).map(lambda n: (n, max(2, n // 5))),
+    )
+
+
+def windows(page_sizes: tuple[int, ...]) -> st.SearchStrategy[tuple[int, int]]:
+    """(page size, window in tokens): windows below, at and above the page."""
+    return st.sampled_from(page_sizes).flatmap(
+        lambda page: st.tuples(
+            st.just(page),
+            st.one_of(st.integers(1, max(8, page + page // 2)), st.sampled_from([max(1, page // 2), page, 2 * page])),
+        )
+    )
+
+
+def prompts() -> st.SearchStrategy[tuple[int, int, int, int]]:
+    """(text, shared, own, token): the first `shared` tokens of a text that the machine has in `texts`, page edges as
+    likely as all the rest, then `own` times `token`. The machine has `page_size` and `longest_prompt`."""
+
+    def of(m: Any) -> st.SearchStrategy[tuple[int, int, int, int]]:
+        edges = st.integers(0, m.longest_prompt // m.page_size).flatmap(
+            lambda n: st.integers(0, 2).map(lambda past: n * m.page_size + past)
+        )
+        shared = st.one_of(st.integers(0, m.longest_prompt), edges)
+        own = st.one_of(st.integers(1, 3), st.integers(1, 2 * m.page_size))
+        return st.tuples(st.integers(0, len(m.texts) - 1), shared, own, st.integers(0, 2))
+
+    return st.runner().flatmap(of)
+
+
+def running() -> st.SearchStrategy[list[str]]:
+    """Distinct requests that decode. The machine has `running_rids()`."""
+    return st.runner().flatmap(lambda m: st.lists(st.sampled_from(m.running_rids()), unique=True, min_size=1))
+
+
+def paddings() -> st.SearchStrategy[int | None]:
+    """Rows more than the batch that a graph was captured with; None for a step without a graph."""
+    return st.one_of(st.none(), st.integers(0, 3))
+
+
+def draft_numbers() -> st.SearchStrategy[int]:
+    """Which of the machine's `drafts`."""
+    return st.runner().flatmap(lambda m: st.integers(0, len(m.drafts) - 1))

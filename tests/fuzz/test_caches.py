@@ -1,0 +1,99 @@
+"""The real SWA caches hold what they claim, the machines notice when they do not, and one find of 0.5.13 is pinned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("sglang")
+
+import torch
+
+from g4diag.fuzz import kernels
+from g4diag.fuzz.contract import Machine
+from g4diag.fuzz.machines.swa_chunk_cache import MACHINE as CHUNK
+from g4diag.fuzz.machines.swa_radix_cache import MACHINE as RADIX
+from g4diag.fuzz.runner import Budget, run
+from g4diag.fuzz.session import Broken, opened
+from g4diag.fuzz.swa_pool import int64
+
+
+@pytest.mark.parametrize("machine", [RADIX, CHUNK], ids=lambda machine: machine.name)
+def test_a_cache_holds_what_it_claims(machine: Machine) -> None:
+    """... at every step of random programs; which of them reach every goal is the campaign's business."""
+    found = run(machine, Budget(examples=8), seed=1)
+    assert found.failure is None
+    assert found.coverage["finished"] and all(found.judged[name] for name in machine.oracle)
+
+
+@pytest.mark.parametrize(
+    ("fault", "claim"),
+    [
+        ("eviction-reaches-insert-boundary", "page_in_window_is_mapped"),
+        ("bigram-key-loses-frontier", "page_in_window_is_mapped"),
+        ("overallocated-tail-freed-twice", "free_of_live_only"),
+    ],
+)
+def test_a_bug_put_back_is_named_in_a_few_steps(fault: str, claim: str) -> None:
+    with opened(RADIX, [fault]), pytest.raises(Broken, match=f"^{claim}: "):
+        _program(fault)
+    with opened(RADIX):
+        _program(fault)
+
+
+def _program(fault: str) -> None:
+    """What the machine found, without its detours."""
+    state = RADIX.drives()
+    eagle = fault != "eviction-reaches-insert-boundary"
+    state.start(sizes=(16, 1), pages=(8, 8), chunk_pages=0, eagle=eagle, overlap=eagle, length=48)
+    state.submit(asked=[(0, 0, 10, 0)], token=0)
+    if fault == "bigram-key-loses-frontier":
+        state.run(times=12, token=0, accepted=3)
+        state.run(times=12, token=0, accepted=1)
+    elif not eagle:
+        state.run(times=19, token=0, accepted=1)
+    if state.running_rids():
+        state.abort(picked=["r0"], token=0)
+    state.holds()
+
+
+def test_the_fast_row_kernel_writes_what_the_interpreted_one_writes() -> None:
+    from sglang.srt.speculative.triton_ops.cache_locs import assign_req_to_token_pool
+
+    rows, starts, ends = int64([2, 1, 3]), int64([0, 5, 7]).int(), int64([40, 5, 9]).int()
+    tables = [torch.zeros(4, 64, dtype=torch.int32) for _ in range(2)]
+    slots = torch.randperm(42)
+    assign_req_to_token_pool[(3,)](rows, tables[0], starts, ends, slots, 64, 4)
+    kernels.fast_rows(rows, tables[1], starts, ends, slots, 64, 4)
+    assert torch.equal(*tables) and tables[0].any()
+
+
+@pytest.mark.xfail(strict=True, raises=Broken, reason="0.5.13: sglang #29352, merged 2026-06-30")
+def test_a_locked_prefix_stays() -> None:
+    """A find in healthy sglang: an insert that gives a tombstone its SWA K/V back frees the node's full slots, though
+    running requests hold its full lock and read them. Their full layers then read what the next request writes."""
+    strict = type("Strict", (RADIX.drives,), {"__module__": __name__, "tolerant": False})
+    with opened(RADIX):
+        try:
+            _recovery_under_a_lock(strict())
+        except Broken as error:
+            if error.claim != "model:locked_prefix_stays":
+                pytest.fail(f"another claim broke: {error}")
+            raise
+
+
+def _recovery_under_a_lock(state: Any) -> None:
+    """As shrunk: a full pool, one running request, and others that compute its prefix anew."""
+    state.start(sizes=(1, 1), pages=(0, 0), chunk_pages=0, eagle=True, overlap=True, length=8)
+    state.submit(asked=[(0, 0, 1, 0), (0, 0, 1, 0)], token=0)
+    state.run(accepted=1, times=4, token=0)
+    state.flush()
+    state.submit(asked=[(0, 3, 2, 0), (0, 2, 2, 0)], token=0)
+    state.submit(asked=[(0, 6, 2, 0), (0, 13, 2, 0), (0, 4, 1, 0)], token=0)
+    state.submit(asked=[(0, 0, 2, 0)], token=0)
+    state.run(accepted=1, times=4, token=0)
+    state.run(accepted=1, times=4, token=0)
+    state.submit(asked=[(0, 3, 1, 0), (0, 2, 1, 0)], token=0)
+    state.submit(asked=[(0, 0, 1, 0)], token=0)
+    state.holds()

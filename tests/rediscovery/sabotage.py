@@ -1,0 +1,64 @@
+"""Faults that nobody had, put under the allocator's probes: what the machine must notice, one trap or claim each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from weakref import WeakSet
+
+from g4diag.stack.hooks import Hook
+
+OWNER = "sglang.srt.mem_cache.allocator.swa.SWATokenToKVPoolAllocator"
+PAGED = "sglang.srt.mem_cache.allocator.paged.PagedTokenToKVPoolAllocator"
+
+
+def keeps_mapping_on_free_swa(original: Any, allocator: Any, index: Any) -> None:
+    swa = allocator.full_to_swa_index_mapping[index]
+    allocator.swa_attn_allocator.free(swa[swa > 0])
+
+
+def clears_first_slot_only(original: Any, allocator: Any, index: Any) -> None:
+    """Near sglang #27779: pages are freed, and of each only the first slot is unmapped."""
+    keeps_mapping_on_free_swa(original, allocator, index)
+    allocator.full_to_swa_index_mapping[index[:: allocator.page_size]] = 0
+
+
+def hands_out_the_page_before(original: Any, allocator: Any, *args: Any, **kwargs: Any) -> Any:
+    handed = original(allocator, *args, **kwargs)
+    return None if handed is None else handed - allocator.page_size
+
+
+def hands_out_swa_pages_past_the_pool(original: Any, allocator: Any, *args: Any, **kwargs: Any) -> Any:
+    handed = original(allocator, *args, **kwargs)
+    return None if handed is None else handed + allocator.size
+
+
+def hands_out_the_dummy_page(original: Any, allocator: Any, *args: Any, **kwargs: Any) -> Any:
+    handed = original(allocator, *args, **kwargs)
+    return None if handed is None else handed % allocator.page_size
+
+
+def starts_with_a_page_past_the_pool(result: Any, allocator: Any, *args: Any, **kwargs: Any) -> None:
+    allocator.full_attn_allocator.free_pages[-1] += 1
+
+
+def forgets_swa_on_free(original: Any, allocator: Any, index: Any) -> None:
+    allocator.full_attn_allocator.free(index)
+
+
+def frees_one_page_only(original: Any, allocator: Any, index: Any) -> None:
+    original(allocator, index[:1])
+
+
+def of_swa_side(call: str, function: Callable[..., Any]) -> tuple[Hook, ...]:
+    """The fault around a call of the paged allocator, where that is the SWA side of an owner."""
+    swa_side: WeakSet[Any] = WeakSet()
+
+    def built(result: Any, owner: Any, *args: Any, **kwargs: Any) -> None:
+        swa_side.add(owner.swa_attn_allocator)
+
+    def around(original: Any, allocator: Any, *args: Any, **kwargs: Any) -> Any:
+        return (partial(function, original) if allocator in swa_side else original)(allocator, *args, **kwargs)
+
+    return Hook(f"{OWNER}.__init__", "after", built), Hook(f"{PAGED}.{call}", "around", around)

@@ -1,0 +1,189 @@
+"""The bugs that the machines must find: one row a bug, plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hypothesis.stateful import precondition, rule
+
+from g4diag.fuzz.contract import Machine
+from g4diag.fuzz.machines.backend_metadata import MACHINE as BACKEND
+from g4diag.fuzz.machines.frozen_kv_views import MACHINE as VIEWS
+from g4diag.fuzz.machines.swa_allocator import MACHINE as SWA_ALLOCATOR
+from g4diag.fuzz.machines.swa_allocator import SwaAllocatorMachine
+from g4diag.fuzz.machines.swa_radix_cache import MACHINE as RADIX
+from g4diag.fuzz.swa_pool import int64
+from g4diag.stack.hooks import Hook
+from tests.rediscovery import sabotage
+from tests.rediscovery.sabotage import OWNER, of_swa_side
+
+
+@dataclass(frozen=True)
+class Row:
+    """bug: for the reader, with its thread. claim: the trap, or `model:<claim>`, that must name it. faults: patches
+    that put it back; hooks: the same for what is no patch. cure: hooks that end it, where 0.5.13 itself has it.
+    examples: budget. length: longest program it may be shrunk to; None: it is not shrunk, to save time."""
+
+    bug: str
+    machine: Machine
+    claim: str
+    faults: Sequence[str] = ()
+    hooks: Sequence[Hook] = ()
+    cure: Sequence[Hook] = ()
+    examples: int = 100
+    seed: int = 0
+    length: int | None = 6
+
+
+class FreesTokens(SwaAllocatorMachine):
+    """The same allocator under a caller that frees a page's SWA slots one by one, which 0.5.13's own callers do not."""
+
+    @precondition(lambda self: self.model.requests)
+    @rule()
+    def trickle(self) -> None:
+        """free_swa of each slot wholly left of the windows."""
+        for rid in self.live():
+            upto = self.left_of_window(rid)
+            for slot in self.model.evict(rid, upto) if upto > self.model.requests[rid].evicted else ():
+                self.call(self.allocator.free_swa, int64([slot]))
+
+
+def unmaps_pages(original: Any, allocator: Any, free_index: Any) -> None:
+    """What #27779 does: the mapping is cleared for whole pages, as they are freed."""
+    original(allocator, free_index)
+    mapping, page = allocator.full_to_swa_index_mapping, allocator.page_size
+    mapping[:-1].view(-1, page)[free_index // page] = 0
+
+
+def _around(call: str, function: Any) -> tuple[Hook, ...]:
+    return (Hook(f"{OWNER}.{call}", "around", function),)
+
+
+UPSTREAM = (
+    Row(
+        "#25805: a recycled full page keeps a stale SWA mapping",
+        SWA_ALLOCATOR,
+        "mapping_follows_allocation",
+        faults=("tail-alloc-keeps-stale-mapping",),
+    ),
+    Row(
+        "#36135: a deferred free reads the new mapping",
+        SWA_ALLOCATOR,
+        "mapping_follows_allocation",
+        faults=("deferred-free-reads-new-mapping",),
+        examples=400,
+    ),
+    Row(
+        "#27779: SWA free unmaps a token, frees a page",
+        replace(SWA_ALLOCATOR, drives=FreesTokens),
+        "free_of_live_only",
+        cure=_around("free_swa", unmaps_pages),
+    ),
+    Row(
+        "no thread: a free list that is one page too long",
+        SWA_ALLOCATOR,
+        "free_list_is_free",
+        faults=("allocator-bound-off-by-one",),
+    ),
+    Row(
+        "#25103: the draft's backend asks its own pool",
+        BACKEND,
+        "page_table_in_layer_space",
+        faults=("faulty-rule",),
+    ),
+    Row(
+        "#18970: a draft with its own pool is translated",
+        BACKEND,
+        "page_table_in_layer_space",
+        faults=("allocator-rule",),
+    ),
+    Row(
+        "#17630: a draft pool sized before the SWA adjustment",
+        BACKEND,
+        "page_table_stays_in_pool",
+        faults=("draft-pool-before-swa-adjustment",),
+    ),
+    Row(
+        "#25103, at the views",
+        VIEWS,
+        "swa_state_follows_pool",
+        faults=("faulty-rule",),
+    ),
+    Row(
+        "#34823: token length against bigram key",
+        RADIX,
+        "page_in_window_is_mapped",
+        faults=("bigram-key-loses-frontier",),
+        length=None,
+    ),
+    Row(
+        "#27789: off by one page under speculation",
+        RADIX,
+        "free_of_live_only",
+        faults=("overallocated-tail-freed-twice",),
+        length=None,
+    ),
+)
+_NEW = "alloc_extend"
+# A page that no list holds is a leak. No trap watches for one, as upstream's own memory check does; the model counts.
+_LEAK = "model:page_is_free_or_live"
+INJECTED = (
+    Row(
+        "free_swa leaves the mapping",
+        SWA_ALLOCATOR,
+        "mapping_follows_allocation",
+        hooks=_around("free_swa", sabotage.keeps_mapping_on_free_swa),
+        length=None,
+    ),
+    Row(
+        "free_swa unmaps a page's first slot",
+        SWA_ALLOCATOR,
+        "mapping_follows_allocation",
+        hooks=_around("free_swa", sabotage.clears_first_slot_only),
+        length=None,
+    ),
+    Row(
+        "alloc_extend returns the page before",
+        SWA_ALLOCATOR,
+        "mapping_follows_allocation",
+        hooks=_around(_NEW, sabotage.hands_out_the_page_before),
+        length=None,
+    ),
+    Row(
+        "SWA pages past the pool",
+        SWA_ALLOCATOR,
+        "slot_inside_allocator",
+        hooks=of_swa_side(_NEW, sabotage.hands_out_swa_pages_past_the_pool),
+        length=None,
+    ),
+    Row(
+        "SWA slots of the dummy page",
+        SWA_ALLOCATOR,
+        "slot_inside_allocator",
+        hooks=of_swa_side(_NEW, sabotage.hands_out_the_dummy_page),
+        length=None,
+    ),
+    Row(
+        "a free list with a page past the pool",
+        SWA_ALLOCATOR,
+        "free_list_is_free",
+        hooks=(Hook(f"{OWNER}.__init__", "after", sabotage.starts_with_a_page_past_the_pool),),
+        length=None,
+    ),
+    Row(
+        "free leaves the SWA side",
+        SWA_ALLOCATOR,
+        "mapping_follows_allocation",
+        hooks=_around("free", sabotage.forgets_swa_on_free),
+        length=None,
+    ),
+    Row(
+        "of a free, one SWA page",
+        SWA_ALLOCATOR,
+        _LEAK,
+        hooks=of_swa_side("free", sabotage.frees_one_page_only),
+        length=None,
+    ),
+)
