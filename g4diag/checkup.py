@@ -108,6 +108,51 @@ class HazardRow:
 
 
 @dataclass(frozen=True)
+class SelftestRow:
+    """A trap put to the test on sglang's own classes. how: what was broken. fired: traps that woke when it was.
+    companions: other traps that belong to the same break. early: traps that woke before it. checked: views that the
+    trap judged, healthy and broken. vacuous: the healthy run had nothing to judge. error: why it could not be put to
+    the test, "" if it was."""
+
+    trap: str
+    how: str = ""
+    fired: tuple[str, ...] = ()
+    companions: tuple[str, ...] = ()
+    early: tuple[str, ...] = ()
+    checked: tuple[int, int] = (0, 0)
+    vacuous: bool = False
+    seconds: float = 0.0
+    error: str = ""
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, "" when exactly what should have woken did."""
+        if self.error:
+            return self.error
+        if self.early:
+            return f"woke on healthy sglang: {', '.join(self.early)}"
+        if self.vacuous:
+            return "the healthy run had nothing to judge"
+        wanted = {self.trap, *self.companions}
+        slept, woke = sorted(wanted - set(self.fired)), sorted(set(self.fired) - wanted)
+        parts = [f"slept: {', '.join(slept)}"] * bool(slept) + [f"woke too: {', '.join(woke)}"] * bool(woke)
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Selftest:
+    """Every trap put to the test. versions: package -> version."""
+
+    rows: tuple[SelftestRow, ...]
+    versions: dict[str, str | None]
+
+    @property
+    def exit_code(self) -> int:
+        """0 each woke, and alone; 1 one slept, another woke, or one could not be put to the test."""
+        return 1 if not self.rows or any(row.problem for row in self.rows) else 0
+
+
+@dataclass(frozen=True)
 class Checkup:
     """All that `doctor` finds. cannot_run: why sglang cannot be served here, "" if it can. judged: whether a
     command line was judged. remarks: what could not be told."""

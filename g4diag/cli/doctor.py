@@ -1,22 +1,32 @@
-"""`g4diag doctor [-- SGLANG ARGUMENTS]`: can a server run here, armed, and is anything about it known to be bad."""
+"""`g4diag doctor [-- SGLANG ARGUMENTS]`: can a server run here, armed, and is anything about it known to be bad.
+
+With --selftest: does each trap wake when its invariant is broken, and sleep otherwise.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from g4diag.cli.contract import Command
+from g4diag.errors import UsageError
 
 
 def doctor(
     arguments: Annotated[list[str] | None, typer.Argument(help="sglang's, after --.", metavar="[-- SGLANG...]")] = None,
+    selftest: Annotated[bool, typer.Option("--selftest", help="Break each trap's invariant once, on the CPU.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON (schema g4diag.doctor) in place of text.")] = False,
 ) -> None:
     """Versions, GPU, backends, plugin, patches and traps; with a command line of sglang's, what is bad about it.
 
     Exit 0 healthy, 1 a known-bad combination or a plugin that would not load, 2 usage, 3 no sglang or another version.
+    With --selftest: 0 each trap woke, and alone; 1 one slept or a wrong one woke.
     """
+    if selftest:
+        if arguments:
+            raise UsageError("wanted --selftest or sglang's arguments, found both")
+        _selftest(json)
     from g4diag.stack.examine import examine
 
     checkup = examine(tuple(arguments or ()))
@@ -25,13 +35,29 @@ def doctor(
 
         typer.echo(render_json(checkup))
     else:
-        from rich.console import Console
-
+        from g4diag.report.console import console
         from g4diag.report.doctor_text import render
 
-        console = Console()
-        render(checkup, console if console.is_terminal else Console(width=200))
+        render(checkup, console(120))
     raise typer.Exit(checkup.exit_code)
+
+
+def _selftest(json: bool) -> NoReturn:
+    from g4diag.selftests.run import selftest
+
+    found = selftest()
+    if json:
+        from g4diag.report.selftest_json import render as render_json
+
+        typer.echo(render_json(found))
+    else:
+        from rich.console import Console
+
+        from g4diag.report.selftest_text import render
+
+        console = Console()
+        render(found, console if console.is_terminal else Console(width=200))
+    raise typer.Exit(found.exit_code)
 
 
 COMMAND = Command("doctor", doctor)

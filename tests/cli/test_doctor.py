@@ -70,8 +70,8 @@ def test_a_known_bad_command_line_is_1_and_its_cure_is_0(
     h100: None, pair: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, found = doctor(capsys, "--", *pair, *SPECULATIVE)
-    assert code == 1 and [row["name"] for row in found["hazards"]] == ["hybrid-draft-backend"]
-    named = ("--speculative-draft-attention-backend", "trtllm_mha")
+    assert code == 1 and [row["name"] for row in found["hazards"]] == ["hybrid-draft-backend", "xqa-strided-query"]
+    named = ("--speculative-draft-attention-backend", "triton")
     assert doctor(capsys, "--", *pair, *SPECULATIVE, *named)[0] == 0
     out = run(capsys, "doctor", "--", *pair, *SPECULATIVE)[1]
     assert out.startswith("UNHEALTHY: ") and "--patches hybrid-wrapper-pool-swap" in out

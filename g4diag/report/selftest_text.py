@@ -1,0 +1,41 @@
+"""A selftest as text: the verdict, then a line a trap with what was broken, and what is wrong in red."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from g4diag.checkup import Selftest, SelftestRow
+from g4diag.report.plain import plain
+
+_COLUMNS = ("trap", "how it was broken", "woke", "others that woke", "checked", "s")
+
+
+def render(selftest: Selftest, console: Console) -> None:
+    """Print the whole report to `console`."""
+    versions = " ".join(f"{name} {version or 'none'}" for name, version in selftest.versions.items())
+    console.print(_verdict(selftest), soft_wrap=True)
+    console.print(Text(plain(versions), style="dim"), soft_wrap=True)
+    table = Table(*_COLUMNS, box=None, pad_edge=False)
+    for row in selftest.rows:
+        table.add_row(*_cells(row))
+    console.print(table)
+    for row in selftest.rows:
+        if row.problem:
+            console.print(Text(plain(f"{row.trap}: {row.problem}"), style="red"), soft_wrap=True)
+
+
+def _verdict(selftest: Selftest) -> Text:
+    failed = [row.trap for row in selftest.rows if row.problem]
+    if selftest.exit_code:
+        return Text(f"FAILED: g4diag: selftest of {len(failed)} of {len(selftest.rows)} traps", style="bold red")
+    done = f"each of {len(selftest.rows)} traps woke when its invariant was broken, and slept before"
+    return Text(f"PASSED: g4diag: {done}", style="bold green")
+
+
+def _cells(row: SelftestRow) -> tuple[str, ...]:
+    others = ", ".join(name for name in row.fired if name != row.trap)
+    woke = "yes" if row.trap in row.fired else "no"
+    healthy, broken = row.checked
+    return row.trap, row.how, woke, others or "-", f"{healthy} + {broken}", f"{row.seconds:.2f}"

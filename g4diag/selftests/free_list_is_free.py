@@ -1,0 +1,23 @@
+"""A live page is put at the end of the free list behind the allocator's back; nobody is given it yet."""
+
+from __future__ import annotations
+
+from g4diag.selftests.contract import Break
+from g4diag.selftests.drives import PAGE, paged
+
+
+def _drive(broken: bool) -> None:
+    import torch
+
+    made = paged()
+    slots = made.alloc(PAGE)
+    if broken:
+        made.free_pages = torch.cat([made.free_pages, slots[:1] // PAGE])
+    made.alloc(PAGE)
+
+
+BREAK = Break(
+    name="free_list_is_free",
+    how="A page with an owner is put on the free list, at its end.",
+    drive=_drive,
+)

@@ -1,0 +1,23 @@
+"""A live page is put back to the front of the free list behind the allocator's back, and handed out again."""
+
+from __future__ import annotations
+
+from g4diag.selftests.contract import Break
+from g4diag.selftests.drives import PAGE, paged
+
+
+def _drive(broken: bool) -> None:
+    import torch
+
+    made = paged()
+    slots = made.alloc(PAGE)
+    if broken:
+        made.free_pages = torch.cat([slots[:1] // PAGE, made.free_pages])
+    made.alloc(PAGE)
+
+
+BREAK = Break(
+    name="slot_has_one_owner",
+    how="A page with an owner is put on the free list and handed out to the next.",
+    drive=_drive,
+)
