@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from g4diag.dump.writer import write_dump
 from g4diag.model import Incident, View, Violation
-from g4diag.scenario import Outcome, Reading, State
-from g4diag.stack import cpu
+from g4diag.scenario import Drive, Outcome, Reading, State
+from g4diag.stack import cpu, tiny_gemma
+from g4diag.stack.accepting_pair import models, task
 from g4diag.stack.arming import applied, patches, traps, traps_recorded
 from g4diag.stack.frozen_draft import FrozenDraft
 from g4diag.stack.hooks import install
@@ -62,8 +64,11 @@ def probed() -> Iterator[Probes]:
         yield probes
 
 
-def measure(state: State, geometry: Geometry, seed: int, probes: Probes) -> Measured:
-    """Serve the scenario's requests under `state`; draft at every step, eager, graph and in truth."""
+def measure(
+    state: State, geometry: Geometry, seed: int, probes: Probes, until: Callable[[Violation], bool] | None = None
+) -> Measured:
+    """Serve the scenario's requests under `state`; draft at every step, eager, graph and in truth. until: stop after
+    the step with such a violation."""
     observer = probes.observer = Observer(judge_all)
     errors: dict[str, Exception] = {}
     with (
@@ -71,11 +76,14 @@ def measure(state: State, geometry: Geometry, seed: int, probes: Probes) -> Meas
         applied(state.patches) as manifest,
         cpu.attention_kernels(observer.decode, observer.prefill),
     ):
-        serving = Serving(geometry, seed, algorithm="EAGLE" if state.twin else "FROZEN_KV_MTP")
+        algorithm = "EAGLE" if state.twin else "FROZEN_KV_MTP"
+        serving = Serving(geometry, seed, algorithm=algorithm, pair=_pair(state, geometry))
         draft = OwnPoolDraft(serving) if state.twin else FrozenDraft(serving, **state.draft)
         observer.watch(serving, draft.logical if isinstance(draft, OwnPoolDraft) else serving.logical)
         for _ in _serve(serving, draft):
             _draft_all_ways(draft, observer, errors)
+            if until is not None and any(map(until, observer.violations)):
+                break
     probes.observer = None
     incident = None if observer.incident is None else replace(observer.incident, manifest=manifest)
     evidence = {} if isinstance(draft, OwnPoolDraft) else draft.evidence
@@ -83,7 +91,7 @@ def measure(state: State, geometry: Geometry, seed: int, probes: Probes) -> Meas
     return Measured(state, (readings[0], readings[1]), tuple(observer.violations), incident)
 
 
-def faults_of(states: Iterable[State]) -> tuple[str, ...]:
+def faults_of(states: Iterable[State | Drive]) -> tuple[str, ...]:
     """Names of the fault states these put back, sorted."""
     known = patches()
     return tuple(sorted({name for state in states for name in state.patches if known[name].kind == "fault"}))
@@ -135,6 +143,13 @@ def _draft_all_ways(draft: FrozenDraft | OwnPoolDraft, observer: Observer, error
             observer.compare_tokens(path, tokens, truth)
 
 
+def _pair(state: State, geometry: Geometry) -> Any:
+    """The accepting pair, whose drafts are right where what they read is; random weights for the twin, whose draft
+    is another model, and for prompts too short for the pair's task."""
+    shortest = geometry.prompt - 2 * geometry.page_size
+    return tiny_gemma if state.twin or shortest < task.least(geometry.window) else models
+
+
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in values}
@@ -166,12 +181,14 @@ def _reading(
         bound=tally.bound,
         relative_error=tally.relative_error,
         agreement=tally.tokens_equal / tally.tokens_compared if tally.tokens_compared else None,
+        accept_length=tally.accepted / tally.verify_steps if tally.verify_steps else None,
         rows_faulted=tally.rows_faulted,
         traps=tuple(sorted({v.trap for v in here})),
         outcome=_outcome(tally, [v for v in here if v.path]) if error is None else f"raises {type(error).__name__}",
         expected=getattr(state, path),
         error="" if error is None else f"{type(error).__name__}: {error}".splitlines()[0],
         evidence=dict(evidence),
+        twin=state.twin,
     )
 
 

@@ -31,6 +31,13 @@ _SERVER_STATES = (
     ServerState("faulty", "the rule of #25103 put back", ("faulty-rule",), "illegal-access"),
     ServerState("clamp", "faulty, table clamped into the pool", ("faulty-rule", "clamp"), "finished"),
     ServerState("patch-e", "faulty, the complete cure", ("faulty-rule", "patch-e"), "finished"),
+    ServerState(
+        "triton",
+        "0.5.13 as released, the triton backend in place of trtllm_mha",
+        (),
+        "finished",
+        engine={"decode_attention_backend": "triton", "speculative_draft_attention_backend": "triton"},
+    ),
 )
 
 

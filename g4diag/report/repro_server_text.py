@@ -10,8 +10,8 @@ from rich.text import Text
 from g4diag.report.plain import plain
 from g4diag.scenario import ServerOutcome, ServerReading
 
-_COLUMNS = ("state", "path", "finished", "SWA use", "accept len", "seconds", "tokens", "outcome")
-_NUMERIC = _COLUMNS[2:6]
+_COLUMNS = ("state", "path", "finished", "SWA use", "accept len", "tok/s", "TPOT ms", "seconds", "tokens", "outcome")
+_NUMERIC = _COLUMNS[2:8]
 
 
 def render(outcome: ServerOutcome, console: Console) -> None:
@@ -51,6 +51,8 @@ def _cells(outcome: ServerOutcome, reading: ServerReading) -> tuple[Text, ...]:
         f"{reading.finished}/{reading.requests}",
         "-" if reading.swa_use is None else f"{reading.swa_use:.0%}",
         "-" if reading.accept_length is None else f"{reading.accept_length:.3f}",
+        "-" if reading.output_rate is None else f"{reading.output_rate:.0f}",
+        "-" if reading.tpot_ms is None else f"{reading.tpot_ms:.2f}",
         f"{reading.seconds:.0f}{start}",
         tokens or "-",
     )

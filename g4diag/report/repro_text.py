@@ -10,18 +10,19 @@ from rich.text import Text
 from g4diag.report.plain import plain
 from g4diag.scenario import Outcome, Reading
 
-# One line a reading at 120 columns. entries: live page ids of the tables the draft was handed.
+# One line a reading at 120 columns. entries: live page ids of the tables the draft was handed; past: past the end.
 _COLUMNS = (
     ("state", False),
     ("path", False),
     ("SWA", True),
     ("entries", True),
     ("diverge", True),
-    ("past end", True),
+    ("past", True),
     ("wrong", True),
-    ("max id/pages", True),
+    ("max/pages", True),
     ("rel.err", True),
     ("tokens=truth", True),
+    ("accept", True),
     ("verdict", False),
 )
 _SAYS = {"equal": "equal to the truth", "faults": "reads past the pool", "wrong": "wrong K/V, no fault"}
@@ -76,6 +77,7 @@ def _cells(reading: Reading) -> tuple[Text, ...]:
         f"{reading.largest}/{reading.bound}",
         f"{reading.relative_error:.3f}",
         agreement,
+        "-" if reading.accept_length is None else f"{reading.accept_length:.2f}",
     )
     style = "green" if reading.as_expected else "bold red"
     return (*(Text(cell) for cell in plain_cells), Text(verdict, style=style))

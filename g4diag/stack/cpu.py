@@ -56,18 +56,21 @@ _process_is_ready = False
 
 
 def start_process(args: Any) -> None:
-    """Publish `args` as the global server args, and once a process: a one-rank gloo group, parallel state, and
-    what sglang leaves unbound without CUDA: the name `flashinfer` in the trtllm_mha backend, and FlashInfer's
-    wrapper classes (no-ops here: trtllm_mha builds them and never calls them)."""
+    """Publish `args` as the global server args, drop an earlier server's input buffers, and once a process: a
+    one-rank gloo group, parallel state, and what sglang leaves unbound without CUDA: the name `flashinfer` in the
+    trtllm_mha backend, and FlashInfer's wrapper classes (no-ops here: trtllm_mha builds them and never calls them)."""
     global _process_is_ready
     import flashinfer
     import torch
     from sglang.srt.distributed import parallel_state
     from sglang.srt.layers import dp_attention
     from sglang.srt.layers.attention import flashinfer_backend, trtllm_mha_backend
+    from sglang.srt.model_executor import input_buffers
     from sglang.srt.server_args import set_global_server_args_for_scheduler
 
     set_global_server_args_for_scheduler(args)
+    # A graph runner captures over these, and token ids that an earlier server left may be past this one's vocabulary.
+    input_buffers._forward_input_buffer_pool.clear()
     if _process_is_ready:
         return
     torch.set_num_threads(1)  # tensors are tiny: a second thread only waits at barriers, and badly so on a busy machine

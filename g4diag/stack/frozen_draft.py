@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from g4diag.stack import cpu, tiny_gemma
+from g4diag.stack import cpu
 from g4diag.stack.reference import LogicalBackend
 from g4diag.stack.serving import Serving, warm
 
@@ -54,7 +54,7 @@ class FrozenDraft:
             self.evidence[_THROUGH_WRAPPER] = 0
         if written is not None:
             self.evidence[_LEFT_BEHIND] = 0
-        config, model = tiny_gemma.assistant_model(serving.geometry.window, serving.seed, layers)
+        config, model = serving.pair.assistant_model(serving.geometry.window, serving.seed, layers)
         own_pool = MHATokenToKVPool(
             size=OWN_POOL_TOKENS,
             page_size=serving.geometry.page_size,
@@ -83,7 +83,7 @@ class FrozenDraft:
         self.worker = self._worker(runner)
         self._unbuilt: Exception | None = None
         try:
-            self.worker.cuda_graph_runner = _closure_graph_runner(self.worker)
+            self.worker.cuda_graph_runner = closure_graph_runner(self.worker)
         except Exception as error:  # the constructor captures, so a draft that cannot run fails here; see `graph`
             self._unbuilt = error
 
@@ -184,7 +184,7 @@ def _backend(runner: Any, hybrid: bool) -> Any:
     return HybridAttnBackend(runner, TRTLLMHAAttnBackend(runner), decode) if hybrid else decode
 
 
-def _closure_graph_runner(worker: Any) -> Any:
+def closure_graph_runner(worker: Any) -> Any:
     from sglang.srt.distributed import parallel_state
     from sglang.srt.speculative.frozen_kv_mtp_cuda_graph_runner import FrozenKVMTPCudaGraphRunner
 

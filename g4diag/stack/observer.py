@@ -38,7 +38,8 @@ class Tally:
     """Counts over the draft reads of one path. Entries are live in-window page ids of the judged layers.
 
     errors: relative error of each row's attention output, rows that would fault left out. tokens_equal of
-    tokens_compared draft tokens equal the truth's, the same rows left out."""
+    tokens_compared draft tokens equal the truth's, the same rows left out; accepted: tokens that verify_steps would
+    yield for them, where the pair knows what follows."""
 
     checked: int = 0
     divergent: int = 0
@@ -50,6 +51,8 @@ class Tally:
     errors: list[float] = field(default_factory=list)
     tokens_compared: int = 0
     tokens_equal: int = 0
+    verify_steps: int = 0
+    accepted: int = 0
 
     @property
     def relative_error(self) -> float:
@@ -147,6 +150,13 @@ class Observer:
         self.tallies[path].rows_faulted += len(drafted) - len(sound)
         self.tallies[path].tokens_compared += drafted[sound].numel()
         self.tallies[path].tokens_equal += int((drafted[sound] == truth[sound]).sum())
+        if (accepted := getattr(self._serving.pair, "accepted", None)) is not None:
+            requests = [self._serving.running.reqs[i] for i in sound]
+            self.tallies[path].verify_steps += len(sound)
+            self.tallies[path].accepted += sum(
+                accepted(req.origin_input_ids, req.output_ids, tokens)
+                for req, tokens in zip(requests, drafted[sound].tolist(), strict=True)
+            )
 
     def note_use(self) -> None:
         """Take the SWA pool's use, 0..1, into the peak."""

@@ -22,25 +22,21 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from g4diag.stack import crash_log, plugin_site
+from g4diag.dump import core_dump
+from g4diag.stack import coredump, crash_log, plugin_site, served
 from g4diag.stack.cpu import ENVIRONMENT as CPU_ONLY
 
 MARK = "SGLANG_RUN_BY_G4DIAG"
 COMMAND = (sys.executable, "-m", "g4diag.stack.server_child")
 LEAVING_SECONDS, DYING_SECONDS, DUMPING_SECONDS = 15.0, 20.0, 90.0
-COREDUMP_FLAGS = (
-    "skip_nonrelocated_elf_images",
-    "skip_global_memory",
-    "skip_shared_memory",
-    "skip_local_memory",
-    "skip_constbank_memory",
-)
 
 
 @dataclass(frozen=True)
 class Job:
     """What to start and what to send it. engine: arguments of sglang's Engine. patches: armed in every process of
-    the server. folder: gets server.log, events.jsonl, job.json and the core dump. seconds: until it is killed."""
+    the server. folder: gets server.log, events.jsonl, job.json and the core dump. seconds: until it is killed.
+    pair: "random" or "accepting", which decides what the prompts are. warm: prompts sent before those that count.
+    turns: a folder shared by servers that are sent their load one at a time, see `server_child.turn`."""
 
     engine: Mapping[str, Any]
     patches: tuple[str, ...]
@@ -52,7 +48,10 @@ class Job:
     prompt_tokens: int = 4000
     new_tokens: int = 128
     vocab: int = 2048
+    pair: str = "random"
+    warm: int = 0
     coredump: bool = False
+    turns: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ class Result:
     """What came of it. outcome: see `crash_log.classify`. finished: requests that came back whole. tokens: their
     output ids by request. error: the line that says it, "" if none. status: exit status, negative for a signal.
     start_seconds: until the engine was ready, None if it never was. swa_use: highest in the log, 0..1.
+    accept_length, output_rate, tpot_ms, on_task: see `served`; rates only after a warm-up.
     core: what cuda-gdb says of the core dump."""
 
     outcome: str
@@ -73,6 +73,9 @@ class Result:
     tokens: Mapping[int, tuple[int, ...]]
     swa_use: float | None = None
     accept_length: float | None = None
+    output_rate: float | None = None
+    tpot_ms: float | None = None
+    on_task: float | None = None
     armed: Mapping[str, Any] = field(default_factory=dict)
     core: tuple[str, ...] = ()
 
@@ -110,6 +113,9 @@ def _start(job: Job, log: Path, events: Path, mark: str, scratch: Path, started:
                 "prompt_tokens": job.prompt_tokens,
                 "new_tokens": job.new_tokens,
                 "vocab": job.vocab,
+                "pair": job.pair,
+                "warm": job.warm,
+                "turns": None if job.turns is None else str(job.turns),
             }
         ),
         encoding="utf-8",
@@ -138,14 +144,7 @@ def _environment(job: Job, mark: str, scratch: Path) -> dict[str, str]:
         "G4DIAG_PATCHES": ",".join(job.patches) or "none",
         MARK: mark,
     }
-    core = {}
-    if job.coredump:
-        core = {
-            "CUDA_ENABLE_COREDUMP_ON_EXCEPTION": "1",
-            "CUDA_COREDUMP_SHOW_PROGRESS": "1",
-            "CUDA_COREDUMP_GENERATION_FLAGS": ",".join(COREDUMP_FLAGS),
-            "CUDA_COREDUMP_FILE": str(job.folder / "core.%p"),
-        }
+    core = coredump.environment(job.folder) if job.coredump else {}
     return kept | more | core | dict(job.environment)
 
 
@@ -225,7 +224,6 @@ def _read(job: Job, log: Path, events: Path, status: int | None, timed_out: bool
     outcome, error = crash_log.classify(text, raised, complete=len(whole) == job.requests, timed_out=timed_out)
     if (problem := _arming_problem(job, armed)) and outcome not in ("other-error", "timeout"):
         outcome, error = "other-error", problem
-    lengths = [row["meta"]["spec_accept_length"] for row in rows if "spec_accept_length" in row.get("meta", {})]
     return Result(
         outcome=outcome,
         finished=len(whole),
@@ -237,7 +235,10 @@ def _read(job: Job, log: Path, events: Path, status: int | None, timed_out: bool
         log=log,
         tokens=whole,
         swa_use=crash_log.peak(text, "swa token usage"),
-        accept_length=sum(lengths) / len(lengths) if lengths else None,
+        accept_length=served.accept_length(rows),
+        output_rate=served.output_rate(rows) if job.warm else None,
+        tpot_ms=served.tpot_ms(rows) if job.warm else None,
+        on_task=served.on_task(whole, job.seed, job.requests, job.prompt_tokens) if job.pair == "accepting" else None,
         armed=armed,
         core=read_core(job.folder) if job.coredump else (),
     )
@@ -261,14 +262,4 @@ def read_core(folder: Path) -> tuple[str, ...]:
     if not cores:
         return ("no core dump was written",)
     size = f"{cores[-1].name}: {cores[-1].stat().st_size / 1e6:.0f} MB"
-    gdb = shutil.which("cuda-gdb")
-    if gdb is None:
-        return (size, "no cuda-gdb to read it with")
-    command = [gdb, "-batch", "-ex", f"target cudacore {cores[-1]}", "-ex", "info cuda kernels"]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=90, check=False, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return (size, f"cuda-gdb: {type(error).__name__}")
-    return (size, *[line for line in (done.stdout + done.stderr).splitlines() if line.strip()][:40])
+    return (size, *core_dump.says(cores[-1], seconds=90))

@@ -73,13 +73,17 @@ class Geometry:
 
 
 class Serving:
-    """One server's worth of state. Build under an applied state, then `admit`, `decode` and `release`."""
+    """One server's worth of state. Build under an applied state, then `admit`, `decode` and `release`.
 
-    def __init__(self, geometry: Geometry, seed: int, *, algorithm: str = "FROZEN_KV_MTP") -> None:
+    pair: the module that makes the models and the prompts: `tiny_gemma`, or `accepting_pair.models`."""
+
+    def __init__(
+        self, geometry: Geometry, seed: int, *, algorithm: str = "FROZEN_KV_MTP", pair: Any = tiny_gemma
+    ) -> None:
         from sglang.srt.mem_cache.memory_pool import ReqToTokenPool
 
         geometry.check()
-        self.geometry, self.seed = geometry, seed
+        self.geometry, self.seed, self.pair = geometry, seed, pair
         self.args = cpu.server_args(
             page_size=geometry.page_size,
             chunked_prefill_size=geometry.chunk or -1,
@@ -95,7 +99,7 @@ class Serving:
         )
         cpu.start_process(self.args)
         self.request_pool = ReqToTokenPool(geometry.live + 1, geometry.context, "cpu", False)
-        self.config, self.model = tiny_gemma.target_model(geometry.window, seed)
+        self.config, self.model = pair.target_model(geometry.window, seed)
         self.kv_pool, self.allocator = self._pools()
         self.tree_cache = self._tree_cache()
         self.runner = cpu.model_runner(
@@ -173,8 +177,7 @@ class Serving:
         for i in range(self.geometry.requests):
             shorter = torch.randint(0, 2 * self.geometry.page_size, (1,), generator=generator)
             length = self.geometry.prompt - int(shorter)
-            ids = torch.randint(0, tiny_gemma.VOCAB, (length,), generator=generator)
-            yield f"r{i}", ids.tolist()
+            yield f"r{i}", self.pair.prompt(length, self.geometry.window, generator)
 
     def admit(self, rid: str, ids: list[int]) -> bool:
         """Prefill one request, chunk by chunk, and join it to the running batch. False: no room now."""
@@ -182,7 +185,7 @@ class Serving:
         from sglang.srt.sampling.sampling_params import SamplingParams
 
         sampling = SamplingParams(max_new_tokens=self.geometry.new_tokens, temperature=0)
-        req = Req(rid, "", array("q", ids), sampling, vocab_size=tiny_gemma.VOCAB)
+        req = Req(rid, "", array("q", ids), sampling, vocab_size=self.pair.VOCAB)
         chunked = None
         while True:
             adder = self._adder()

@@ -7,7 +7,10 @@ that a wrong page changes the draft's output. Deterministic in `seed`.
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 VOCAB = 256
 SLIDING_LAYERS = 2
@@ -60,6 +63,14 @@ def own_pool_draft_model(window: int, seed: int) -> tuple[Any, Any]:
 
     config = target_config(window, ("sliding_attention", "full_attention"))
     return config, _with_weights(Gemma4ForCausalLM(config), seed + 2)
+
+
+def prompt(length: int, window: int, generator: torch.Generator) -> list[int]:
+    """Random token ids; the window does not matter to them."""
+    import torch
+
+    del window
+    return torch.randint(0, VOCAB, (length,), generator=generator).tolist()
 
 
 def _with_weights(model: Any, seed: int) -> Any:

@@ -44,28 +44,28 @@ ENGINE: dict[str, Any] = {
 }
 
 
-def target_config() -> Any:
+def target_config(vocab: int = VOCAB) -> Any:
     """Gemma4Config: five sliding layers and a full one, hidden 512, 8 heads, 2 K/V heads, window 128."""
     from transformers import Gemma4Config
 
     config = Gemma4Config(
-        text_config=_text(512, ("sliding_attention",) * 5 + ("full_attention",)).to_dict(),
+        text_config=_text(vocab, 512, ("sliding_attention",) * 5 + ("full_attention",)).to_dict(),
         vision_config=_vision(),
         audio_config=None,
         # The defaults are past this vocabulary, and no image or sound is ever sent.
-        **{name: VOCAB - 1 - i for i, name in enumerate(_MEDIA_TOKENS)},
+        **{name: vocab - 1 - i for i, name in enumerate(_MEDIA_TOKENS)},
     )
     config.architectures = ["Gemma4ForConditionalGeneration"]
     config.dtype = "bfloat16"
     return config
 
 
-def assistant_config() -> Any:
+def assistant_config(vocab: int = VOCAB) -> Any:
     """Gemma4AssistantConfig: three sliding layers and a full one, hidden 256, all of them sharing the target's K/V."""
     from transformers import Gemma4AssistantConfig
 
     types = ("sliding_attention",) * 3 + ("full_attention",)
-    text = _text(256, types, num_kv_shared_layers=len(types))
+    text = _text(vocab, 256, types, num_kv_shared_layers=len(types))
     config = Gemma4AssistantConfig(text_config=text.to_dict(), backbone_hidden_size=512)
     config.architectures = ["Gemma4AssistantForCausalLM"]
     config.dtype = "bfloat16"
@@ -74,12 +74,15 @@ def assistant_config() -> Any:
 
 def write_pair(directory: Path) -> tuple[Path, Path]:
     """(target, draft) directories under `directory`, each with its config.json. The same bytes every time."""
-    rows = (("target", target_config()), ("draft", assistant_config()))
-    for name, config in rows:
-        (directory / name).mkdir(parents=True, exist_ok=True)
-        text = json.dumps(config.to_dict(), indent=2, sort_keys=True, default=str)
-        (directory / name / "config.json").write_text(text + "\n", encoding="utf-8")
-    return directory / "target", directory / "draft"
+    return write_config(directory / "target", target_config()), write_config(directory / "draft", assistant_config())
+
+
+def write_config(folder: Path, config: Any) -> Path:
+    """`folder`, made and given this config.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(config.to_dict(), indent=2, sort_keys=True, default=str)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    return folder
 
 
 _MEDIA_TOKENS = (
@@ -93,11 +96,11 @@ _MEDIA_TOKENS = (
 )
 
 
-def _text(hidden: int, layer_types: tuple[str, ...], **more: Any) -> Any:
+def _text(vocab: int, hidden: int, layer_types: tuple[str, ...], **more: Any) -> Any:
     from transformers import Gemma4TextConfig
 
     return Gemma4TextConfig(
-        vocab_size=VOCAB,
+        vocab_size=vocab,
         hidden_size=hidden,
         intermediate_size=2 * hidden,
         num_hidden_layers=len(layer_types),

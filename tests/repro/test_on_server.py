@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -13,8 +15,9 @@ import pytest
 pytest.importorskip("sglang")
 
 from g4diag.cli.main import run as run_command
+from g4diag.errors import UsageError
 from g4diag.scenario import Options
-from g4diag.stack import server_run
+from g4diag.stack import server_child, server_run
 from g4diag.stack.server_run import Job, Result
 from repro.hybrid_wrapper import SCENARIO as HYBRID
 from repro.on_server import run_on_server
@@ -61,7 +64,7 @@ def test_every_state_runs_eager_and_with_graphs_each_as_its_file_says(jobs: list
     outcome = run_on_server(SEED, Options(out=tmp_path, jobs=3), silent)
     assert outcome.as_expected and outcome.exit_code == 0 and outcome.faults == ("clamp", "faulty-rule")
     rows = [(r.state, r.path) for r in outcome.readings]
-    assert rows == [(s, p) for p in ("eager", "graph") for s in ("upstream", "faulty", "clamp", "patch-e")]
+    assert rows == [(s, p) for p in ("eager", "graph") for s in ("upstream", "faulty", "clamp", "patch-e", "triton")]
     by_path = {job.folder.name: job for job in jobs}
     eager, graph = by_path["trtllm-mha-swa-faulty-eager"], by_path["trtllm-mha-swa-faulty-graph"]
     assert eager.engine["disable_cuda_graph"] and not graph.engine["disable_cuda_graph"]
@@ -73,7 +76,8 @@ def test_every_state_runs_eager_and_with_graphs_each_as_its_file_says(jobs: list
 def test_equal_tokens_are_counted_against_the_first_state_that_finished(jobs: list[Job], tmp_path: Path) -> None:
     outcome = run_on_server(SEED, Options(out=tmp_path, path="graph"), silent)
     found = {r.state: outcome.same_tokens(r) for r in outcome.readings}
-    assert found == {"upstream": None, "faulty": None, "clamp": ("upstream", 1, 2), "patch-e": ("upstream", 2, 2)}
+    same = {"clamp": ("upstream", 1, 2), "patch-e": ("upstream", 2, 2), "triton": ("upstream", 2, 2)}
+    assert found == {"upstream": None, "faulty": None} | same
 
 
 def test_a_run_into_the_same_folder_goes_on(jobs: list[Job], tmp_path: Path) -> None:
@@ -85,9 +89,23 @@ def test_a_run_into_the_same_folder_goes_on(jobs: list[Job], tmp_path: Path) -> 
     assert "faulty/eager: illegal-access: CUDA error" in (tmp_path / "logs.txt").read_text()
 
 
-def test_what_was_inconclusive_is_run_again(jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
+def test_the_accepting_pair_is_written_and_its_results_kept_apart(jobs: list[Job], tmp_path: Path) -> None:
+    once = Options(out=tmp_path, states=("upstream",), path="graph")
+    run_on_server(SEED, once, silent)
+    outcome = run_on_server(SEED, replace(once, pair="accepting"), silent)
+    assert [(job.pair, job.warm, job.engine["load_format"]) for job in jobs] == [
+        ("random", 0, "dummy"),
+        ("accepting", 2, "auto"),
+    ]
+    assert Path(jobs[1].engine["speculative_draft_model_path"], "model.safetensors").is_file()
+    assert outcome.load["pair"] == "accepting"
+    run_on_server(SEED, replace(once, pair="accepting"), silent)
+    assert len(jobs) == 2
+    with pytest.raises(UsageError, match="unknown model pair 'trained'; known: random, accepting"):
+        run_on_server(SEED, replace(once, pair="trained"), silent)
 
+
+def test_what_was_inconclusive_is_run_again(jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = server_run.run
     once = Options(out=tmp_path, states=("upstream",), path="eager")
     late = lambda job, stop: replace(honest(job, stop), outcome="timeout")  # noqa: E731
@@ -157,14 +175,14 @@ def test_the_command_prints_text_or_json_and_keeps_a_report(
     ]
     assert run_command(arguments) == 0
     text = capsys.readouterr().out
-    assert "4 servers, all as expected" in text and "fault states re-introduced: clamp, faulty-rule" in text
+    assert "5 servers, all as expected" in text and "fault states re-introduced: clamp, faulty-rule" in text
     assert "faulty/graph: CUDA error: an illegal memory access" in text and "2/2 as upstream" in text
     assert run_command([*arguments, "--json"]) == 0
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert (document["schema"], document["version"]) == ("g4diag.repro-server", 1)
     assert document == json.loads((tmp_path / "report.json").read_text())
     assert document["readings"][3]["same_tokens"] == ["upstream", 2, 2]
-    assert len(jobs) == 4, "the second command found all on record"
+    assert len(jobs) == 5, "the second command found all on record"
 
 
 def test_without_a_gpu_it_cannot_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,3 +191,41 @@ def test_without_a_gpu_it_cannot_run(capsys: pytest.CaptureFixture[str], monkeyp
     captured = capsys.readouterr()
     assert "found none; --device cpu needs none" in captured.err and captured.err.count("\n") == 1
     assert run_command(["repro", "hybrid-wrapper", "--device", "cuda", "--state", "nope"]) == 2
+
+
+def test_loads_begin_when_every_server_is_warm_or_over_and_one_at_a_time(tmp_path: Path) -> None:
+    from concurrent.futures import Future
+    from threading import Thread
+
+    from repro.on_server import _open, _turns
+
+    folders = [tmp_path / name for name in ("warm", "dead", "starting")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "events.jsonl").write_text('{"event": "warm"}\n')
+    turns = _turns(tmp_path, folders)
+    assert not any((folder / "events.jsonl").exists() for folder in folders), "an earlier run's word does not count"
+    running: list[Future[Any]] = [Future() for _ in folders]
+    gate = Thread(target=_open, args=(turns, running, folders, 3), daemon=True)
+    gate.start()
+    (folders[0] / "events.jsonl").write_text('{"event": "warm"}\n')
+    running[1].set_result(None)
+    gate.join(1.2)
+    assert gate.is_alive() and not (turns / "go").exists()
+    (folders[2] / "events.jsonl").write_text('{"event": "warm"}\n')
+    gate.join(5)
+    assert (turns / "go").exists()
+    inside: list[str] = []
+
+    def load(name: str) -> None:
+        with server_child.turn(str(turns)):
+            inside.append(f"{name} in")
+            time.sleep(0.2)
+            inside.append(f"{name} out")
+
+    loads = [Thread(target=load, args=(name,)) for name in "ab"]
+    for thread in loads:
+        thread.start()
+    for thread in loads:
+        thread.join(5)
+    assert [word[0] for word in inside] in (["a", "a", "b", "b"], ["b", "b", "a", "a"])

@@ -13,6 +13,7 @@ from threading import Event, Timer
 
 import pytest
 
+from g4diag.dump import core_dump
 from g4diag.stack import plugin_site, server_run
 from g4diag.stack.server_child import prompts
 from g4diag.stack.server_run import Job
@@ -29,7 +30,7 @@ print('g4diag armed: {"faults": ["clamp"], "patches": [], "traps": []} pid=2', f
 print("swa token usage: 0.93", flush=True)
 note(event="ready")
 for index in range(job["requests"]):
-    note(event="finished", index=index, tokens=[index] * job["new_tokens"], meta={"spec_accept_length": 2.0})
+    note(event="finished", index=index, tokens=[index] * job["new_tokens"], meta={"spec_verify_ct": 1})
 exec(job["engine"]["then"])
 """
 
@@ -112,12 +113,12 @@ def test_the_environment_has_the_job_and_nothing_that_drives_a_cpu(
 def test_a_core_dump_is_read_if_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert server_run.read_core(tmp_path) == ("no core dump was written",)
     (tmp_path / "core.17").write_bytes(b"x" * 2_000_000)
-    monkeypatch.setattr(server_run.shutil, "which", lambda name: None)
+    monkeypatch.setattr(core_dump.shutil, "which", lambda name: None)
     assert server_run.read_core(tmp_path) == ("core.17: 2 MB", "no cuda-gdb to read it with")
     gdb = tmp_path / "cuda-gdb"
     gdb.write_text('#!/bin/sh\necho "$@"\necho kernel_mha\n')
     gdb.chmod(0o755)
-    monkeypatch.setattr(server_run.shutil, "which", lambda name: str(gdb))
+    monkeypatch.setattr(core_dump.shutil, "which", lambda name: str(gdb))
     (_, arguments, kernel) = server_run.read_core(tmp_path)
     assert "target cudacore" in arguments and "info cuda kernels" in arguments and kernel == "kernel_mha"
 

@@ -1,89 +1,17 @@
-"""What every scenario file under `repro/` declares, and what a run of one gives back. Plain data."""
+"""What a run of a scenario gives back, on the CPU and on real servers. Plain data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from g4diag.errors import UsageError, VacuousError
+from g4diag.errors import VacuousError
 from g4diag.model import Violation
+from g4diag.scenario.score import Score, share
 
-_S = TypeVar("_S", "State", "ServerState")
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class State:
-    """One way to run the scenario. patches: applied for it, in order. twin: uses the draft it must not break.
-    draft: how the draft is made, as keywords. environment: variables set for it.
-    eager, graph: the expected outcome of each path: "equal", "faults", "wrong" or "raises" and an exception's name.
-
-    equal: the truth bit for bit, no trap fired. faults: some page ids leave the pool, others are wrong in range.
-    wrong: none leaves the pool and the K/V read is wrong. raises: a draft ended so; those after it are judged too.
-    """
-
-    name: str
-    what: str
-    patches: tuple[str, ...]
-    eager: str
-    graph: str
-    twin: bool = False
-    draft: Mapping[str, Any] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ServerState:
-    """One way to start a real server on a GPU, and how that ends: an outcome of `g4diag.stack.crash_log`.
-
-    engine, environment: on top of the scenario's own. graphs: with decode CUDA graphs, without, or both in turn.
-    """
-
-    name: str
-    what: str
-    patches: tuple[str, ...]
-    expected: str
-    engine: Mapping[str, Any] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
-    graphs: tuple[bool, ...] = (False, True)
-
-
-@dataclass(frozen=True)
-class Load:
-    """What a real server is sent: random token ids, greedy. engine: arguments of every state of the scenario.
-    eager_patches: on in every state without decode graphs, to keep another scenario's bug out of this one."""
-
-    requests: int = 24
-    prompt: int = 4000
-    new_tokens: int = 128
-    engine: Mapping[str, Any] = field(default_factory=dict)
-    eager_patches: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line may change. Sizes in tokens; None: the scenario's default. states: names, empty: all.
-
-    On a GPU also: path, "eager" or "graph", None for both; time_limit: seconds a server may take; coredump: ask CUDA
-    for one; jobs: servers at a time; out: folder of the logs and of the results as they come, which a second run
-    into the same folder does not repeat.
-    """
-
-    seed: int = 0
-    states: tuple[str, ...] = ()
-    requests: int | None = None
-    page_size: int | None = None
-    ratio: float | None = None
-    window: int | None = None
-    chunk: int | None = None
-    dump_dir: Path | None = None
-    path: str | None = None
-    time_limit: float = 300.0
-    coredump: bool = False
-    jobs: int = 1
-    out: Path | None = None
+_NAMED_BY = {"faults": "page_table_stays_in_pool", "wrong": "page_table_in_layer_space"}
 
 
 @dataclass(frozen=True)
@@ -91,9 +19,11 @@ class Reading:
     """One row of the table: a state on a path. Counts are entries of page tables the draft was handed.
 
     swa_use: peak, 0..1. relative_error: mean over rows whose attention output differs from the truth, else 0.0.
-    agreement: share of draft tokens equal to the truth's, None if every row would have faulted.
+    agreement: share of draft tokens equal to the truth's, None if every row would have faulted. accept_length: tokens a
+    verify step would yield, where the model pair has a right answer; None where it has none.
     traps: names that fired, on this path or on the state's pool swaps. outcome, expected: as in `State`.
     error: the first exception of a draft. evidence: counts that must not be 0 for the state to mean anything.
+    twin: the state is the use that a cure must not break.
     """
 
     state: str
@@ -113,6 +43,8 @@ class Reading:
     expected: str
     error: str = ""
     evidence: Mapping[str, int] = field(default_factory=dict)
+    twin: bool = False
+    accept_length: float | None = None
 
     @property
     def as_expected(self) -> bool:
@@ -148,6 +80,20 @@ class Outcome:
         """Every state on every path."""
         return all(reading.as_expected for reading in self.readings)
 
+    @property
+    def score(self) -> Score:
+        """In states and paths. A draft that raises names itself; a state that is sound on one path only may well have
+        fired a trap before either of them."""
+        bad = [reading for reading in self.readings if reading.expected != "equal"]
+        unsound = {reading.state for reading in bad}
+        sound = [reading for reading in self.readings if reading.state not in unsound]
+        return Score(
+            found=share(reading.as_expected for reading in bad),
+            named=share(_NAMED_BY[r.expected] in r.traps for r in bad if r.expected in _NAMED_BY),
+            silent=share(reading.as_expected and not reading.traps for reading in sound if not reading.twin),
+            twin=share(reading.as_expected and not reading.traps for reading in sound if reading.twin),
+        )
+
     def require_substance(self) -> None:
         """Raise VacuousError naming the first reading that exercised nothing."""
         for reading in self.readings:
@@ -175,7 +121,8 @@ class Outcome:
 class ServerReading:
     """One row of the table of real servers. outcome, expected: see `ServerState`. finished: requests that came back
     whole. digest: of all output tokens, "" if none came. same_tokens: requests with the same tokens as in the run
-    named `same_as`, of those both finished. error: the line that killed it. core: what the core dump says."""
+    named `same_as`, of those both finished. accept_length, output_rate, tpot_ms, on_task: see `stack.served`.
+    error: the line that killed it. core: what the core dump says."""
 
     state: str
     graphs: bool
@@ -191,6 +138,9 @@ class ServerReading:
     request_digests: Mapping[str, str] = field(default_factory=dict)
     swa_use: float | None = None
     accept_length: float | None = None
+    output_rate: float | None = None
+    tpot_ms: float | None = None
+    on_task: float | None = None
     armed: tuple[str, ...] = ()
     core: tuple[str, ...] = ()
 
@@ -224,7 +174,7 @@ class ServerOutcome:
     gpu: Mapping[str, str]
     versions: dict[str, str | None]
     engine: Mapping[str, Any]
-    load: Mapping[str, int]
+    load: Mapping[str, int | str]
     faults: tuple[str, ...]
     readings: tuple[ServerReading, ...]
 
@@ -248,38 +198,3 @@ class ServerOutcome:
         if first is None or first is reading or not reading.request_digests:
             return None
         return (first.state, *reading.same_tokens(first))
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """One bug. name: what a person types. states, run: on the CPU, in this process. server_states, load: the same
-    on a GPU, each a real server in a process of its own."""
-
-    name: str
-    symptom: str
-    upstream: str
-    states: tuple[State, ...]
-    run: Callable[[Options, Progress], Outcome]
-    server_states: tuple[ServerState, ...] = ()
-    load: Load = Load()
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Devices it can run on."""
-        return ("cpu", "cuda") if self.server_states else ("cpu",)
-
-    def selected(self, names: tuple[str, ...]) -> tuple[State, ...]:
-        """The states to run on the CPU, in file order. UsageError for an unknown name."""
-        return _selected(self.name, self.states, names)
-
-    def selected_servers(self, names: tuple[str, ...]) -> tuple[ServerState, ...]:
-        """The states to run on a GPU, in file order. UsageError for an unknown name."""
-        return _selected(self.name, self.server_states, names)
-
-
-def _selected(scenario: str, states: tuple[_S, ...], names: tuple[str, ...]) -> tuple[_S, ...]:
-    known = {state.name: state for state in states}
-    for name in names:
-        if name not in known:
-            raise UsageError(f"unknown state {name!r} of {scenario}; known: {', '.join(known)}")
-    return tuple(state for state in states if not names or state.name in names)
