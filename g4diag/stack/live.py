@@ -30,6 +30,7 @@ from g4diag.model import (
     KVWrite,
     MappingUpdate,
     PoolSwap,
+    QueryRows,
     Release,
     Severity,
     View,
@@ -43,8 +44,9 @@ from g4diag.stack.hooks import Hook, Installation, install
 from g4diag.stack.probes.allocation import VIEWS, AllocationProbe
 from g4diag.stack.probes.backends import Backends
 from g4diag.stack.probes.kv_write import KVWriteProbe
-from g4diag.stack.probes.page_table import PageTableProbe
+from g4diag.stack.probes.page_table import PageTableProbe, is_capturing
 from g4diag.stack.probes.pool_swap import PoolSwapProbe
+from g4diag.stack.probes.query_rows import QueryRowsProbe
 from g4diag.stack.steps import Slack, Steps
 from g4diag.stack.versions import installed
 from g4diag.traps.contract import Trap
@@ -66,6 +68,7 @@ _FIELDS: dict[type, str] = {
     FreeList: "free_lists",
     MappingUpdate: "mapping_updates",
     KVWrite: "kv_writes",
+    QueryRows: "query_rows",
 }
 
 
@@ -106,7 +109,8 @@ class Live:
     def hooks(self) -> list[Hook]:
         """Of the probes whose views an armed trap judges, and no others."""
         judged = {trap.judges for trap in self._traps}
-        probes: list[Any] = [self._backends] if self.device or judged & {AttentionRead, PoolSwap, KVWrite} else []
+        of_backends = {AttentionRead, PoolSwap, KVWrite, QueryRows}
+        probes: list[Any] = [self._backends] if self.device or judged & of_backends else []
         if self.device is not None:
             probes.append(self.device)
         if self.device is not None or self._level != "warn" or judged & VIEWS:
@@ -117,6 +121,8 @@ class Live:
             probes.append(PageTableProbe(self._backends, self.sink, step_of=lambda: self.step or -1))
         if KVWrite in judged:
             probes.append(KVWriteProbe(self._backends, self.sink))
+        if QueryRows in judged:
+            probes.append(QueryRowsProbe(self._backends, self.sink))
         if wanted := judged & VIEWS:
             self._allocation = AllocationProbe(self.sink, wanted)
             probes += [self._allocation, Slack(self._allocations)]
@@ -210,8 +216,8 @@ class Live:
 
     def _pools(self, view: View) -> tuple[Any, ...]:
         with guard("reading the pools"):
-            # Their free lists are on the device: out of reach once its context is dead.
-            if self._alive and (pools := self._backends.pools()):
+            # Their free lists are on the device: out of reach once its context is dead, or while it is captured.
+            if self._alive and not is_capturing() and (pools := self._backends.pools()):
                 return pools
         return (view.pool,) if isinstance(view, AttentionRead | Allocation | Release | FreeList) else ()
 

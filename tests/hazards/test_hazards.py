@@ -19,6 +19,7 @@ WIDE = {"architectures": ["Gemma4ForCausalLM"], "global_head_dim": 512, "head_di
 SPECULATIVE = {"speculative-algorithm": "NEXTN", "speculative-draft-model-path": "d"}
 HOPPER_SPLIT = {"prefill-attention-backend": "triton", "decode-attention-backend": "trtllm_mha"}
 NAMED = {"speculative-draft-attention-backend": "trtllm_mha"}
+TRITON_DRAFT = {"speculative-draft-attention-backend": "triton"}
 
 
 def deployment(flags: dict[str, str], **changes: Any) -> Deployment:
@@ -86,6 +87,21 @@ CASES = [
         deployment({"attention-backend": "trtllm_mha"}, capability=(10, 0)),
     ),
     (
+        "xqa-strided-query",
+        deployment(SPECULATIVE | NAMED),
+        deployment(SPECULATIVE | NAMED, capability=(10, 0)),
+    ),
+    (
+        "xqa-strided-query",
+        deployment(HOPPER_SPLIT, capability=(12, 0)),
+        deployment(HOPPER_SPLIT, capability=(12, 0), sglang="0.5.16"),
+    ),
+    (
+        "xqa-strided-query",
+        deployment(SPECULATIVE | HOPPER_SPLIT | TRITON_DRAFT | {"speculative-attention-mode": "decode"}),
+        deployment(SPECULATIVE | HOPPER_SPLIT | TRITON_DRAFT),
+    ),
+    (
         "xqa-head-dim",
         deployment({"decode-attention-backend": "trtllm_mha"}, target=WIDE),
         deployment({"decode-attention-backend": "trtllm_mha"}, target=DENSE),
@@ -104,7 +120,8 @@ def test_every_hazard_has_a_case() -> None:
 
 
 def test_an_armed_cure_takes_the_fatality_away_and_is_named() -> None:
-    (row,) = judge(deployment(SPECULATIVE | HOPPER_SPLIT), ("hybrid-wrapper-pool-swap",))
+    rows = judge(deployment(SPECULATIVE | HOPPER_SPLIT), ("hybrid-wrapper-pool-swap",))
+    row = next(row for row in rows if row.name == "hybrid-draft-backend")
     assert row.cured_by == "hybrid-wrapper-pool-swap" and not row.fatal
     assert judge(deployment(SPECULATIVE | HOPPER_SPLIT), ("patch-e",))[0].fatal
 

@@ -17,7 +17,7 @@ pytest.importorskip("sglang")
 from g4diag import guard
 from g4diag.analyzers import inspect_file
 from g4diag.dump.reader import read_dump
-from g4diag.model import Allocation, KVWrite, MappingUpdate, View
+from g4diag.model import Allocation, KVWrite, MappingUpdate, QueryRows, View
 from g4diag.settings import Selection
 from g4diag.stack import arming, live
 from tests import samples
@@ -131,6 +131,7 @@ def test_with_no_trap_there_is_no_hook() -> None:
         ("mapping_follows_allocation", "free_swa", "trtllm_mha_backend"),
         ("slot_has_one_owner", "restore_state", "free_swa"),
         ("draft_writes_no_kv", "set_kv_buffer", "allocator"),
+        ("query_rows_are_packed", "trtllm_batch_decode_with_kv_cache", "allocator"),
     ],
 )
 def test_only_the_probes_it_needs(trap: str, wanted: str, unwanted: str) -> None:
@@ -185,6 +186,7 @@ def test_the_sub_allocators_of_a_hybrid_server_are_told_apart() -> None:
         ("free_list_is_free", calls.free_list(1, 1)),
         ("mapping_follows_allocation", MappingUpdate("free", *map(calls.int64, (64, 0, 9)))),
         ("draft_writes_no_kv", KVWrite("target_kv_pool_view", "target:SWAKVPool", 4, 3)),
+        ("query_rows_are_packed", QueryRows("draft", "draft_decode", "graph", "TRTLLMHAAttnBackend", 4, 8, 2048, 3072)),
         ("table_is_wide_enough", samples.healthy_read(batch_rows=2)),
         ("table_is_of_this_step", samples.healthy_read(batch_lens_B=np.array([1]))),
     ],
@@ -203,3 +205,13 @@ def test_a_group_arms_its_traps_and_is_silent_on_a_healthy_server(lines, tmp_pat
     names = arming.selected_traps(Selection(names=("allocator", "swa-state", "page-table")))
     with live.armed(names, tmp_path), server():
         assert not lines.now() and len(names) >= 10
+
+
+def test_pools_on_the_device_are_left_alone_while_a_graph_is_captured(
+    lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = live.Live([arming.traps()["query_rows_are_packed"]], tmp_path)
+    monkeypatch.setattr(live, "is_capturing", lambda: True)
+    monkeypatch.setattr(sink._backends, "pools", lambda: pytest.fail("a copy to the host ends the capture"))
+    sink.sink(QueryRows("target", "decode", "graph", "TRTLLMHAAttnBackend", 0, 2, 32, 64))
+    assert len(lines.now()) == len(list(tmp_path.iterdir())) == 1

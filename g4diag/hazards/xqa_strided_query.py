@@ -1,0 +1,40 @@
+"""Gemma-4 with trtllm_mha where XQA runs it: rows of a query are read from the wrong place.
+
+On Hopper and SM120 trtllm_mha decode is FlashInfer's XQA, which takes query rows for packed; 0.5.12 to 0.5.15.post1
+hand it a slice of Gemma-4's qkv buffer. With a draft on it the accept length falls as the batch grows (1.678 where
+triton has 3.295, H100). A target that decodes on it without a draft, or verifies on it, gives wrong output for all
+requests of a batch but the first: by reading, not run.
+"""
+
+from __future__ import annotations
+
+from g4diag.hazards.contract import Hazard
+from g4diag.hazards.deployment import Deployment
+
+
+def found(deployment: Deployment) -> str | None:
+    """Whatever of a Gemma-4 runs on trtllm_mha, on a GPU where that is XQA."""
+    if not deployment.is_gemma4 or deployment.capability is None or deployment.capability[0] not in (9, 12):
+        return None
+    _, decode = deployment.backends
+    draft = deployment.flag("speculative-draft-attention-backend") or decode
+    verifies = deployment.flag("speculative-attention-mode") == "decode"
+    speculative = deployment.flag("speculative-algorithm") is not None
+    arch = "sm{}{}".format(*deployment.capability)
+    if decode == "trtllm_mha" and (verifies or not speculative):
+        return f"{'verify' if speculative else 'decode'} on trtllm_mha on {arch}: wrong output in batches (by reading)"
+    if speculative and draft == "trtllm_mha":
+        return f"draft on trtllm_mha on {arch}: accept length falls as the batch grows"
+    return None
+
+
+HAZARD = Hazard(
+    name="xqa-strided-query",
+    severity="harmful",
+    why="XQA takes query rows for packed and is handed a slice of the qkv buffer: all rows but the first are wrong.",
+    reference="g4diag on an H100, 0.5.13 as released; sgl-project/sglang#31641, cured by #31667 in 0.5.16",
+    releases=">=0.5.12,<0.5.16",
+    found=found,
+    cures=("xqa-strided-query",),
+    instead="the triton backend for what decodes or drafts, or sglang 0.5.16",
+)
