@@ -10,10 +10,12 @@ from g4diag.scenario import Options, Outcome, Progress, Reading, Scenario
 
 def run_on_cpu(scenario: Scenario, options: Options, progress: Progress, dumped: str = "") -> Outcome:
     """Every selected state. dumped: the state whose first bad read is written to a dump. Raises CannotRunError,
-    UsageError, VacuousError."""
+    UsageError, StaleError, VacuousError."""
     from g4diag.stack.versions import installed, require_sglang
+    from repro.driving import require_anchors
 
     require_sglang("0.5.13")
+    require_anchors(scenario)
     from g4diag.stack import cpu
 
     cpu.prepare_environment()

@@ -8,6 +8,10 @@ weights, which accept nothing, can run for hours. By reading, room for more runn
 
 Run it as released: with one token accepted beside each bonus token, with none (hidden), and with a prompt served
 alone; then the cure, and upstream's own switch SGLANG_EAGER_INPUT_NO_COPY. The graph path needs neither.
+
+Issue #28264 is this bug, not a relative: `output with shape [1] doesn't match the broadcast shape [276]` out of
+`_eager_fb_view` under `frozen_kv_mtp_worker.draft_forward`, which is the state `alone`. #28817 (closed) would reset the
+locations there, and names one more way to it: --speculative-num-steps 1 captures no draft graph.
 """
 
 from __future__ import annotations
@@ -46,7 +50,7 @@ def run(options: Options, progress: Progress) -> Outcome:
 SCENARIO = Scenario(
     name="stale-out-cache-loc",
     symptom="RuntimeError: size of tensor a must match tensor b in _eager_fb_view, without decode graphs only",
-    upstream="cured in 0.5.23; relatives sglang #28264, #28817, #29616",
+    upstream="sglang #28264, #28817; cured in 0.5.23; a relative: #29616",
     states=_STATES,
     run=run,
     server_states=_SERVER_STATES,

@@ -71,10 +71,9 @@ def _verify(names: list[str], json: bool) -> int:
 
 
 def _console() -> Console:
-    from rich.console import Console
+    from g4diag.report.console import console
 
-    console = Console()
-    return console if console.is_terminal else Console(width=200)
+    return console(120)
 
 
 COMMAND = Command("patches", patches)

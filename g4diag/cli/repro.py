@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,13 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Pair(StrEnum):
+    """Whose weights a server has."""
+
+    random = "random"
+    accepting = "accepting"
+
+
 class Way(StrEnum):
     """How a server decodes."""
 
@@ -38,6 +46,9 @@ class Way(StrEnum):
 def repro(
     scenario: Annotated[str | None, typer.Argument(help="A name from --list.", metavar="SCENARIO")] = None,
     list_them: Annotated[bool, typer.Option("--list", help="List the scenarios and leave.")] = False,
+    all_of_them: Annotated[
+        bool, typer.Option("--all", help="Run every scenario on the CPU; one scored table.")
+    ] = False,
     state: Annotated[list[str] | None, typer.Option(help="Run only this state; may be given again.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON (schema g4diag.repro) in place of text.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same output.")] = 0,
@@ -53,7 +64,10 @@ def repro(
     coredump: Annotated[
         bool, typer.Option("--coredump", help="cuda: have a lightweight core dump and read it.")
     ] = False,
-    jobs: Annotated[int, typer.Option(min=1, max=8, help="cuda: servers at a time.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, max=16, help="cuda: servers at a time.")] = 1,
+    model_pair: Annotated[
+        Pair | None, typer.Option(help="cuda: accepting: weights whose drafts are right. Default: the scenario's.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="cuda: report, results, logs; a re-run goes on.")] = None,
 ) -> None:
     """Run a scenario on the installed sglang: its classes in this process, or on a GPU real servers.
@@ -67,31 +81,59 @@ def repro(
         for found in known.values():
             typer.echo(f"{found.name}\t{', '.join(found.needs)}\t{found.symptom}")
         return
+    if all_of_them:
+        raise typer.Exit(_all(scenario, jobs, dump_dir, json))
     if scenario not in known:
         raise UsageError(f"unknown scenario {scenario!r}; known: {', '.join(known)}" if scenario else "which SCENARIO?")
     sizes = (requests, page_size, ratio, window, chunk)
-    on_server = (path and path.value, time_limit, coredump, jobs, out)
-    options = Options(seed, tuple(state or ()), *sizes, dump_dir, *on_server)
+    on_server = (path and path.value, time_limit, coredump, jobs or 1, out)
+    options = Options(seed, tuple(state or ()), *sizes, dump_dir, *on_server, pair=model_pair and model_pair.value)
     chosen = known[scenario]
-    if _on_gpu(chosen, device):
-        raise typer.Exit(_on_server(chosen, options, json))
-    chosen.selected(options.states)
+    raise typer.Exit(_on_server(chosen, options, json) if _on_gpu(chosen, device) else _on_cpu(chosen, options, json))
+
+
+def _on_cpu(scenario: Scenario, options: Options, json: bool) -> int:
+    """sglang's classes in this process; the exit code."""
+    from g4diag.report import repro_drive_json, repro_drive_text, repro_json, repro_text
+    from g4diag.scenario import DriveOutcome
+
+    (scenario.selected_drives if scenario.drives else scenario.selected)(options.states)
     with _progress() as progress:
-        outcome = chosen.run(options, progress)
-    if json:
-        from g4diag.report.repro_json import render as render_json
-
-        typer.echo(render_json(outcome))
+        outcome = scenario.run(options, progress)
+    if isinstance(outcome, DriveOutcome):
+        if json:
+            typer.echo(repro_drive_json.render(outcome))
+        else:
+            repro_drive_text.render(outcome, _console())
+    elif json:
+        typer.echo(repro_json.render(outcome))
     else:
-        from g4diag.report.repro_text import render
+        repro_text.render(outcome, _console())
+    return 0 if outcome.as_expected else 1
 
-        render(outcome, _console())
-    raise typer.Exit(0 if outcome.as_expected else 1)
+
+def _all(scenario: str | None, jobs: int | None, dump_dir: Path | None, json: bool) -> int:
+    """Every scenario, each in a process of its own; the exit code."""
+    from g4diag.discover import contributions
+    from g4diag.report import repro_all_json, repro_all_text
+    from repro.catalogue import run_all
+
+    if scenario is not None:
+        raise UsageError(f"--all runs every scenario: found {scenario!r} too")
+    with _progress(lines=True) as progress:
+        board = run_all(contributions("repro", "SCENARIO"), jobs or min(2, os.cpu_count() or 1), dump_dir, progress)
+    if json:
+        typer.echo(repro_all_json.render(board))
+    else:
+        repro_all_text.render(board, _console())
+    return board.exit_code
 
 
 def _on_gpu(scenario: Scenario, device: Device | None) -> bool:
-    if device is Device.cuda and not scenario.server_states:
+    if device is not None and device.value not in scenario.needs:
         raise UsageError(f"{scenario.name} runs on {', '.join(scenario.needs)} only")
+    if scenario.needs == ("cuda",):
+        return True
     if device is None and scenario.server_states:
         from g4diag.stack.gpu import usable
 

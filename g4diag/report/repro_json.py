@@ -29,6 +29,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "readings": [_reading(reading) for reading in outcome.readings],
         "verdict": list(outcome.lines),
         "dump": None if outcome.dump is None else str(outcome.dump),
+        "score": asdict(outcome.score),
         "as_expected": outcome.as_expected,
         "exit_code": 0 if outcome.as_expected else 1,
         "seconds": {name: round(value, 3) for name, value in outcome.seconds.items()},

@@ -25,6 +25,14 @@ def test_list_names_the_scenario_and_its_symptom(capsys: pytest.CaptureFixture[s
         (["repro"], 2, "which SCENARIO"),
         (["repro", "no-such"], 2, "unknown scenario 'no-such'; known: "),
         (["repro", "trtllm-mha-swa", "--state", "nope"], 2, "unknown state 'nope'"),
+        (
+            ["repro", "evict-past-insert", "--state", "nope"],
+            2,
+            "unknown state 'nope' of evict-past-insert; known: upstream",
+        ),
+        (["repro", "evict-past-insert", "--ratio", "0.2"], 2, "its sizes are part of it; found --ratio"),
+        (["repro", "evict-past-insert", "--device", "cuda"], 2, "evict-past-insert runs on cpu only"),
+        (["repro", "evict-past-insert", "--all"], 2, "--all runs every scenario: found 'evict-past-insert' too"),
         (["repro", "trtllm-mha-swa", "--page-size", "48"], 2, "16, 32 or 64"),
         (["repro", "trtllm-mha-swa", "--chunk", "0", "--requests", "1", "--state", "faulty"], 4, "never diverged"),
     ],
@@ -56,6 +64,33 @@ def test_json_is_one_versioned_document(tmp_path: Path, capsys: pytest.CaptureFi
     assert [row["state"] for row in document["readings"]] == ["faulty", "faulty", "patch-e", "patch-e"]
     assert document["readings"][0]["out_of_range"] > 0 and document["readings"][2]["relative_error"] == 0.0
     assert Path(document["dump"]).parent == tmp_path
+
+
+def test_a_drive_is_shown_as_text_and_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["repro", "free-swa-per-token", "--dump-dir", str(tmp_path)]
+    assert run(arguments) == 0
+    text = capsys.readouterr().out
+    assert "free_of_live_only" in text and "31 of 32 slots still mapped" in text and "3 states, all as expected" in text
+    assert run([*arguments, "--json", "--state", "cure", "--state", "upstream"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema"], document["version"]) == ("g4diag.repro-drive", 1)
+    assert [row["outcome"] for row in document["readings"]] == ["free_of_live_only", "silent"]
+    assert document["score"] == {"found": [1, 1], "named": [1, 1], "silent": [1, 1], "twin": [0, 0]}
+    assert Path(document["dumps"]["upstream"]).parent == tmp_path
+
+
+def test_all_of_them_print_one_table_and_leave_with_its_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from g4diag.scenario import Board, Row, Score
+
+    score = Score((1, 1), (1, 1), (2, 2), (0, 0))
+    rows = (Row("a", "as expected", 8.0, score), Row("b", "stale", 7.0, why="wanted x, found y"))
+    monkeypatch.setattr("repro.catalogue.run_all", lambda *_: Board(rows, {}, 9.0))
+    assert run(["repro", "--all"]) == 4
+    assert "1 of 2 scenarios as expected, 9 s" in capsys.readouterr().out
+    assert run(["repro", "--all", "--json"]) == 4
+    assert [row["verdict"] for row in json.loads(capsys.readouterr().out)["scenarios"]] == ["as expected", "stale"]
 
 
 def test_a_state_that_did_not_behave_is_exit_1(

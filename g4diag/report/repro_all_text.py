@@ -1,0 +1,45 @@
+"""The scored table of all scenarios as text."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from g4diag.report.plain import plain
+from g4diag.scenario import Board, Row
+
+_SHARES = ("found", "named", "silent", "twin")
+_STYLES = {"as expected": "green", "needs a GPU": "dim"}
+
+
+def render(board: Board, console: Console) -> None:
+    """Print the table, a line for each row that has something to say, and the sum."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("scenario")
+    for name in (*_SHARES, "seconds"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    for row in board.rows:
+        table.add_row(*_cells(row))
+    console.print(table)
+    for row in board.rows:
+        if row.why:
+            console.print(Text(plain(f"{row.scenario}: {row.why}")), soft_wrap=True)
+    right = sum(row.verdict == "as expected" for row in board.rows)
+    asked = sum(row.verdict != "needs a GPU" for row in board.rows)
+    style = "bold green" if board.exit_code == 0 else "bold red"
+    console.print(Text(f"{right} of {asked} scenarios as expected, {board.seconds:.0f} s", style=style))
+
+
+def _cells(row: Row) -> tuple[Text, ...]:
+    shares = [_share(getattr(row.score, name) if row.score else (0, 0)) for name in _SHARES]
+    seconds = f"{row.seconds:.0f}" if row.seconds else "-"
+    style = _STYLES.get(row.verdict, "bold red")
+    return (*(Text(cell) for cell in (row.scenario, *shares, seconds)), Text(row.verdict, style=style))
+
+
+def _share(share: tuple[int, int]) -> str:
+    right, of = share
+    return f"{right}/{of}" if of else "-"

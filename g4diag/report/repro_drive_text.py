@@ -1,0 +1,50 @@
+"""The outcome of a scenario of drives as text: what was put back, the table of states, the verdict of the first."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from g4diag.report.plain import plain
+from g4diag.scenario import DriveOutcome, DriveReading
+
+_COLUMNS = (("state", False), ("checked", True), ("damaged", True), ("judged", True), ("verdict", False))
+
+
+def render(outcome: DriveOutcome, console: Console) -> None:
+    """Print the whole report to `console`."""
+    console.print(Text(f"g4diag repro {outcome.scenario}", style="bold"))
+    versions = " ".join(f"{name} {version or 'none'}" for name, version in outcome.versions.items())
+    console.print(Text(plain(versions), style="dim"), soft_wrap=True)
+    if outcome.faults:
+        put_back = ", ".join(outcome.faults)
+        console.print(Text(f"fault states re-introduced: {put_back}; sglang as released has none of them", "yellow"))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name, numeric in _COLUMNS:
+        table.add_column(name, justify="right" if numeric else "left")
+    for reading in outcome.readings:
+        table.add_row(*_cells(reading))
+    console.print(table)
+    for reading in outcome.readings:
+        if line := reading.error or reading.says:
+            console.print(Text(plain(f"{reading.state}: {line}")), soft_wrap=True)
+    for line in outcome.lines:
+        console.print(Text(plain(line)), soft_wrap=True)
+    for path in outcome.dumps.values():
+        console.print(Text(f"dump: {plain(str(path))}   next: g4diag inspect {plain(str(path))}"), soft_wrap=True)
+    odd = [reading for reading in outcome.readings if not reading.as_expected]
+    for reading in odd:
+        text = f"NOT AS EXPECTED: {reading.state}: wanted {reading.expected}, found {reading.outcome}"
+        console.print(Text(text, style="bold red"))
+    if not odd:
+        console.print(Text(f"{len(outcome.readings)} states, all as expected", style="bold green"))
+
+
+def _cells(reading: DriveReading) -> tuple[Text, ...]:
+    verdict = reading.outcome + ("" if reading.as_expected else f" (wanted {reading.expected})")
+    judged = "-" if reading.judged is None else str(reading.judged)
+    cells = (reading.state, str(reading.checked), str(reading.damaged), judged)
+    style = "green" if reading.as_expected else "bold red"
+    return (*(Text(cell) for cell in cells), Text(verdict, style=style))

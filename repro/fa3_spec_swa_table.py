@@ -1,0 +1,115 @@
+"""On fa3 a verified draft tree gives sliding layers a table of full-space slots (#24617).
+
+PR: sglang #24617 (opened 2026-05-07, merged) for issue #24402, gpt-oss with EAGLE3 and topk above 1. For such a verify
+FlashAttentionBackend puts a table together for its sliding layers: the prefix's slots, then those of a draft token's
+own branch. Neither part was translated, so the SWA pool was read by full slots: an illegal memory access under load.
+Pages of 1 only: with larger ones this path asserts. Only metadata is built here, by the real backend and its Triton
+kernel, interpreted; its module wants sgl_kernel, which wants libcuda, so names stand in for kernels never called.
+
+Verify a tree of three tokens after 30 committed ones, with recycled SWA slots: with the fault put back and as released;
+then a chain, whose table is made elsewhere. No trap names it: our probes look at trtllm_mha.
+
+A relative, #22679 (EAGLE on sliding windows with flashinfer and triton), is no scenario: flashinfer raises TypeError
+where the prefix lengths are None, a line that 0.5.13 still has.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+from g4diag.scenario import Drive, DriveOutcome, Found, Options, Progress
+from repro.driving import driven
+
+_FAULT = ("fa-spec-full-table",)
+_COMMITTED, _DRAFTED = 30, 3
+
+
+def drive(*, topk: int) -> Found:
+    """topk: branches; 1 is a chain. Damaged: entries of the sliding layers' table that are not the request's slots."""
+    import torch
+
+    from repro.backends import unpaged_server
+
+    serving = unpaged_server()
+    allocator, mapping = serving.allocator, serving.allocator.full_to_swa_index_mapping
+    allocator.free_swa(allocator.alloc(20))  # left the window: the full slots stay
+    allocator.free(allocator.alloc(40))
+    slots = allocator.alloc(_COMMITTED + _DRAFTED)
+    serving.request_pool.req_to_token[1, : len(slots)] = slots.to(torch.int32)
+    tree = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 0, 1]] if topk > 1 else [[1, 0, 0], [1, 1, 0], [1, 1, 1]]).bool()
+    metadata = _verified(serving, slots, tree, topk)
+    own = mapping[slots]
+    if topk > 1:
+        table, branches = metadata.swa_spec_metadata.page_table, [torch.flatten(row.nonzero()) for row in tree]
+        wanted = [torch.cat([own[:_COMMITTED], own[_COMMITTED:][branch]]) for branch in branches]
+    else:
+        table, wanted = metadata.swa_page_table, [own]
+    pairs = [(row[: len(want)], want) for row, want in zip(table, wanted, strict=True)]
+    past = sum(int((row >= serving.geometry.swa_tokens + 1).sum()) for row, _ in pairs)
+    return Found(
+        checked=sum(len(want) for _, want in pairs),
+        damaged=sum(int((row != want).sum()) for row, want in pairs),
+        evidence={"slot with another number in SWA space": int((own != slots).sum())},
+        called="wrong slots",
+        says=f"{len(pairs)} rows, {past} entries past the SWA pool of {serving.geometry.swa_tokens} tokens",
+    )
+
+
+def _verified(serving: Any, slots: Any, tree: Any, topk: int) -> Any:
+    from types import SimpleNamespace
+
+    import torch
+    from sglang.srt.layers.attention.flashattention_backend import FlashAttentionBackend
+    from sglang.srt.model_executor.forward_batch_info import ForwardMode
+
+    runner, lens = serving.runner, torch.tensor([_COMMITTED])
+    runner.attn_cp_size = 1
+    runner.model_config.__dict__.update(attention_arch=None, is_local_attention_model=False)
+    runner.server_args.speculative_eagle_topk, runner.server_args.speculative_num_draft_tokens = topk, _DRAFTED
+    backend = FlashAttentionBackend(runner)
+    mask = torch.cat([torch.ones(_DRAFTED, _COMMITTED, dtype=torch.bool), tree], dim=1)
+    batch: Any = SimpleNamespace(
+        batch_size=1,
+        req_pool_indices=torch.tensor([1]),
+        seq_lens=lens,
+        seq_lens_cpu=lens,
+        encoder_lens=None,
+        forward_mode=ForwardMode.TARGET_VERIFY,
+        out_cache_loc=slots[-_DRAFTED:],
+        spec_info=SimpleNamespace(custom_mask=mask.flatten()),
+    )
+    backend.init_forward_metadata(batch)
+    return backend.forward_metadata
+
+
+def run(options: Options, progress: Progress) -> DriveOutcome:
+    """Every selected state. Raises CannotRunError, UsageError, StaleError, VacuousError."""
+    from repro.backends import flash_attention_imports
+    from repro.driving import run_drives
+
+    with flash_attention_imports():
+        return run_drives(SCENARIO, drive, options, progress)
+
+
+SCENARIO = replace(
+    driven(
+        drive,
+        name="fa3-spec-swa-table",
+        symptom="illegal memory access on fa3 with EAGLE3 and --speculative-eagle-topk above 1, on a hybrid SWA model",
+        upstream="sglang #24617 (opened 2026-05-07, merged), #24402",
+        drives=(
+            Drive("upstream", "0.5.13 as released, a tree", arguments={"topk": 2}),
+            Drive("faulty", "the table is not translated", _FAULT, "wrong slots", arguments={"topk": 2}),
+            Drive("hidden", "the same, a chain", _FAULT, arguments={"topk": 1}),
+            Drive("chain", "0.5.13, a chain", twin=True, arguments={"topk": 1}),
+        ),
+    ),
+    run=run,
+)
+
+if __name__ == "__main__":
+    from g4diag.cli.main import run as run_command
+
+    sys.exit(run_command(["repro", SCENARIO.name, *sys.argv[1:]]))

@@ -1,0 +1,85 @@
+"""A fifth bug, alive in 0.5.13: tables of CUDA graphs are as wide as the context, and draft tokens reach past it.
+
+PR: sglang #35985 (2026-08-22, open) for issue #34239, in FA3; trtllm_mha sizes its graph tables alike. A verify near
+the end of the context looks up the keys of its draft tokens too, and the lengths that the kernel is handed say so.
+Rows of req_to_token have room for them, the graph's table has not: the kernel reads the next row's first pages, or
+past the buffer, and reads or faults wherever those ids point. An eager table is cut from req_to_token and is wide
+enough.
+
+Replay a verify of the longest request that the scheduler admits, three tokens below the context's end: as released,
+with a stand-in for the cure, which counts the draft tokens in the width, and eagerly; then far from the wall.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from g4diag.patches.backend_rule import BACKEND
+from g4diag.scenario import Drive, Found
+from g4diag.stack.hooks import Hook
+from repro.driving import driven
+
+_STATE = f"{BACKEND}.init_cuda_graph_state"
+
+
+def drive(*, below: int, graph: bool = True) -> Found:
+    """below: tokens between the request's end and the context's. Damaged: pages looked up past the table's row."""
+    from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnBackend
+
+    from g4diag.stack.serving import Serving
+    from repro.backends import PAGE, SMALL, verify_batch
+
+    serving = Serving(SMALL, 0)
+    drafted = serving.args.speculative_num_draft_tokens
+    batch = verify_batch(serving, SMALL.context - below)
+    backend = TRTLLMHAAttnBackend(serving.runner)
+    if graph:
+        backend.init_cuda_graph_state(1, drafted)
+        for in_capture in (True, False):
+            backend.init_forward_metadata_out_graph(batch, in_capture=in_capture)
+    else:
+        backend.init_forward_metadata(batch)
+    table = backend._get_layer_page_table(serving.model.model.layers[0].self_attn.attn, batch)
+    keys = int(backend.forward_metadata.cache_seqlens_int32[0])
+    needed = -(-keys // PAGE)
+    return Found(
+        checked=needed,
+        damaged=max(needed - table.shape[1], 0),
+        evidence={"draft token among the keys": keys - int(batch.seq_lens[0])},
+        says=f"{keys} keys, {needed} pages, a table of {table.shape[1]} columns",
+    )
+
+
+def counting_draft_tokens(original: Callable[..., None], backend: Any, *args: Any) -> None:
+    """Around `init_cuda_graph_state`: tables are as wide as the draft tokens reach."""
+    context = backend.max_context_len
+    backend.max_context_len += backend.speculative_num_draft_tokens
+    original(backend, *args)
+    backend.max_context_len = context
+
+
+SCENARIO = driven(
+    drive,
+    name="table-width-draft-tokens",
+    symptom="illegal memory access, or wrong answers, for requests that near --context-length, with decode graphs on",
+    upstream="sglang #35985 (2026-08-22, open), #34239: FA3 there, trtllm_mha here; alive in 0.5.13",
+    drives=(
+        Drive("upstream", "0.5.13 as released", expected="table_is_wide_enough", arguments={"below": 3}),
+        Drive(
+            "cure",
+            "draft tokens counted in the width",
+            hooks=lambda: (Hook(_STATE, "around", counting_draft_tokens),),
+            arguments={"below": 3},
+        ),
+        Drive("eager", "0.5.13, no graph", arguments={"below": 3, "graph": False}),
+        Drive("far", "0.5.13, two pages from the wall", twin=True, arguments={"below": 32}),
+    ),
+    anchors=((_STATE, "max_num_pages = (self.max_context_len + self.page_size - 1) // self.page_size"),),
+)
+
+if __name__ == "__main__":
+    from g4diag.cli.main import run as run_command
+
+    sys.exit(run_command(["repro", SCENARIO.name, *sys.argv[1:]]))

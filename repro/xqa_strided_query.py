@@ -1,0 +1,79 @@
+"""A sixth bug, alive in 0.5.13: XQA reads packed query rows and is handed a slice of the qkv buffer.
+
+On Hopper and SM120 FlashInfer's XQA runs trtllm_mha decode. It gets the query's address and no strides; on CUDA
+Gemma-4's query is a slice of the qkv buffer, and `TRTLLMHAAttnBackend` hands it on as a view. Row 0 is read where it
+is, every later row of the batch from a place that belongs to others. On an H100 the accepting pair's draft has an
+accept length of 1.678 that way and of 3.295 on triton, with the same output. Issue #31641 is the same on SM120; #22517
+let it in, #31667 is the cure, in 0.5.16. That this is the cause is by reading and by this drive; the cure has not been
+run on a GPU.
+
+Decode one step of three requests on the target's real layers, their queries where CUDA leaves them, with a reference
+kernel that reads as XQA does: as released, with the cure, and with queries that are packed, as on the CPU.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from g4diag.scenario import Drive, Found, Load, ServerState
+from repro.driving import driven
+
+_CURE = "xqa-strided-query"
+_TRITON = {"decode_attention_backend": "triton", "speculative_draft_attention_backend": "triton"}
+_REQUESTS = 3
+
+
+def drive(*, in_place: bool) -> Found:
+    """in_place: queries are left in the qkv buffer. Damaged: query rows, over all layers, with a wrong answer."""
+    from contextlib import nullcontext
+
+    from g4diag.stack.hooks import Hook, install
+    from g4diag.stack.probes.query_rows import KERNEL
+    from g4diag.stack.serving import Geometry, Serving
+    from g4diag.stack.xqa import PackedRows, queries_in_place
+
+    serving = Serving(Geometry(requests=_REQUESTS, live=_REQUESTS, prompt=200), 0)
+    serving.runner.attn_backend.is_xqa_impl = True  # what it asks the GPU for
+    for rid, ids in serving.prompts():
+        serving.admit(rid, ids)
+    kernel = PackedRows()
+    slices = queries_in_place(serving.model) if in_place else nullcontext()
+    with install("reading as XQA does", [Hook(KERNEL, "replace", kernel.decode)]), slices:
+        serving.decode()
+    return Found(
+        checked=kernel.rows,
+        damaged=kernel.wrong,
+        evidence={"row after the first of its batch": kernel.later, "page looked up": kernel.entries},
+        says=f"{kernel.wrong} of {kernel.rows} query rows answered wrongly, {kernel.later} are not the first",
+    )
+
+
+SCENARIO = driven(
+    drive,
+    name="xqa-strided-query",
+    symptom="accept length on Hopper far below the triton backend's, falling as the batch grows, the output right",
+    upstream="sglang #31641, cured by #31667 (merged 2026-07-18) in 0.5.16; introduced by #22517",
+    drives=(
+        Drive("upstream", "0.5.13 as released", expected="query_rows_are_packed", arguments={"in_place": True}),
+        Drive("cure", "q made contiguous", (_CURE,), arguments={"in_place": True}),
+        Drive("packed", "0.5.13, packed queries", twin=True, arguments={"in_place": False}),
+        Drive("cure-packed", "q made contiguous, packed", (_CURE,), twin=True, arguments={"in_place": False}),
+    ),
+    server_states=(
+        ServerState("upstream", "0.5.13 as released", (), "finished"),
+        ServerState("cure", "q made contiguous", (_CURE,), "finished"),
+        ServerState("triton", "0.5.13 as released, the triton backend", (), "finished", engine=_TRITON),
+    ),
+    load=Load(eager_patches=("eager-draft-out-cache-loc",), pair="accepting"),
+    anchors=(
+        (
+            "sglang.srt.models.gemma4_causal.Gemma4Attention.forward",
+            "q, k, v = qkv.split([self.q_size, self.kv_size, self.kv_size], dim=-1)",
+        ),
+    ),
+)
+
+if __name__ == "__main__":
+    from g4diag.cli.main import run as run_command
+
+    sys.exit(run_command(["repro", SCENARIO.name, *sys.argv[1:]]))

@@ -1,0 +1,30 @@
+"""What the scenarios of attention backends share leaves the process as it was."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import pytest
+
+pytest.importorskip("sglang")
+
+import torch
+
+from repro.backends import cuda_is_cpu, flash_attention_imports
+
+
+def test_stand_ins_for_sgl_kernel_refuse_to_be_called_and_leave_with_the_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sgl_kernel", None)  # makes its import fail
+    with flash_attention_imports():
+        kernels = importlib.import_module("sgl_kernel.flash_attn")
+        with pytest.raises(AssertionError, match="where it cannot run"):
+            kernels.flash_attn_with_kvcache()
+    assert not sys.modules.get("sgl_kernel") and "sgl_kernel.flash_attn" not in sys.modules
+
+
+def test_buffers_named_cuda_are_made_on_the_cpu_in_the_body_only() -> None:
+    with cuda_is_cpu():
+        assert torch.zeros(2, device="cuda").device.type == "cpu"
+        assert torch.zeros(2).device.type == "cpu"
+    assert torch.overrides._len_torch_function_stack() == 0
