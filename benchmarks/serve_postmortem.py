@@ -101,7 +101,7 @@ def main() -> int:
     engine = servers.ENGINE | servers.tiny_models(folder / "pair") | {"port": options.port, "host": "127.0.0.1"}
     if options.path == "eager":
         engine["disable_cuda_graph"] = True
-    ours = ["--patches", f"{FAULT},{CURE}", "--traps", "page-table", "--coredump", "--dump-dir", str(dumps)]
+    ours = ["--patches", f"{FAULT},{CURE},mm-disabled", "--traps", "page-table", "--coredump", "--dump-dir", str(dumps)]
     command = [*G4DIAG, "serve", *ours, "--", *flags(engine)]
     print("serve_postmortem:", " ".join(command), flush=True)
     with (folder / "serve.log").open("wb") as log:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 Rule = Callable[[PurePosixPath, str], Iterator[str]]
-HEAVY = frozenset({"flashinfer", "sgl_kernel", "sglang", "torch", "transformers", "triton"})
+HEAVY = frozenset({"flashinfer", "safetensors", "sgl_kernel", "sglang", "torch", "transformers", "triton"})
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 60
 # A folder of contributions -> the one constant each of its files declares.
 CONSTANTS = {

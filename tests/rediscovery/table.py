@@ -67,6 +67,7 @@ UPSTREAM = (
         SWA_ALLOCATOR,
         "mapping_follows_allocation",
         faults=("tail-alloc-keeps-stale-mapping",),
+        examples=400,
     ),
     Row(
         "#36135: a deferred free reads the new mapping",
@@ -116,6 +117,7 @@ UPSTREAM = (
         RADIX,
         "page_in_window_is_mapped",
         faults=("bigram-key-loses-frontier",),
+        examples=300,
         length=None,
     ),
     Row(
