@@ -136,7 +136,8 @@ def _table_finding(pair: tuple[AttentionRead, AttentionRead], rows: list[_Rows],
     row = f"row {found.rows[0]}" if found.rows[0] == found.rows[1] else f"rows {found.rows[0]} and {found.rows[1]}"
     where = f"layer {left.layer_id} ({left.layer_kind}), {steps}, {row} column {column}"
     differing, of = sum(int(row.differs_C.sum()) for row in rows), sum(len(row.column_C) for row in rows)
-    text = f"{where}: page {ids[0]} against {ids[1]}; {differing} of {of} live entries differ"
+    pages = f"page {ids[0]} in both" if ids[0] == ids[1] else f"page {ids[0]} against {ids[1]}"
+    text = f"{where}: {pages}; {differing} of {of} live entries differ"
     wrong = bad.index(True) if one_sided else None
     if wrong is not None:
         text += f"; {_SIDES[wrong]} is wrong there: {_why(pair[wrong], found.rows[wrong], column)}"
@@ -170,6 +171,10 @@ def _mapping(left: Incident, right: Incident) -> tuple[list[Finding], int]:
     both = [mapping for incident in (left, right) if (mapping := _mapping_of(incident)) is not None]
     if len(both) < 2:
         return [], 0
+    sizes = [pool.page_size for incident in (left, right) for pool in incident.pools[:1]]
+    if len(set(sizes)) > 1:
+        text = f"pages of {sizes[0]} tokens against {sizes[1]}: slots are not compared"
+        return [_differ("mapping", text, page_sizes=sizes)], 0
     length = min(map(len, both)) - 1
     other = np.flatnonzero(both[0][:length] != both[1][:length])
     if len(other):

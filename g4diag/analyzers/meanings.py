@@ -29,7 +29,8 @@ def meanings_of(read: AttentionRead, places: Sequence[tuple[int, int]], incident
     full_N = values_N if space is IndexSpace.FULL_PAGE else _full_pages(values_N, mapping)
     other_N = _swa_pages(values_N, mapping) if space is IndexSpace.FULL_PAGE else full_N
     owners, free = _owners(read, rows_N, full_N, incident), _on_free_list(values_N, space, read, incident)
-    size, last = read.pool.page_size, read.pool.num_pages - 1
+    size, last, expected_BP = read.pool.page_size, read.pool.num_pages - 1, read.expected_BP()
+    there = max((pool.num_pages for pool in incident.pools if pool.space is space), default=None)
     found = []
     for n, (row, column) in enumerate(places):
         value, owner, other = int(values_N[n]), owners[n], int(other_N[n])
@@ -40,7 +41,12 @@ def meanings_of(read: AttentionRead, places: Sequence[tuple[int, int]], incident
         is_own = owner is not None and owner.rid == (_rid(read, row) or f"row {row}")
         known = other if other >= 0 else None
         is_free = None if free is None else bool(free[n])
-        found.append(Meaning(value, space, owner, is_own, known, is_free, _grade(owner, read), serves))
+        belongs = expected_BP is not None and int(expected_BP[row, column]) == value
+        beyond = there if there is not None and value >= there else None
+        grade = Grade.MEASURED if belongs or beyond is not None else _grade(owner, read)
+        found.append(
+            Meaning(value, space, owner, is_own, known, is_free, grade, serves, beyond=beyond, belongs=belongs)
+        )
     return found
 
 

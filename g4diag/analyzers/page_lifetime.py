@@ -28,7 +28,7 @@ def analyze(incident: Incident) -> Iterator[Finding]:
         return
     read, bad_BP = bad[0]
     meanings = meanings_of(read, np.argwhere(bad_BP)[:_PAGES].tolist(), incident)
-    meanings = [meaning for meaning in meanings if not meaning.is_clamp]
+    meanings = [m for m in meanings if not (m.is_clamp or m.belongs or m.beyond is not None)]
     owner = meanings[0].owner if meanings else None
     steps = [record for record in incident.ring if record.kind == "step"]
     told = [*_calls(meanings, incident), *_free(meanings), *_owners_steps(owner.rid if owner else None, steps)]

@@ -76,19 +76,22 @@ def _of_parts(parts: Sequence[Inspection], told: Sequence[Part], lead: int) -> I
 
 
 def _faulting_block(told: Sequence[Part], lead: int, leading: Inspection) -> Iterator[Finding]:
-    """A core dump beside a dump: its block against the row of the part that leads, else of any that names one."""
+    """A core dump beside a dump of the same process: its block against the row of the part that leads, else of any
+    that names one. The first that has both."""
     if leading.of("faulting_block"):
         return
-    for fault in [fault for part in told for fault in part.incident.faults][:1]:
-        same = [part.incident for part in (told[lead], *told) if _may_be_of(fault, part.incident)]
+    for fault in [fault for part in told for fault in part.incident.faults]:
+        same = [part.incident for part in (told[lead], *told) if _is_of(fault, part.incident)]
         row = next((found for incident in same if (found := faulting_block.named_row(incident)) is not None), None)
-        yield from faulting_block.compared([fault], row)
+        if compared := list(faulting_block.compared([fault], row)):
+            yield from compared
+            return
 
 
-def _may_be_of(fault: KernelFault, incident: Incident) -> bool:
-    """Unless both tell their process, and tell another. A core dump does by its name, `core.PID`."""
+def _is_of(fault: KernelFault, incident: Incident) -> bool:
+    """In one file, or both tell their process, and it is the same. A core dump does by its name, `core.PID`."""
     named, pid = re.search(r"\.(\d{1,9})$", fault.source), incident.context.get("pid")
-    return named is None or pid is None or int(named[1]) == pid
+    return fault in incident.faults or (named is not None and int(named[1]) == pid)
 
 
 def _signature(part: Inspection) -> str | None:

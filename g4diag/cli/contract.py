@@ -1,9 +1,12 @@
-"""What every command file declares: one upper-case COMMAND."""
+"""What every command file declares: one upper-case COMMAND; and how it reads a file name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+
+from g4diag.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -13,3 +16,10 @@ class Command:
 
     name: str
     run: Callable[..., None]
+
+
+def file_name(text: str | Path) -> Path:
+    """A typer `parser` for paths. UsageError for an empty one, which `Path` would take for the current folder."""
+    if not str(text):
+        raise UsageError("empty file name")
+    return Path(text)

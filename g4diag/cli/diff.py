@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from g4diag.cli.contract import Command
+from g4diag.cli.contract import Command, file_name
 
 
 def diff(
-    first: Annotated[Path, typer.Argument(help="A dump.", metavar="A")],
-    second: Annotated[Path, typer.Argument(help="Another, of the same kind.", metavar="B")],
+    first: Annotated[Path, typer.Argument(help="A dump.", metavar="A", parser=file_name)],
+    second: Annotated[Path, typer.Argument(help="Another, of the same kind.", metavar="B", parser=file_name)],
     json: Annotated[bool, typer.Option("--json", help="Print JSON (schema g4diag.diff) in place of text.")] = False,
 ) -> None:
     """Lay two dumps side by side, step by step and layer by layer, and say where they part and which side is wrong.

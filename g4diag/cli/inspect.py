@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from g4diag.cli.contract import Command
+from g4diag.cli.contract import Command, file_name
 
 
 def inspect(
     files: Annotated[
-        list[Path], typer.Argument(help="Dumps, rings, post-mortems, or folders of them.", metavar="FILE...")
+        list[Path],
+        typer.Argument(help="Dumps, rings, post-mortems, or folders of them.", metavar="FILE...", parser=file_name),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print JSON (schema g4diag.inspect) in place of text.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Write one HTML file too, which opens offline.")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Write one HTML file too, which opens offline.", metavar="PATH", parser=file_name),
+    ] = None,
 ) -> None:
     """Judge dumps again with today's traps and say what went wrong. Nothing in a file is executed.
 
-    Exit 0 clean, 1 defect found, 2 no such file, 3 --html without plotly, 4 nothing to judge, 5 corrupt, truncated, not
-    ours or unsafe.
+    Exit 0 clean, 1 defect found, 2 no such file or --html would overwrite one, 3 --html without plotly, 4 nothing to
+    judge, 5 corrupt, truncated, not ours or unsafe.
     """
+    from g4diag.report.plain import plain
+    from g4diag.report.save import refuse_to_overwrite, save
     from g4diag.sandbox import inspect_files
 
+    if html is not None:
+        refuse_to_overwrite(html, "HTML", files)
     inspection = inspect_files(files)
     if html is not None:
         from g4diag.report.html import render as render_html
-        from g4diag.report.save import save
 
         save(render_html(inspection), html)
     if json:
@@ -39,6 +47,9 @@ def inspect(
         from g4diag.report.text import render
 
         render(inspection, console())
+    if html is not None:
+        sys.stdout.flush()
+        print(f"g4diag: page written to {plain(str(html))}", file=sys.stderr)
     raise typer.Exit(inspection.outcome.exit_code)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +20,7 @@ from g4diag.settings import Settings
 # The base of what typer raises for a command line it cannot take: click's class, or typer's own copy of it.
 _TyperError: type[Exception] = typer.BadParameter.__mro__[2]
 MAX_COMPLAINT = 1000
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main() -> None:
@@ -26,7 +29,9 @@ def main() -> None:
         # A closed pipe ends us as it ends other tools (141), not with the 1 that would read as a defect. Not under
         # serve: a server must not lose its supervisor to `| head`.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    lost = _unwritten()
+    sys.exit(_complain(lost, CannotRunError.exit_code) if lost else code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -49,6 +54,8 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if show_traceback:
             raise
+        if isinstance(error, OSError) and (lost := _unwritten(error)):
+            return _complain(lost, CannotRunError.exit_code)
         return _complain(f"internal error: {type(error).__name__}: {error} (G4DIAG_TRACEBACK=1 shows where)", 1)
 
 
@@ -89,6 +96,21 @@ def _usage(error: Any) -> str:
     context = getattr(error, "ctx", None)
     said = " ".join(error.format_message().split()).removesuffix(".")
     return f"{said} (see {context.command_path if context else 'g4diag'} --help)"
+
+
+def _unwritten(raised: OSError | None = None) -> str | None:
+    """Flush stdout; what to say where that fails, or where `raised` tells of a full disk: an unbuffered stdout keeps
+    nothing to flush. What is left goes nowhere, so that the interpreter does not complain once more as it ends."""
+    found = raised if raised is not None and raised.errno in _NO_ROOM else None
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        return None
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        found = error
+    return f"output cannot be written: {found.strerror}" if found else None
 
 
 def _complain(text: str, code: int) -> int:

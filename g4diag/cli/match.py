@@ -7,16 +7,20 @@ from typing import Annotated
 
 import typer
 
-from g4diag.cli.contract import Command
+from g4diag.cli.contract import Command, file_name
 
 
 def match(
-    files: Annotated[list[Path], typer.Argument(help="Dumps, rings, logs, or folders of them.", metavar="FILE...")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Dumps, rings, logs, or folders of them.", metavar="FILE...", parser=file_name),
+    ],
     json: Annotated[bool, typer.Option("--json", help="Print JSON (schema g4diag.match) in place of text.")] = False,
 ) -> None:
     """Name the crash: its signature, the same whatever the run and the machine, and the known issues it matches.
 
-    Exit 0 matched, 1 a defect that matches none, 2 no such file, 4 nothing to match, 5 corrupt, not ours or unsafe.
+    Exit 0 matched, 1 a defect in any file that matches none, 2 no such file, 4 nothing to match,
+    5 corrupt, not ours or unsafe.
     """
     from g4diag.report import match_json, match_text
     from g4diag.sandbox import inspect_files

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from g4diag.cli.contract import Command
+from g4diag.cli.contract import Command, file_name
 from g4diag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def minimize(
 def _read(subject: str, known: list[str]) -> Inspection:
     from g4diag.sandbox import inspect_files
 
-    path = Path(subject)
+    path = file_name(subject)
     if not path.exists():
         raise UsageError(f"wanted a file, or a scenario: {', '.join(known)}; found {subject!r}")
     return inspect_files([path])

@@ -41,6 +41,8 @@ def _rows(action: Action, names: list[str], json: bool) -> int:
 
     rows = patch_rows()
     if action is Action.SHOW:
+        if not names:
+            raise UsageError("show: wanted a NAME, found none; `g4diag patches` lists them")
         if len(names) != 1 or not (chosen := [row for row in rows if row.name in names]):
             raise UsageError(f"show: wanted one of {', '.join(row.name for row in rows)}, found {' '.join(names)!r}")
         rows = tuple(chosen)

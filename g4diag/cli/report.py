@@ -7,24 +7,31 @@ from typing import Annotated
 
 import typer
 
-from g4diag.cli.contract import Command
+from g4diag.cli.contract import Command, file_name
 
 
 def report(
     files: Annotated[
-        list[Path], typer.Argument(help="Dumps, rings, post-mortems, or folders of them.", metavar="FILE...")
+        list[Path],
+        typer.Argument(help="Dumps, rings, post-mortems, or folders of them.", metavar="FILE...", parser=file_name),
     ],
     markdown: Annotated[bool, typer.Option("--md", help="As Markdown; the default, and so far the only form.")] = True,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write it here, in place of the screen.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Write it here, in place of the screen.", metavar="PATH", parser=file_name),
+    ] = None,
 ) -> None:
     """Fill in what SGLang's bug template asks: description, reproduction, environment. Paste it, then add the rest.
 
-    Exit 0 clean, 1 defect found, 2 no such file, 4 nothing to judge, 5 corrupt, truncated, not ours or unsafe.
+    Exit 0 clean, 1 defect found, 2 no such file or --out would overwrite one, 4 nothing to judge, 5 corrupt,
+    truncated, not ours or unsafe.
     """
     from g4diag.report.markdown import render
-    from g4diag.report.save import save
+    from g4diag.report.save import refuse_to_overwrite, save
     from g4diag.sandbox import inspect_files
 
+    if out is not None:
+        refuse_to_overwrite(out, "Markdown", files)
     inspection = inspect_files(files)
     text = render(inspection)
     if out is None:

@@ -11,14 +11,25 @@ SCHEMA, VERSION = "g4diag.match", 1
 
 
 def exit_code(inspection: Inspection) -> int:
-    """0 matched, 1 a defect that matches none, 4 nothing to match."""
+    """0 matched, 1 a defect that matches none, 4 nothing to match. Of several files, 1 if any of them is 1."""
+    codes = {_code(part) for part in (inspection.parts or (inspection,))}
+    return 1 if 1 in codes else min(codes)
+
+
+def faults(inspection: Inspection) -> list[str]:
+    """The faults that were put back on purpose when it was recorded."""
+    return [str(name) for finding in inspection.of("provenance") for name in finding.data.get("faults", ())]
+
+
+def _code(inspection: Inspection) -> int:
     if inspection.of("known_issues"):
         return 0
     return 1 if inspection.of("signature") or inspection.outcome is Outcome.DEFECT else 4
 
 
 def document(inspection: Inspection) -> dict[str, Any]:
-    """Plain values. `signature` is null where nothing is broken; `issues` are the best matches first."""
+    """Plain values. `signature` is null where nothing is broken; `issues` are the best matches first.
+    Of several files these are of the one that leads; `parts` holds each, and is empty for one."""
     named = next(iter(inspection.of("signature")), None)
     return {
         "schema": SCHEMA,
@@ -27,6 +38,8 @@ def document(inspection: Inspection) -> dict[str, Any]:
         "exit_code": exit_code(inspection),
         "signature": named.text if named else None,
         "other_signatures": named.data["others"] if named else [],
+        "faults": faults(inspection),
+        "parts": [document(part) for part in inspection.parts],
         "issues": [{"grade": str(finding.grade), **finding.data} for finding in inspection.of("known_issues")],
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from g4diag.model import Inspection
+from g4diag.report.match_json import faults
 from g4diag.report.plain import plain
 
 
@@ -31,3 +32,20 @@ def _lines(inspection: Inspection) -> Iterator[str]:
         references = ", ".join(issue["references"]) or "no upstream thread known"
         yield f"            {references}; affected: {issue['affected']}"
         yield f"            cure: {issue['cure']}"
+    for finding in inspection.of("provenance"):
+        if finding.data.get("faults"):
+            yield f"  {finding.grade:<9} {finding.text}"
+    for part in inspection.parts:
+        yield f"  file      {_part(part)}"
+
+
+def _part(part: Inspection) -> str:
+    """One line: the part's own signature, the issues that it matches, and what was put back in it."""
+    signatures = [finding.text for finding in part.of("signature")]
+    issues = [str(finding.data["id"]) for finding in part.of("known_issues")]
+    said = [*signatures[:1], ", ".join(issues) or "no known issue matches"]
+    if not signatures and not issues:
+        said = [f"nothing to match ({part.outcome})"]
+    if put_back := faults(part):
+        said.append(f"faults put back on purpose: {', '.join(put_back)}")
+    return f"{part.name}: {'; '.join(said)}"

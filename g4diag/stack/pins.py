@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -84,12 +85,18 @@ def _descend(folder: Path, names: tuple[str, ...]) -> tuple[Path, tuple[str, ...
     return (init, names) if init.is_file() else None
 
 
+@lru_cache(maxsize=8)
+def _parsed(text: str) -> ast.Module:
+    # A scenario pins a dozen anchors in three or four files of thousands of lines.
+    return ast.parse(text)
+
+
 def _segment(text: str, inside: tuple[str, ...]) -> str | None:
     """Source of the class or function `inside` names, the whole text if it names none."""
     if not inside:
         return text
     scopes = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    body = ast.parse(text).body
+    body = _parsed(text).body
     for name in inside:
         node = next((node for node in body if isinstance(node, scopes) and node.name == name), None)
         if node is None:

@@ -54,9 +54,15 @@ def test_silent_where_the_block_says_nothing(meaning: str) -> None:
     assert not list(ANALYZER.analyze(samples.faulty_incident()))
 
 
-def test_a_core_dump_of_another_process_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_dump(samples.incident(samples.faulty_read(), context={"pid": 18}), tmp_path / "live.pt")
-    (tmp_path / "core.17").write_bytes(CORE)
+@pytest.mark.parametrize(
+    ("context", "core"), [({"pid": 18}, "core.17"), ({}, "core.17"), ({"pid": 17}, "core_of_a_worker")]
+)
+def test_a_core_dump_of_another_process_says_nothing(
+    context: dict[str, Any], core: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does one whose process, or the dump's, is not told."""
+    write_dump(samples.incident(samples.faulty_read(), context=context), tmp_path / "live.pt")
+    (tmp_path / core).write_bytes(CORE)
     monkeypatch.setattr(core_dump, "says", lambda path: tuple(said()))
     assert not inspect_files([tmp_path]).of("faulting_block")
 
@@ -67,7 +73,7 @@ def test_what_an_h100_left_agrees() -> None:
 
 
 def test_a_core_dump_beside_a_dump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_dump(samples.faulty_incident(), tmp_path / "live.pt")
+    write_dump(samples.incident(samples.faulty_read(), context={"pid": 17}), tmp_path / "live.pt")
     (tmp_path / "core.17").write_bytes(CORE)
     monkeypatch.setattr(core_dump, "says", lambda path: tuple(said()))
     (finding,) = inspect_files([tmp_path]).of("faulting_block")

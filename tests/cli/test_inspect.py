@@ -140,3 +140,19 @@ def test_a_laptop_without_sglang_or_torch_will_do(faulty: Path) -> None:
     done = without_the_stack("inspect", faulty)
     assert (done.returncode, done.stderr) == (1, "") and done.stdout.startswith("ERROR: g4diag: ")
     assert without_the_stack("--help").returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["match"], ["inspect", "--json"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_stdout_that_takes_no_more_is_3_in_one_line(
+    arguments: list[str], unbuffered: str, faulty: Path, tmp_path: Path
+) -> None:
+    """A limit on the size of files stands for a full disk: any user may set one."""
+    command = [sys.executable, "-m", "g4diag", *arguments, *([] if arguments == ["--version"] else [str(faulty)])]
+    with (tmp_path / "out").open("w") as full:
+        done = subprocess.run(
+            ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *command],
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            **{"stdout": full, "stderr": subprocess.PIPE, "text": True, "timeout": 60, "check": False},
+        )
+    assert (done.returncode, done.stderr) == (3, "g4diag: output cannot be written: File too large\n")

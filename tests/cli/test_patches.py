@@ -44,6 +44,10 @@ def test_show_is_the_whole_case(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(run(capsys, "patches", "show", "patch-e", "--json")[1])["patches"][0]["name"] == "patch-e"
 
 
+def test_show_without_a_name_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "wanted a NAME, found none" in run(capsys, "patches", "show")[2]
+
+
 @pytest.mark.parametrize(
     "arguments", [("show",), ("show", "nonsense"), ("list", "clamp"), ("nonsense",), ("verify", "nonsense")]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def test_the_screen_and_the_file_get_the_same(faulty: Path, tmp_path: Path, caps
 
 
 def test_html_and_json_together(faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, "inspect", faulty, "--html", tmp_path / "x.html", "--json")
+    code, out, err = run(capsys, "inspect", faulty, "--html", tmp_path / "x.html", "--json")
+    assert err == f"g4diag: page written to {tmp_path / 'x.html'}\n"
     assert code == 1 and json.loads(out)["exit_code"] == 1
     page = (tmp_path / "x.html").read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>") and page.endswith("</html>\n")
@@ -61,3 +63,45 @@ def test_refusals_are_those_of_inspect(tmp_path: Path, capsys: pytest.CaptureFix
     assert run(capsys, "report", tmp_path / "x.pt")[:2] == (5, "")
     assert run(capsys, "report", tmp_path / "gone.pt")[:2] == (2, "")
     assert run(capsys, "report", write_dump(samples.incident(), tmp_path / "y.pt"))[0] == 4
+
+
+COMMANDS = pytest.mark.parametrize("command", [["inspect", "--html"], ["report", "-o"]], ids=["html", "md"])
+
+
+@COMMANDS
+@pytest.mark.parametrize("target", ["faulty.pt", "link.pt", "hard.pt", "folder/in.pt", "notes.txt", "fifo", "", "."])
+def test_evidence_is_not_overwritten(
+    command: list[str], target: str, faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    write_dump(samples.faulty_incident(), tmp_path / "folder" / "in.pt")
+    (tmp_path / "link.pt").symlink_to(faulty)
+    os.link(faulty, tmp_path / "hard.pt")
+    (tmp_path / "notes.txt").write_text("mine")
+    os.mkfifo(tmp_path / "fifo")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    out = target if target in ("", ".") else str(tmp_path / target)
+    code, shown, err = run(capsys, command[0], faulty, tmp_path / "folder", command[1], out)
+    assert (code, shown) == (2, "") and err.startswith("g4diag: ") and err.count("\n") == 1
+    assert "internal error" not in err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@COMMANDS
+def test_an_earlier_report_is_replaced_but_as_input_it_is_not(
+    command: list[str], faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert run(capsys, command[0], faulty, command[1], tmp_path / "x")[0] == 1
+    code, _, err = run(capsys, command[0], tmp_path / "x", command[1], tmp_path / "x")
+    assert code == 2 and "one of the inputs" in err
+    other = {"inspect": "report", "report": "inspect"}[command[0]]
+    option = {"inspect": "--html", "report": "-o"}[other]
+    code, _, err = run(capsys, other, faulty, option, tmp_path / "x")
+    assert code == 2 and "found something else" in err
+
+
+@pytest.mark.parametrize("command", ["inspect", "report", "match", "diff", "minimize"])
+def test_an_empty_file_name_is_2(command: str, faulty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [faulty, ""] if command == "diff" else [""]
+    assert run(capsys, command, *paths) == (2, "", "g4diag: empty file name\n")

@@ -1,7 +1,7 @@
 """The machines as plain Hypothesis test cases, for `make hypofuzz`; pytest collects this file only when it is named.
 
-HypoFuzz runs no fixtures and mutates one test at a time in each of its processes, so a session is opened with a
-test's first example, in place of the one before, and is left open until the process ends.
+Give it one class a run: it does not tear one class down before it sets the next one up. It runs no fixtures, so a
+session is opened with a test's first example, in place of the one before, and is left open until the process ends.
 """
 
 from __future__ import annotations

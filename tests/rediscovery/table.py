@@ -105,6 +105,7 @@ UPSTREAM = (
         BACKEND,
         "page_table_stays_in_pool",
         faults=("draft-pool-before-swa-adjustment",),
+        examples=300,
     ),
     Row(
         "#25103, at the views",
@@ -113,18 +114,11 @@ UPSTREAM = (
         faults=("faulty-rule",),
     ),
     Row(
-        "#34823: token length against bigram key",
-        RADIX,
-        "page_in_window_is_mapped",
-        faults=("bigram-key-loses-frontier",),
-        examples=300,
-        length=None,
-    ),
-    Row(
         "#27789: off by one page under speculation",
         RADIX,
         "free_of_live_only",
         faults=("overallocated-tail-freed-twice",),
+        examples=400,
         length=None,
     ),
 )
