@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import servers
-from servers import CURE, FAULT
+from servers import CURES, FAULT
 
 from g4diag.stack import server_child, tiny_pair
 
@@ -101,7 +101,15 @@ def main() -> int:
     engine = servers.ENGINE | servers.tiny_models(folder / "pair") | {"port": options.port, "host": "127.0.0.1"}
     if options.path == "eager":
         engine["disable_cuda_graph"] = True
-    ours = ["--patches", f"{FAULT},{CURE},mm-disabled", "--traps", "page-table", "--coredump", "--dump-dir", str(dumps)]
+    ours = [
+        "--patches",
+        ",".join([FAULT, *CURES, "mm-disabled"]),
+        "--traps",
+        "page-table",
+        "--coredump",
+        "--dump-dir",
+        str(dumps),
+    ]
     command = [*G4DIAG, "serve", *ours, "--", *flags(engine)]
     print("serve_postmortem:", " ".join(command), flush=True)
     with (folder / "serve.log").open("wb") as log:

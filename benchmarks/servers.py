@@ -28,7 +28,8 @@ if str(ROOT) not in sys.path:
 from g4diag.stack import crash_log, plugin_site, server_run, tiny_pair  # noqa: E402
 from g4diag.stack.server_run import Job, Result  # noqa: E402
 
-CURE, FAULT = "eager-draft-out-cache-loc", "faulty-rule"
+# A released 0.5.13 has both bugs, so a healthy server has both cures.
+CURES, FAULT = ("eager-draft-out-cache-loc", "xqa-strided-query"), "faulty-rule"
 ENGINE: dict[str, Any] = tiny_pair.ENGINE | {"random_seed": 0}
 # Sliding layers of the 26B-A4B shape read eight K/V heads, full ones two; head_dim 256 for both, which XQA needs.
 BIG_LAYERS = (*("sliding_attention",) * 5, "full_attention") * 5

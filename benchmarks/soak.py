@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import servers
-from servers import CURE, Server
+from servers import CURES, Server
 
 from g4diag.stack.server_run import Job
 
@@ -71,7 +71,7 @@ def build(options: argparse.Namespace, models: dict[str, str]) -> list[Server]:
         engine = servers.ENGINE | models | POOLS[name] | {"port": 29_000 + 150 * index, "decode_log_interval": 40}
         job = Job(
             engine=engine,
-            patches=(CURE,),
+            patches=CURES,
             folder=folder,
             seconds=options.time_limit,
             environment=environment,

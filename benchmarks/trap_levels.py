@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import servers
-from servers import CURE, FAULT, Server
+from servers import CURES, FAULT, Server
 
 from g4diag.stack.server_run import Job
 
@@ -79,7 +79,7 @@ def build(options: argparse.Namespace, pair: Path) -> list[Server]:
         engine = servers.ENGINE | models | {"disable_cuda_graph": path == "eager", "port": 31_000 + 150 * index}
         job = Job(
             engine=engine,
-            patches=(CURE,) if healthy else (FAULT, CURE),
+            patches=CURES if healthy else (FAULT, *CURES),
             folder=folder,
             seconds=options.time_limit - index * options.stagger,
             environment=environment,

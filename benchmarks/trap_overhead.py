@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import servers
-from servers import CURE, Server
+from servers import CURES, Server
 
 from g4diag.stack import crash_log
 from g4diag.stack.server_run import Job
@@ -130,7 +130,7 @@ class Fleet:
         engine |= {"port": 20_000 + 150 * number, "max_running_requests": shape.batch, "decode_log_interval": 100}
         job = Job(
             engine=engine,
-            patches=(CURE,) if config.eager else (),
+            patches=CURES if config.eager else CURES[1:],
             folder=folder,
             seconds=max(5.0, self.left()),
             environment=environment,

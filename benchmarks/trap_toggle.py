@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import servers
-from servers import Server
+from servers import CURES, Server
 from trap_overhead import SHAPES, Shape, summary
 
 from g4diag.stack.server_run import Job
@@ -58,7 +58,7 @@ def start(shape: Shape, number: int, limit: float, intermediate: int) -> Server:
         engine["swa_full_tokens_ratio"] = 0.95
     job = Job(
         engine=engine,
-        patches=(),
+        patches=CURES[1:],
         folder=folder,
         seconds=limit,
         environment=environment,
