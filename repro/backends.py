@@ -186,10 +186,24 @@ def flash_attention_imports() -> Iterator[None]:
         try:
             yield
         finally:
-            for module in names:
-                del sys.modules[module]
+            for module in [*names, *_made_with_stand_ins()]:
+                _forget(module)
     else:
         yield
+
+
+def _made_with_stand_ins() -> list[str]:
+    """Modules of sglang that took a stand-in by name: one left behind would import for whoever comes next."""
+    sglang = [(name, module) for name, module in sys.modules.items() if name.startswith("sglang.")]
+    return [name for name, module in sglang if _never_called in vars(module).values()]
+
+
+def _forget(name: str) -> None:
+    """As if it had never been imported: the parent package keeps it as an attribute too."""
+    del sys.modules[name]
+    parent, _, own = name.rpartition(".")
+    if parent in sys.modules:
+        vars(sys.modules[parent]).pop(own, None)
 
 
 def _never_called(*args: Any, **kwargs: Any) -> Any:

@@ -20,6 +20,10 @@ def test_stand_ins_for_sgl_kernel_refuse_to_be_called_and_leave_with_the_body(mo
         kernels = importlib.import_module("sgl_kernel.flash_attn")
         with pytest.raises(AssertionError, match="where it cannot run"):
             kernels.flash_attn_with_kvcache()
+        made = importlib.import_module("sglang.srt.layers.attention.flashattention_backend")
+    assert made.__name__ not in sys.modules and not hasattr(
+        sys.modules["sglang.srt.layers.attention"], "flashattention_backend"
+    )
     assert not sys.modules.get("sgl_kernel") and "sgl_kernel.flash_attn" not in sys.modules
 
 
