@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from g4diag.guard import guard, raising
-from g4diag.settings import Settings, run_dir
+from g4diag.settings import DEFAULT_DUMP_DIR, Settings, run_dir
 
 logger = logging.getLogger("g4diag")
 
@@ -81,7 +81,7 @@ def _arm(settings: Settings) -> Outcome:
         if settings.recorder:
             from g4diag.stack import recorder
 
-            attempt.enter_context(recorder.armed(settings.dump_dir or recorder.DEFAULT_FOLDER))
+            attempt.enter_context(recorder.armed(settings.dump_dir or DEFAULT_DUMP_DIR))
         manifest = arming.armed_manifest()
         _held.enter_context(attempt.pop_all())
     # WARNING: sglang loads plugins before it configures logging, and INFO would be lost.

@@ -16,6 +16,7 @@ from g4diag.errors import UsageError
 PREFIX = "G4DIAG_"
 SEED_DEBUG, SEED_DEBUG_DIR = "SGLANG_TRTLLM_MHA_DEBUG", "SGLANG_TRTLLM_MHA_DEBUG_DIR"
 SEED_TRAPS = ("page_table_stays_in_pool", "slot_inside_allocator")
+DEFAULT_DUMP_DIR = Path("g4diag-dumps")  # where G4DIAG_DUMP_DIR is not given
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 

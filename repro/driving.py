@@ -21,13 +21,13 @@ from g4diag.model import (
     FreeList,
     Incident,
     KVWrite,
-    MappingUpdate,
     PoolSwap,
     PoolView,
     QueryRows,
     Release,
     View,
     Violation,
+    by_field,
 )
 from g4diag.scenario import (
     SILENT,
@@ -41,6 +41,7 @@ from g4diag.scenario import (
     Scenario,
     ServerState,
 )
+from g4diag.settings import DEFAULT_DUMP_DIR
 
 if TYPE_CHECKING:
     from g4diag.traps.contract import Trap
@@ -48,16 +49,6 @@ if TYPE_CHECKING:
 _LOAD = Load()
 _SIZES = ("requests", "page_size", "ratio", "window", "chunk")
 _BEFORE, _AFTER = 12, 4  # views of the allocator before the first bad one, and bad ones, that a dump keeps
-_PLACES: dict[type, str] = {
-    AttentionRead: "reads",
-    PoolSwap: "swaps",
-    Allocation: "allocations",
-    Release: "releases",
-    FreeList: "free_lists",
-    MappingUpdate: "mapping_updates",
-    KVWrite: "kv_writes",
-    QueryRows: "query_rows",
-}
 
 
 def driven(
@@ -103,7 +94,7 @@ def run_drives(scenario: Scenario, drive: Callable[..., Found], options: Options
     require_sglang("0.5.13")
     require_anchors(scenario)
     cpu.prepare_environment()
-    from repro.measure import DEFAULT_DUMP_DIR, faults_of
+    from repro.measure import faults_of
 
     readings, seconds, dumps, lines = [], {}, dict[str, Path](), list[str]()
     with watching() as seen:
@@ -176,9 +167,7 @@ class Seen:
             i for i in range(bad[0]) if not isinstance(self.views[i], AttentionRead | PoolSwap | KVWrite | QueryRows)
         ]
         kept = [self.views[i] for i in [*calls[-_BEFORE:], *bad]]
-        places: dict[str, Any] = {
-            place: tuple(view for view in kept if type(view) is kind) for kind, place in _PLACES.items()
-        }
+        places: dict[str, Any] = by_field(kept)
         first = self.views[bad[0]]
         return Incident(
             origin="g4diag",

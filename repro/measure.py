@@ -13,6 +13,7 @@ from typing import Any
 from g4diag.dump.writer import write_dump
 from g4diag.model import Incident, View, Violation
 from g4diag.scenario import Drive, Outcome, Reading, State
+from g4diag.settings import DEFAULT_DUMP_DIR
 from g4diag.stack import cpu, tiny_gemma
 from g4diag.stack.accepting_pair import models, task
 from g4diag.stack.arming import applied, patches, traps, traps_recorded
@@ -23,7 +24,6 @@ from g4diag.stack.own_pool_draft import OwnPoolDraft
 from g4diag.stack.serving import Geometry, Serving
 from g4diag.traps.contract import Trap
 
-DEFAULT_DUMP_DIR = Path("g4diag-dumps")
 FIRST_BAD_READ = ("page_table_stays_in_pool", "page_table_in_layer_space", "swa_state_follows_pool")
 
 

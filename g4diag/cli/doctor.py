@@ -51,12 +51,10 @@ def _selftest(json: bool) -> NoReturn:
 
         typer.echo(render_json(found))
     else:
-        from rich.console import Console
-
+        from g4diag.report.console import console
         from g4diag.report.selftest_text import render
 
-        console = Console()
-        render(found, console if console.is_terminal else Console(width=200))
+        render(found, console(200))
     raise typer.Exit(found.exit_code)
 
 

@@ -52,12 +52,10 @@ def minimize(
 
         typer.echo(render_json(found))
     else:
-        from rich.console import Console
-
+        from g4diag.report.console import console
         from g4diag.report.minimize_text import render
 
-        console = Console()
-        render(found, console if console.is_terminal else Console(width=160))
+        render(found, console(160))
     raise typer.Exit(found.exit_code)
 
 

@@ -17,9 +17,9 @@ from g4diag.cli.contract import Command
 from g4diag.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from g4diag.scenario import Options, Progress, Scenario
+
+_WIDTH = 170  # columns where stdout is no terminal
 
 
 class Device(StrEnum):
@@ -95,6 +95,7 @@ def repro(
 def _on_cpu(scenario: Scenario, options: Options, json: bool) -> int:
     """sglang's classes in this process; the exit code."""
     from g4diag.report import repro_drive_json, repro_drive_text, repro_json, repro_text
+    from g4diag.report.console import console
     from g4diag.scenario import DriveOutcome
 
     (scenario.selected_drives if scenario.drives else scenario.selected)(options.states)
@@ -104,11 +105,11 @@ def _on_cpu(scenario: Scenario, options: Options, json: bool) -> int:
         if json:
             typer.echo(repro_drive_json.render(outcome))
         else:
-            repro_drive_text.render(outcome, _console())
+            repro_drive_text.render(outcome, console(_WIDTH))
     elif json:
         typer.echo(repro_json.render(outcome))
     else:
-        repro_text.render(outcome, _console())
+        repro_text.render(outcome, console(_WIDTH))
     return 0 if outcome.as_expected else 1
 
 
@@ -116,6 +117,7 @@ def _all(scenario: str | None, jobs: int | None, dump_dir: Path | None, json: bo
     """Every scenario, each in a process of its own; the exit code."""
     from g4diag.discover import contributions
     from g4diag.report import repro_all_json, repro_all_text
+    from g4diag.report.console import console
     from repro.catalogue import run_all
 
     if scenario is not None:
@@ -125,7 +127,7 @@ def _all(scenario: str | None, jobs: int | None, dump_dir: Path | None, json: bo
     if json:
         typer.echo(repro_all_json.render(board))
     else:
-        repro_all_text.render(board, _console())
+        repro_all_text.render(board, console(_WIDTH))
     return board.exit_code
 
 
@@ -155,17 +157,11 @@ def _on_server(scenario: Scenario, options: Options, json: bool) -> int:
     if json:
         typer.echo(render_json(outcome))
     else:
+        from g4diag.report.console import console
         from g4diag.report.repro_server_text import render
 
-        render(outcome, _console())
+        render(outcome, console(_WIDTH))
     return outcome.exit_code
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=170)
 
 
 def _scenarios() -> dict[str, Scenario]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,30 +11,12 @@ from g4diag.dump.writer import write_dump
 from g4diag.fuzz.program import as_test, write_text
 from g4diag.fuzz.session import Session
 from g4diag.model import (
-    Allocation,
-    AttentionRead,
-    FreeList,
     Grade,
     Incident,
-    KVWrite,
-    MappingUpdate,
-    PoolSwap,
-    QueryRows,
-    Release,
+    by_field,
 )
+from g4diag.settings import DEFAULT_DUMP_DIR
 from g4diag.stack.versions import installed
-
-DEFAULT_DUMP_DIR = Path("g4diag-dumps")
-_FIELDS: Mapping[type, str] = {
-    Allocation: "allocations",
-    AttentionRead: "reads",
-    FreeList: "free_lists",
-    KVWrite: "kv_writes",
-    MappingUpdate: "mapping_updates",
-    PoolSwap: "swaps",
-    QueryRows: "query_rows",
-    Release: "releases",
-}
 
 
 def written(failure: Failure, session: Session, seed: int, folder: Path | None) -> Failure:
@@ -51,13 +32,9 @@ def written(failure: Failure, session: Session, seed: int, folder: Path | None) 
 def incident(failure: Failure, session: Session, seed: int) -> Incident:
     """The last views of the shrunk program, with what the machine shows of its state. A claim of the model, which no
     trap can judge again, is a note."""
-    views: dict[str, tuple[Any, ...]] = {}
-    for view in session.views:
-        name = _FIELDS[type(view)]
-        views[name] = (*views.get(name, ()), view)
     context = {"machine": session.machine.name, "seed": seed, "program": list(failure.program)}
     said = (Grade.MEASURED, f"the fuzzer found {failure.claim} broken: {failure.text}")
-    shown: dict[str, Any] = views | session.subject.evidence()
+    shown: dict[str, Any] = by_field(session.views) | session.subject.evidence()
     return Incident(
         origin="g4diag",
         violations=tuple(session.violations),

@@ -10,6 +10,7 @@ from g4diag.model.findings import (
     Incident,
     RingRecord,
     Violation,
+    by_field,
 )
 from g4diag.model.inspection import Comparison, Inspection, Likeness, Outcome
 from g4diag.model.nouns import (
@@ -64,4 +65,5 @@ __all__ = [
     "Severity",
     "View",
     "Violation",
+    "by_field",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,8 +130,28 @@ class Incident:
 
     def views(self) -> tuple[View, ...]:
         """Every view a trap can judge."""
-        calls: tuple[View, ...] = (*self.allocations, *self.releases, *self.free_lists)
-        return (*self.swaps, *calls, *self.mapping_updates, *self.kv_writes, *self.query_rows, *self.reads)
+        return tuple(view for name in _FIELD_OF.values() for view in getattr(self, name))
+
+
+# A view's place in an incident; in this order they are judged.
+_FIELD_OF: dict[type, str] = {
+    PoolSwap: "swaps",
+    Allocation: "allocations",
+    Release: "releases",
+    FreeList: "free_lists",
+    MappingUpdate: "mapping_updates",
+    KVWrite: "kv_writes",
+    QueryRows: "query_rows",
+    AttentionRead: "reads",
+}
+
+
+def by_field(views: Iterable[View]) -> dict[str, tuple[View, ...]]:
+    """Incident's fields that hold these views, each in the order given; fields that would be empty are left out."""
+    found: dict[str, list[View]] = {}
+    for view in views:
+        found.setdefault(_FIELD_OF[type(view)], []).append(view)
+    return {name: tuple(those) for name, those in found.items()}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from g4diag.scenario import DriveOutcome, DriveReading
+from g4diag.report.repro_json import row
+from g4diag.scenario import DriveOutcome
 
 SCHEMA = "g4diag.repro-drive"
 VERSION = 1
@@ -23,21 +24,13 @@ def document(outcome: DriveOutcome) -> dict[str, Any]:
         "scenario": outcome.scenario,
         "versions": outcome.versions,
         "faults_reintroduced": list(outcome.faults),
-        "readings": [_reading(reading) for reading in outcome.readings],
+        "readings": list(map(row, outcome.readings)),
         "verdict": list(outcome.lines),
         "dumps": {state: str(path) for state, path in outcome.dumps.items()},
         "score": asdict(outcome.score),
         "as_expected": outcome.as_expected,
         "exit_code": 0 if outcome.as_expected else 1,
         "seconds": {name: round(value, 3) for name, value in outcome.seconds.items()},
-    }
-
-
-def _reading(reading: DriveReading) -> dict[str, Any]:
-    return asdict(reading) | {
-        "traps": list(reading.traps),
-        "evidence": dict(reading.evidence),
-        "as_expected": reading.as_expected,
     }
 
 

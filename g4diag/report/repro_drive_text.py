@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from g4diag.report.plain import plain
+from g4diag.report.repro_states import head, states
 from g4diag.scenario import DriveOutcome, DriveReading
 
 _COLUMNS = (("state", False), ("checked", True), ("damaged", True), ("judged", True), ("verdict", False))
@@ -15,18 +14,8 @@ _COLUMNS = (("state", False), ("checked", True), ("damaged", True), ("judged", T
 
 def render(outcome: DriveOutcome, console: Console) -> None:
     """Print the whole report to `console`."""
-    console.print(Text(f"g4diag repro {outcome.scenario}", style="bold"))
-    versions = " ".join(f"{name} {version or 'none'}" for name, version in outcome.versions.items())
-    console.print(Text(plain(versions), style="dim"), soft_wrap=True)
-    if outcome.faults:
-        put_back = ", ".join(outcome.faults)
-        console.print(Text(f"fault states re-introduced: {put_back}; sglang as released has none of them", "yellow"))
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name, numeric in _COLUMNS:
-        table.add_column(name, justify="right" if numeric else "left")
-    for reading in outcome.readings:
-        table.add_row(*_cells(reading))
-    console.print(table)
+    head(outcome, console)
+    states(_COLUMNS, map(_cells, outcome.readings), console)
     for reading in outcome.readings:
         if line := reading.error or reading.says:
             console.print(Text(plain(f"{reading.state}: {line}")), soft_wrap=True)

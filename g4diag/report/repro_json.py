@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from g4diag.scenario import Outcome, Reading
+from g4diag.scenario import DriveReading, Outcome, Reading
 
 SCHEMA = "g4diag.repro"
 VERSION = 1
@@ -26,7 +26,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "geometry": outcome.geometry,
         "versions": outcome.versions,
         "faults_reintroduced": list(outcome.faults),
-        "readings": [_reading(reading) for reading in outcome.readings],
+        "readings": list(map(row, outcome.readings)),
         "verdict": list(outcome.lines),
         "dump": None if outcome.dump is None else str(outcome.dump),
         "score": asdict(outcome.score),
@@ -36,7 +36,8 @@ def document(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _reading(reading: Reading) -> dict[str, Any]:
+def row(reading: Reading | DriveReading) -> dict[str, Any]:
+    """A state as plain values."""
     return asdict(reading) | {
         "traps": list(reading.traps),
         "evidence": dict(reading.evidence),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from g4diag.report.plain import plain
+from g4diag.report.repro_states import head, states
 from g4diag.scenario import Outcome, Reading
 
 # One line a reading at 120 columns. entries: live page ids of the tables the draft was handed; past: past the end.
@@ -30,20 +29,9 @@ _SAYS = {"equal": "equal to the truth", "faults": "reads past the pool", "wrong"
 
 def render(outcome: Outcome, console: Console) -> None:
     """Print the whole report to `console`."""
-    console.print(Text(f"g4diag repro {outcome.scenario}", style="bold"))
-    versions = " ".join(f"{name} {version or 'none'}" for name, version in outcome.versions.items())
-    console.print(Text(plain(versions), style="dim"), soft_wrap=True)
     sizes = " ".join(f"{name}={value}" for name, value in outcome.geometry.items())
-    console.print(Text(f"seed={outcome.seed} {sizes}", style="dim"), soft_wrap=True)
-    if outcome.faults:
-        put_back = ", ".join(outcome.faults)
-        console.print(Text(f"fault states re-introduced: {put_back}; sglang as released has none of them", "yellow"))
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name, numeric in _COLUMNS:
-        table.add_column(name, justify="right" if numeric else "left")
-    for reading in outcome.readings:
-        table.add_row(*_cells(reading))
-    console.print(table)
+    head(outcome, console, f"seed={outcome.seed} {sizes}")
+    states(_COLUMNS, map(_cells, outcome.readings), console)
     for line in outcome.lines:
         console.print(Text(plain(line)), soft_wrap=True)
     if outcome.dump is not None:

@@ -28,15 +28,15 @@ from g4diag.model import (
     FreeList,
     Incident,
     KVWrite,
-    MappingUpdate,
     PoolSwap,
     QueryRows,
     Release,
     Severity,
     View,
     Violation,
+    by_field,
 )
-from g4diag.settings import run_dir
+from g4diag.settings import DEFAULT_DUMP_DIR, run_dir
 from g4diag.stack import recorder
 from g4diag.stack.arming import armed_manifest, traps
 from g4diag.stack.device_check import ON_DEVICE, WRONG, DeviceCheck
@@ -54,22 +54,10 @@ from g4diag.verdict import verdict_line
 
 logger = logging.getLogger("g4diag")
 
-DEFAULT_DUMP_DIR = recorder.DEFAULT_FOLDER
 REACH = "traps run on the host: not while a CUDA graph is captured, nor when one is replayed"
 DEVICE_REACH = "page tables are checked on the device, in CUDA graphs too; other traps run on the host, outside graphs"
 _GROWTH = 10
 _KEPT_SWAPS = 8
-# A view's place in an incident.
-_FIELDS: dict[type, str] = {
-    AttentionRead: "reads",
-    PoolSwap: "swaps",
-    Allocation: "allocations",
-    Release: "releases",
-    FreeList: "free_lists",
-    MappingUpdate: "mapping_updates",
-    KVWrite: "kv_writes",
-    QueryRows: "query_rows",
-}
 
 
 class Live:
@@ -194,7 +182,7 @@ class Live:
         return self._level == "contain" and isinstance(view, AttentionRead) and violation.worker == "target"
 
     def _dumped(self, violation: Violation, view: View) -> Path:
-        views: dict[str, Any] = {_FIELDS[type(view)]: (view,)}
+        views: dict[str, Any] = by_field([view])
         if isinstance(view, AttentionRead):
             views["swaps"] = tuple(self._bad_swaps)
         incident = Incident(

@@ -28,7 +28,6 @@ from g4diag.stack.versions import installed
 
 SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
 ALLOCATOR = "sglang.srt.mem_cache.allocator.swa.SWATokenToKVPoolAllocator"
-DEFAULT_FOLDER = Path("g4diag-dumps")
 _KEPT_FILES, _MAX_FAILURES = 64, 3
 _RANKS = ("tp_rank", "pp_rank", "dp_rank", "attn_dp_rank", "moe_ep_rank")
 

@@ -11,11 +11,10 @@ from g4diag.checkup import HazardRow
 from g4diag.errors import CannotRunError, PatchRefused, UsageError
 from g4diag.hazards.judging import hazards as known_hazards
 from g4diag.patches.contract import fit
-from g4diag.settings import Selection, Settings
+from g4diag.settings import DEFAULT_DUMP_DIR, Selection, Settings
 from g4diag.stack import arming, coredump, hardware
 from g4diag.stack.examine import explicit_flags, judged
 from g4diag.stack.plugin_state import VARIABLE, including_us, plugin_state
-from g4diag.stack.recorder import DEFAULT_FOLDER
 from g4diag.stack.series import patch_rows
 from g4diag.stack.versions import version_of
 
@@ -97,7 +96,7 @@ def _environ(asked: Asked, environ: Mapping[str, str]) -> dict[str, str]:
     }
     made = dict(environ) | {name: value for name, value in given.items() if value is not None}
     if asked.coredump:
-        made |= coredump.environment(Path(made.get("G4DIAG_DUMP_DIR", "").strip() or DEFAULT_FOLDER))
+        made |= coredump.environment(Path(made.get("G4DIAG_DUMP_DIR", "").strip() or DEFAULT_DUMP_DIR))
     return made
 
 

@@ -67,8 +67,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "selftests",
         "signature",
         "stack",
-    }
-    | {"traps"},
+        "traps",
+    },
     "repro": _MECHANISM | {"analyzers", "dump", "patches", "scenario", "stack", "traps"},
 }
 # Units that may import heavy packages, and which; "lazily" is inside a function or under TYPE_CHECKING.
