@@ -12,7 +12,6 @@ from g4diag.dump.timeline import Moment
 from g4diag.model import Finding, Grade, Incident, Inspection, KernelFault, Outcome
 
 _MOMENTS = 200
-_NOT_READ = ": not read: "
 
 Inspect = Callable[[Incident, str], Inspection]
 
@@ -48,8 +47,7 @@ def _outcome(case: Case, parts: Sequence[Inspection]) -> Outcome:
     if any(part.outcome is Outcome.DEFECT for part in parts):
         return Outcome.DEFECT
     judged = [part.outcome for part in parts if _judgeable(part)]
-    unread = any(_NOT_READ in text for _, text in case.notes)
-    clean = bool(judged) and not unread and all(outcome is Outcome.CLEAN for outcome in judged)
+    clean = bool(judged) and case.is_whole and all(outcome is Outcome.CLEAN for outcome in judged)
     return Outcome.CLEAN if clean else Outcome.INCONCLUSIVE
 
 

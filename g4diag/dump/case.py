@@ -43,10 +43,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Case:
-    """parts: in the order given, files of a directory by name. notes: what was left out, and what was assumed."""
+    """parts: in the order given, files of a directory by name. notes: what was left out, and what was assumed.
+    is_whole: no evidence of a kind we know was left unread."""
 
     parts: tuple[Part, ...]
     notes: tuple[Note, ...] = ()
+    is_whole: bool = True
 
     def timeline(self) -> tuple[Moment, ...]:
         """Everything the parts tell, in one order; `notes` says where clocks could not be tied."""
@@ -66,6 +68,11 @@ class _Found:
     notes: list[Note] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     seen: int = 0
+    is_whole: bool = True
+
+    def unread(self, name: str, why: str) -> None:
+        self.is_whole = False
+        self.note(name, f"not read: {why}")
 
     def note(self, name: str, why: str) -> None:
         self.notes.append((Grade.MEASURED, f"{name}: {why}"))
@@ -80,7 +87,7 @@ def read_case(paths: Sequence[Path]) -> Case:
         raise UsageError("wanted a file or a directory, found none")
     if len(paths) == 1 and not paths[0].is_dir():
         incident = read_dump(paths[0])
-        return _concluded([Part(paths[0].name, incident)], [])
+        return _concluded([Part(paths[0].name, incident)], _Found())
     found = _Found()
     for path in paths:
         if path.is_dir():
@@ -94,7 +101,7 @@ def read_case(paths: Sequence[Path]) -> Case:
         raise UnsafeInputError(f"{paths[0]}: none of {len(broken)} files could be read; the first: {broken[0]}")
     if not parts:
         raise VacuousError(f"{paths[0]}: nothing in it is a dump, a ring, a log or another file that g4diag reads")
-    return _concluded(parts, found.notes)
+    return _concluded(parts, found)
 
 
 def _walk(folder: Path, name: str, root: Path, found: _Found, depth: int) -> None:
@@ -102,7 +109,7 @@ def _walk(folder: Path, name: str, root: Path, found: _Found, depth: int) -> Non
     try:
         entries = sorted(_scan(folder, found), key=lambda entry: entry.name)
     except OSError as error:
-        found.note(name or folder.name, f"not read: {error.strerror}")
+        found.unread(name or folder.name, str(error.strerror))
         return
     if origin_of(entry.name for entry in entries):
         parent = name.rpartition("/")[0] or (folder if folder == root else root).name
@@ -118,7 +125,7 @@ def _walk(folder: Path, name: str, root: Path, found: _Found, depth: int) -> Non
             if depth < MAX_DEPTH:
                 _walk(Path(entry.path), child, root, found, depth + 1)
             else:
-                found.note(child, f"not read: more than {MAX_DEPTH} directories deep")
+                found.unread(child, f"more than {MAX_DEPTH} directories deep")
         elif not entry.is_file(follow_symlinks=False):
             found.note(child, "not a regular file: not opened")
         elif not _SILENT.fullmatch(entry.name):
@@ -152,11 +159,12 @@ def _read(found: _Found, given: set[Path]) -> tuple[list[Part], list[str]]:
                 found.skipped.append(name)
             else:
                 broken.append(f"{name}: {said}")
-                found.note(name, f"not read: {said}")
+                found.unread(name, said)
             continue
         parts.append(Part(name, incident))
         if len(parts) >= MAX_PARTS:
             found.note(name, f"files after this one were not read: wanted at most {MAX_PARTS}")
+            found.is_whole = False
             break
     if found.skipped:
         more = f" and {len(found.skipped) - _NAMED} more" if len(found.skipped) > _NAMED else ""
@@ -166,14 +174,15 @@ def _read(found: _Found, given: set[Path]) -> tuple[list[Part], list[str]]:
         dumps, notes = read_calls(folders)
         parts += [Part(name if len(dumps) == 1 else f"{name} pid {dump.pid}", dump.incident) for dump in dumps]
         found.notes += notes
+        found.is_whole = found.is_whole and not notes
         broken += [text for _, text in notes if not dumps]
     return parts, broken
 
 
-def _concluded(parts: list[Part], notes: Sequence[Note]) -> Case:
+def _concluded(parts: list[Part], found: _Found) -> Case:
     """Rings put with their dumps, ranks told, and what the timeline had to assume."""
     parts, more = _with_rings(parts)
-    case = Case(tuple(replace(part, rank=_rank(part)) for part in parts), (*notes, *more))
+    case = Case(tuple(replace(part, rank=_rank(part)) for part in parts), (*found.notes, *more), found.is_whole)
     return replace(case, notes=(*case.notes, *case._merged[1]))
 
 

@@ -287,3 +287,11 @@ def test_the_tensors_that_tests_write_are_safetensors(tmp_path: Path) -> None:
 
 def test_an_incident_without_a_clock_has_no_times() -> None:
     assert case_module.timeline.clock_of(Incident("g4diag", context={WALL: -1, MONO: True})) is None
+
+
+def test_a_case_cut_short_is_not_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ab":
+        write_dump(samples.incident(), tmp_path / f"{name}.pt")
+    assert read_case([tmp_path]).is_whole
+    monkeypatch.setattr("g4diag.dump.case.MAX_PARTS", 1)
+    assert not read_case([tmp_path]).is_whole
