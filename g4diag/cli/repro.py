@@ -15,6 +15,7 @@ import typer
 
 from g4diag.cli.contract import Command
 from g4diag.errors import UsageError
+from g4diag.whole import write_whole
 
 if TYPE_CHECKING:
     from g4diag.scenario import Options, Progress, Scenario
@@ -153,7 +154,7 @@ def _on_server(scenario: Scenario, options: Options, json: bool) -> int:
     from g4diag.report.repro_server_json import render as render_json
 
     if options.out is not None:
-        (options.out / "report.json").write_text(render_json(outcome) + "\n", encoding="utf-8")
+        write_whole(options.out / "report.json", render_json(outcome) + "\n")
     if json:
         typer.echo(render_json(outcome))
     else:

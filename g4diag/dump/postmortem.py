@@ -7,7 +7,6 @@ the last lines that the server itself had printed, which may hold whatever it wa
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from g4diag.dump.schema import RING
 from g4diag.dump.secrets import masked
 from g4diag.errors import UnsafeInputError
 from g4diag.model import Grade, Incident, RingRecord
+from g4diag.whole import write_whole
 
 SCHEMA, VERSION = "g4diag.postmortem", 1
 MAX_PROCESSES = 64
@@ -128,13 +128,7 @@ def write(found: PostMortem, path: Path) -> Path:
     # surrogateescape in a file name or a log line becomes an escape that the reader takes.
     text = json.dumps(head | _POSTMORTEM.pack(found), indent=1, ensure_ascii=True, allow_nan=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temp.write_text(text, encoding="ascii")
-        os.replace(temp, path)
-    finally:
-        temp.unlink(missing_ok=True)
-    return path
+    return write_whole(path, text)
 
 
 def parse(raw: bytes) -> PostMortem:

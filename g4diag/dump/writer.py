@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,7 @@ from g4diag.dump.fields import MAX_ITEMS
 from g4diag.dump.schema import from_document, to_document
 from g4diag.errors import G4DiagError
 from g4diag.model import AttentionRead, Incident, Violation
+from g4diag.whole import write_whole
 
 MAX_DUMP_BYTES = 16 << 20
 
@@ -29,17 +28,7 @@ def write_dump(incident: Incident, path: Path, *, max_bytes: int = MAX_DUMP_BYTE
     """
     data = _fitting(_capped(incident), max_bytes)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temp.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temp, path)
-    finally:
-        temp.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-    return path
+    return write_whole(path, data, durable=True)
 
 
 def _capped(incident: Incident) -> Incident:
@@ -92,13 +81,3 @@ def _with_tensors(value: Any, seen: dict[Any, Any], tensor: Any) -> Any:
     if key not in seen:
         seen[key] = tensor(value)
     return seen[key]
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable; some file systems cannot, and the file is whole either way."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -8,7 +8,7 @@ from typing import Any
 
 from g4diag.campaign import Failure
 from g4diag.dump.writer import write_dump
-from g4diag.fuzz.program import as_test, write_text
+from g4diag.fuzz.program import as_test
 from g4diag.fuzz.session import Session
 from g4diag.model import (
     Grade,
@@ -17,6 +17,7 @@ from g4diag.model import (
 )
 from g4diag.settings import DEFAULT_DUMP_DIR
 from g4diag.stack.versions import installed
+from g4diag.whole import write_whole
 
 
 def written(failure: Failure, session: Session, seed: int, folder: Path | None) -> Failure:
@@ -25,8 +26,8 @@ def written(failure: Failure, session: Session, seed: int, folder: Path | None) 
     stem = "_".join(["fuzz", machine, *faults, f"seed{seed}"]).replace("-", "_")
     folder = folder or DEFAULT_DUMP_DIR
     dump = write_dump(incident(failure, session, seed), folder / f"{stem}.pt")
-    text = as_test(machine, faults, failure.program, f"{failure.claim}: {failure.text}")
-    return replace(failure, dump=dump, test=write_text(folder / f"test_{stem}.py", text))
+    test = as_test(machine, faults, failure.program, f"{failure.claim}: {failure.text}")
+    return replace(failure, dump=dump, test=write_whole(folder / f"test_{stem}.py", test))
 
 
 def incident(failure: Failure, session: Session, seed: int) -> Incident:

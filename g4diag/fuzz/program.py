@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 _CALL = re.compile(r"(?:\w+(?:, \w+)* = )?state\.\w+\(")
 
@@ -52,15 +50,3 @@ def test_replay() -> None:
 if __name__ == "__main__":
     test_replay()
 '''
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write the file whole or not at all; the folder is made if needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temp.write_text(text, encoding="utf-8")
-        os.replace(temp, path)
-    finally:
-        temp.unlink(missing_ok=True)
-    return path

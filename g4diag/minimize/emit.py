@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from g4diag.errors import UsageError
 from g4diag.reduction import Case, Sizes, Target
+from g4diag.whole import write_whole
 
 _OURS = '"""The smallest case of '
 
@@ -58,11 +58,7 @@ def require_ours(path: Path) -> None:
 
 def write(path: Path, text: str) -> None:
     """The file whole or not at all. UsageError if the disk refuses."""
-    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temp.write_text(text, encoding="utf-8")
-        os.replace(temp, path)
+        write_whole(path, text)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        temp.unlink(missing_ok=True)

@@ -7,11 +7,11 @@ answers it takes the same way, and asks anew only where they end.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from g4diag.errors import UnsafeInputError, UsageError
+from g4diag.minimize.emit import write
 from g4diag.minimize.search import Point
 
 FORMAT, VERSION = "g4diag-minimize", 1
@@ -47,15 +47,8 @@ class Memory:
         self.path.unlink(missing_ok=True)
 
     def _write_all(self) -> None:
-        temp = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
-        try:
-            lines = [_line(key, answer) for key, answer in self._answers.items()]
-            temp.write_text(json.dumps(self._header) + "\n" + "".join(lines), encoding="utf-8")
-            os.replace(temp, self.path)
-        except OSError as error:
-            raise UsageError(f"{self.path}: cannot be written: {error.strerror}") from None
-        finally:
-            temp.unlink(missing_ok=True)
+        lines = [_line(key, answer) for key, answer in self._answers.items()]
+        write(self.path, json.dumps(self._header) + "\n" + "".join(lines))
 
 
 def _read(path: Path, header: dict[str, Any]) -> dict[str, bool]:

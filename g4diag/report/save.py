@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from g4diag.errors import UsageError
+from g4diag.whole import write_whole
 
 # Kind of report -> how it begins, and what g4diag writes near its beginning.
 _OURS = {
@@ -45,14 +46,10 @@ def _is_ours(path: Path, kind: str) -> bool:
 
 def save(text: str, path: Path) -> None:
     """Write `text` as UTF-8 beside `path`, then rename. UsageError if the folder or the disk refuses."""
-    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temp.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temp, path)
+        write_whole(path, text)
     except (OSError, ValueError) as error:
         raise _refused(path, error) from None
-    finally:
-        temp.unlink(missing_ok=True)
 
 
 def _refused(path: Path, error: OSError | ValueError) -> UsageError:

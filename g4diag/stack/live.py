@@ -51,6 +51,7 @@ from g4diag.stack.steps import Slack, Steps
 from g4diag.stack.versions import installed
 from g4diag.traps.contract import Trap
 from g4diag.verdict import verdict_line
+from g4diag.whole import write_whole
 
 logger = logging.getLogger("g4diag")
 
@@ -231,7 +232,7 @@ def _leave_verdict(violation: Violation, error: BaseException) -> None:
             "verdict": verdict_line(violation),
             "error": f"{type(error).__name__}: {error}"[:500],
         }
-        (folder / f"verdict-{os.getpid()}.json").write_text(json.dumps(said), encoding="utf-8")
+        write_whole(folder / f"verdict-{os.getpid()}.json", json.dumps(said))
 
 
 def _short(violation: Violation, seen: int) -> str:

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from g4diag.errors import CannotRunError
+from g4diag.whole import write_whole
 
 PROGRAM = (sys.executable, "-m", "g4diag.stack.preflight")
 _SECONDS = 600.0
@@ -54,9 +55,7 @@ def main(file: Path) -> None:
     load_plugins()
     spoken = [asdict(record) for record in records.read(file.parent) if record.pid == os.getpid()]
     said = (spoken or [{"state": "not called"}])[0] | {"problems": arming.problems()}
-    temp = file.with_suffix(".tmp")
-    temp.write_text(json.dumps(said), encoding="utf-8")
-    temp.rename(file)
+    write_whole(file, json.dumps(said))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from g4diag.whole import write_whole
+
 _SUFFIX = ".arming.json"
 
 
@@ -31,10 +33,7 @@ def write(folder: Path, state: str, error: str, manifest: dict[str, list[str]]) 
     """Say how it went in this process; the last word counts. OSError if the disk refuses."""
     record = Record(os.getpid(), multiprocessing.current_process().name, state, error, manifest)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{record.pid}{_SUFFIX}"
-    temp = path.with_suffix(".tmp")
-    temp.write_text(json.dumps(asdict(record), sort_keys=True), encoding="utf-8")
-    os.replace(temp, path)
+    write_whole(folder / f"{record.pid}{_SUFFIX}", json.dumps(asdict(record), sort_keys=True))
 
 
 def read(folder: Path) -> tuple[Record, ...]:

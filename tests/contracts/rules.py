@@ -24,12 +24,13 @@ CONSTANTS = {
 }
 
 _BASE = frozenset({"errors", "model"})
-_MECHANISM = _BASE | {"discover", "guard", "settings"}
+_MECHANISM = _BASE | {"discover", "guard", "settings", "whole"}
 # Unit (first part below g4diag/) -> units of ours it may import, itself and g4diag/__init__ aside.
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "__init__": frozenset(),
     "__main__": frozenset({"cli"}),
     "errors": frozenset(),
+    "whole": frozenset(),
     "model": frozenset(),
     "settings": _BASE,
     "discover": _BASE,
