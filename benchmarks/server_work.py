@@ -17,6 +17,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from g4diag.stack.server_child import noted
+
 CONTEXT, VOCAB = 7900, 2048
 
 
@@ -26,28 +28,18 @@ def ids(generator: random.Random, count: int) -> list[int]:
 
 
 def main(job_file: str) -> int:
-    job = json.loads(Path(job_file).read_text(encoding="utf-8"))
-    with Path(job["events"]).open("a", encoding="utf-8") as stream:
+    with noted(job_file) as (job, note):
+        note("importing")
+        from sglang.srt.entrypoints.engine import Engine
 
-        def note(event: str, **values: Any) -> None:
-            stream.write(json.dumps({"event": event, "at": round(time.time() - job["started"], 3)} | values) + "\n")
-            stream.flush()
-
-        try:
-            note("importing")
-            from sglang.srt.entrypoints.engine import Engine
-
-            note("starting")
-            engine = Engine(**job["engine"])
-            work = soak if os.environ["TRAPBENCH_WORK"] == "soak" else standby
-            work(engine, job, note)
-            note("finished", index=0, tokens=[0])
-            note("info")
-            engine.shutdown()
-            note("stopped")
-        except BaseException as error:
-            note("error", error=f"{type(error).__name__}: {error}"[:2000])
-            raise
+        note("starting")
+        engine = Engine(**job["engine"])
+        work = soak if os.environ["TRAPBENCH_WORK"] == "soak" else standby
+        work(engine, job, note)
+        note("finished", index=0, tokens=[0])
+        note("info")
+        engine.shutdown()
+        note("stopped")
     return 0
 
 

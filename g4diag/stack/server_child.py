@@ -52,6 +52,13 @@ def turn(folder: str | None) -> Iterator[None]:
 
 def main(job_file: str) -> int:
     """Run the job. 0: every request came back."""
+    with noted(job_file) as (job, note):
+        return _serve(job, note)
+
+
+@contextmanager
+def noted(job_file: str) -> Iterator[tuple[dict[str, Any], Any]]:
+    """(the job, what notes an event of it); the error that ends the body is the last event."""
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
     with Path(job["events"]).open("a", encoding="utf-8") as stream:
 
@@ -60,7 +67,7 @@ def main(job_file: str) -> int:
             stream.flush()
 
         try:
-            return _serve(job, note)
+            yield job, note
         except BaseException as error:
             note("error", error=f"{type(error).__name__}: {error}"[:2000])
             raise

@@ -18,20 +18,27 @@ SLIDING_LAYERS = 2
 
 def target_config(window: int, layer_types: tuple[str, ...] | None = None) -> Any:
     """Gemma4TextConfig: two sliding layers and a full one, one K/V head of 16. window: tokens."""
+    types = layer_types or ("sliding_attention",) * SLIDING_LAYERS + ("full_attention",)
+    return text_config(window, types, vocab=VOCAB, hidden=32, inner=32, head_dim=16)
+
+
+def text_config(
+    window: int, layer_types: tuple[str, ...], *, vocab: int, hidden: int, inner: int, head_dim: int
+) -> Any:
+    """Gemma4TextConfig of two query heads and one K/V head on every layer. inner: of the MLP."""
     from transformers import Gemma4TextConfig
 
-    types = list(layer_types or ("sliding_attention",) * SLIDING_LAYERS + ("full_attention",))
     config = Gemma4TextConfig(
-        vocab_size=VOCAB,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=len(types),
+        vocab_size=vocab,
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=len(layer_types),
         num_attention_heads=2,
         num_key_value_heads=1,
-        head_dim=16,
-        global_head_dim=16,
+        head_dim=head_dim,
+        global_head_dim=head_dim,
         sliding_window=window,
-        layer_types=types,
+        layer_types=list(layer_types),
         hidden_size_per_layer_input=0,
         num_kv_shared_layers=0,
     )

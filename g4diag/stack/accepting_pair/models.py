@@ -14,6 +14,7 @@ import torch
 
 from g4diag.stack.accepting_pair import task
 from g4diag.stack.accepting_pair.weights import assistant_weights, target_weights
+from g4diag.stack.tiny_gemma import text_config
 
 VOCAB = task.VOCAB
 _HIDDEN, _HEAD_DIM = 72, 64
@@ -21,25 +22,8 @@ _HIDDEN, _HEAD_DIM = 72, 64
 
 def target_config(window: int, layer_types: tuple[str, ...] | None = None) -> Any:
     """Gemma4TextConfig: two sliding layers and a full one, one K/V head of 64. window: tokens."""
-    from transformers import Gemma4TextConfig
-
-    types = list(layer_types or ("sliding_attention", "sliding_attention", "full_attention"))
-    config = Gemma4TextConfig(
-        vocab_size=VOCAB,
-        hidden_size=_HIDDEN,
-        intermediate_size=16,
-        num_hidden_layers=len(types),
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=_HEAD_DIM,
-        global_head_dim=_HEAD_DIM,
-        sliding_window=window,
-        layer_types=types,
-        hidden_size_per_layer_input=0,
-        num_kv_shared_layers=0,
-    )
-    config.swa_num_key_value_heads = 1  # derived by sglang's config loader for multimodal architectures only
-    return config
+    types = layer_types or ("sliding_attention", "sliding_attention", "full_attention")
+    return text_config(window, types, vocab=VOCAB, hidden=_HIDDEN, inner=16, head_dim=_HEAD_DIM)
 
 
 def target_model(window: int, seed: int) -> tuple[Any, Any]:
