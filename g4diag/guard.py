@@ -7,6 +7,7 @@ Our own mistakes are logged and swallowed in production and re-raised under test
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import ContextDecorator
 from types import TracebackType
 
@@ -14,6 +15,11 @@ from g4diag.settings import raise_wanted
 
 logger = logging.getLogger("g4diag")
 
+# What torch and FlashInfer say of a device whose context an earlier kernel has killed.
+_DEAD = re.compile(
+    r"illegal memory access|misaligned address|device-side assert|unspecified launch failure"
+    r"|\bcudaError(?:IllegalAddress|MisalignedAddress|Assert|LaunchFailure)\b"
+)
 _raising = False
 
 
@@ -47,5 +53,9 @@ class guard(ContextDecorator):
     ) -> bool:
         if not isinstance(error, Exception) or raising():
             return False
-        logger.error("g4diag: %s failed, the server goes on: %s", self.doing, error, exc_info=error)
+        if _DEAD.search(str(error)):
+            # Not ours, and said once: the server's own report is on its way, and ours would be read in its place.
+            logger.error("g4diag: %s: the device had faulted before: %s", self.doing, str(error).splitlines()[0])
+        else:
+            logger.error("g4diag: %s failed, the server goes on: %s", self.doing, error, exc_info=error)
         return True

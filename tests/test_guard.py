@@ -44,3 +44,16 @@ def test_what_is_no_error_of_ours_always_passes(passing: type[BaseException]) ->
     set_raising(False)
     with pytest.raises(passing), guard("waiting"):
         raise passing
+
+
+def test_a_device_that_died_before_is_said_in_one_line_and_leaves_the_report_to_the_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    set_raising(False)
+    with caplog.at_level(logging.ERROR), guard("observing"):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nmore advice")
+    with caplog.at_level(logging.ERROR), guard("observing"):
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+    dead, ours = caplog.records
+    assert "observing: the device had faulted before" in dead.message and "advice" not in dead.message
+    assert dead.exc_info is None and ours.exc_info is not None

@@ -2,7 +2,9 @@
 
 The device runs behind the host: an illegal access is reported at the first call that waits for it, so the Python line
 of the traceback names whoever waited. A core dump names the kernel; a broken table names the layer and the step. A
-Python exception such as an IndexError is raised where it happens, and is said to be.
+Python exception such as an IndexError is raised where it happens, and is said to be. Three lines need a word of their
+own: a launch, which is to blame only where launches wait; a graph's replay, which launches hundreds of kernels; and a
+trap of ours, which waits for the device in front of each read.
 """
 
 from __future__ import annotations
@@ -12,24 +14,29 @@ from collections.abc import Iterator
 
 from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.judging import judge, lead
-from g4diag.model import Finding, Grade, Incident, LogEvent, Violation
+from g4diag.model import DEVICE_KINDS, Finding, Grade, Incident, Violation, surfaced_at
 
-_DEVICE_KINDS = ("illegal-access", "xid", "device-assert", "async-assert")
 _DEVICE_TEXT = re.compile(r"illegal memory access|device-side assert|misaligned address|illegal instruction", re.I)
+_PLACES = (
+    (re.compile(r"/g4diag/"), "a trap of ours, which waits for the device in front of each read, not what faulted"),
+    (re.compile(r"/torch/cuda/graphs\.py.* in replay"), "a graph's replay, one launch of all its kernels"),
+    (re.compile(r"/flashinfer/xqa\.py"), "a launch of XQA, to blame for itself only under CUDA_LAUNCH_BLOCKING=1"),
+)
 _WHERE = re.compile(r"([\w./-]+\.py)\S*?(?:\", line |:)(\d+)")
 
 
 def analyze(incident: Incident) -> Iterator[Finding]:
     """At most two findings: where it surfaced against what faulted, and where a Python error was raised."""
-    surfaced = _surfaced(incident)
+    surfaced, line = _surfaced(incident)
     if _is_of_the_device(incident):
+        who = next((said for sign, said in _PLACES if sign.search(line)), "who waited for the device, not what faulted")
         if culprit := _culprit(incident):
             grade, what = culprit
-            waited = f"it surfaced at {surfaced}: that is who waited for the device, not what faulted: {what}"
-            text = waited if surfaced else f"what faulted: {what}; the line that it surfaced at is not in this file"
+            text = f"it surfaced at {surfaced}: that is {who}; what faulted: {what}"
+            text = text if surfaced else f"what faulted: {what}; the line that it surfaced at is not in this file"
             yield Finding("misattribution", text, grade, False, {"surfaced": surfaced, "culprit": what})
         elif surfaced:
-            text = f"it surfaced at {surfaced}, where the host waited: the kernel that faulted ran earlier"
+            text = f"it surfaced at {surfaced}: that is {who}; the kernel that faulted may be any that ran before"
             yield Finding("misattribution", text, Grade.DERIVED, False, {"surfaced": surfaced, "culprit": None})
     elif surfaced and (raised := _raised(incident)):
         text = f"raised by Python itself at {surfaced}, so that is where it happened: {raised}"
@@ -37,7 +44,7 @@ def analyze(incident: Incident) -> Iterator[Finding]:
 
 
 def _is_of_the_device(incident: Incident) -> bool:
-    if incident.faults or any(event.kind in _DEVICE_KINDS for event in incident.log):
+    if incident.faults or any(event.kind in DEVICE_KINDS for event in incident.log):
         return True
     return any(_DEVICE_TEXT.search(text) for text in _texts(incident))
 
@@ -48,19 +55,13 @@ def _texts(incident: Incident) -> Iterator[str]:
     yield from (text for _, text in incident.notes)
 
 
-def _surfaced(incident: Incident) -> str | None:
-    """The innermost Python line before the error: the last frame ahead of the first device event, or the last."""
-    frames: list[LogEvent] = []
-    for event in incident.log:
-        if event.kind == "frame":
-            frames.append(event)
-        elif event.kind in (*_DEVICE_KINDS, "exception") and frames:
-            break
-    if frames:
-        return frames[-1].where or frames[-1].text
+def _surfaced(incident: Incident) -> tuple[str | None, str]:
+    """(file and line, the whole line), by the log, else by the recorder's mark of an exception."""
+    if event := surfaced_at(incident.log):
+        return event.where or event.text, event.text
     marks = [record.text for record in incident.ring if record.kind == "exception"]
     found = [match for text in marks if (match := _WHERE.search(text))]
-    return f"{found[-1][1]}:{found[-1][2]}" if found else None
+    return (f"{found[-1][1]}:{found[-1][2]}", marks[-1]) if found else (None, "")
 
 
 def _raised(incident: Incident) -> str | None:

@@ -1,7 +1,7 @@
 """The post-mortem of a server, as one JSON object: what `g4diag serve` found when a process died unseen by Python.
 
 Schema `g4diag.postmortem`, version 1. Written to a temp name and renamed. Indices, sizes and identifiers of ours, and
-the last lines that the server itself had printed, which may hold whatever it was told to log.
+the last lines that the server itself had printed, which may hold whatever it was told to log; secrets are masked.
 """
 
 from __future__ import annotations

@@ -7,11 +7,15 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
+from g4diag.dump.fields import At, Many, Named, Text
+from g4diag.dump.safety import parse_json
 from g4diag.dump.secrets import masked
 from g4diag.dump.stamps import begins_with_time, line_time
+from g4diag.errors import UnsafeInputError
 from g4diag.model import Grade, Incident, LogEvent
 
 # What is looked at costs some 5 microseconds a line: these keep any log well inside the sandbox's processor time.
@@ -22,6 +26,7 @@ FIRST_EVENTS, LAST_EVENTS, LAST_CALLS = 128, 384, 8
 
 ILLEGAL_ACCESS = re.compile(
     r"illegal memory access|Warp Illegal Address|WARP_ILLEGAL_ADDRESS|CUDA_ERROR_ILLEGAL_ADDRESS|CUDA_EXCEPTION_14\b"
+    r"|cudaErrorIllegalAddress\b"
 )
 ARMED = re.compile(r"g4diag armed: (\{.*?\}) pid=(\d+)")
 NOT_ARMED = re.compile(r"g4diag NOT ARMED.*")
@@ -54,7 +59,12 @@ _KINDS = (
     ("kernel-call", re.compile(r"(?:SGLang Kernel|FlashInfer) API Call: ")),
     ("exception", EXCEPTION),
 )
-_FRAME = re.compile(r'^\s*File "([^"]{1,300})", line (\d{1,9}), in ')
+_MANIFEST = Named(Many(Text(), list))
+# Of Python itself: a binding's own frames, such as tvm_ffi's function.pxi, say nothing of who called.
+_FRAME = re.compile(r'^\s*File "([^"]{1,300}\.py)", line (\d{1,9}), in ')
+# Of Python's faulthandler: every thread, the innermost line first; that of the main thread ends in its module.
+_STACK = re.compile(r"^(?:Current thread|Thread) 0x[0-9a-f]{1,16}\b.*\(most recent call first\):")
+_STACK_FRAME = re.compile(r'^\s*File "([^"]{1,300})", line (\d{1,9}) in (.{1,200})')
 _RANK = re.compile(r"^\[[^\]]{0,60}\bTP(\d{1,4})\b")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _ENDS = ("illegal-access", "exception", "device-assert", "async-assert")
@@ -69,8 +79,11 @@ class _Reading:
     rank: int | None = None
     unread: int = 0
     frame: LogEvent | None = None
+    stack: LogEvent | None = None
+    in_stack: bool = False
     first: list[LogEvent] = field(default_factory=list)
     last: deque[LogEvent] = field(default_factory=lambda: deque(maxlen=LAST_EVENTS))
+    manifest: dict[str, list[str]] = field(default_factory=dict)
     calls: deque[LogEvent] = field(default_factory=lambda: deque(maxlen=LAST_CALLS))
     found: int = 0
 
@@ -81,8 +94,16 @@ class _Reading:
             rank = _RANK.match(line)
             self.rank = int(rank.group(1)) if rank else None
         if place := _FRAME.match(line):
-            where = f"{place.group(1).rpartition('/')[2]}:{place.group(2)}"
-            self.frame = self._event("frame", line, source, where)
+            self.frame = self._event("frame", line, source, _where(place))
+            return
+        if _STACK.match(line):
+            self.stack, self.in_stack = None, True
+            return
+        if self.in_stack and (place := _STACK_FRAME.match(line)):
+            self.stack = self.stack or self._event("stack", line, source, _where(place))
+            if place.group(3) == "<module>":
+                self._keep(self.stack)
+                self.in_stack = False
             return
         kind = next((kind for kind, sign in _KINDS if sign.search(line)), None)
         if kind == "kernel-call":
@@ -92,10 +113,19 @@ class _Reading:
                 self._keep(self.frame)
                 self.frame = None
             self._keep(self._event(kind, line, source))
+            if kind == "armed":
+                self._arm(line)
 
     def events(self) -> tuple[LogEvent, ...]:
         """In the order of the file, but for the last kernel calls, which come where their time puts them."""
         return tuple(replace(event, text=masked(event.text)) for event in (*self.first, *self.last, *self.calls))
+
+    def _arm(self, line: str) -> None:
+        """One process's manifest; what is no manifest of ours is a line like any other."""
+        said = ARMED.search(line)
+        with suppress(UnsafeInputError):
+            for kind, names in _MANIFEST.unpack(parse_json(said[1]) if said else {}, At()).items():
+                self.manifest[kind] = sorted({*self.manifest.get(kind, []), *names})
 
     def _event(self, kind: str, line: str, source: str, where: str = "") -> LogEvent:
         text = "".join(char if char.isprintable() else " " for char in line).strip()[:TEXT]
@@ -107,6 +137,10 @@ class _Reading:
             self.first.append(event)
         else:
             self.last.append(event)
+
+
+def _where(place: re.Match[str]) -> str:
+    return f"{place.group(1).rpartition('/')[2]}:{place.group(2)}"
 
 
 def looks_like_text(head: bytes) -> bool:
@@ -127,6 +161,7 @@ def read_log(file: BinaryIO, size: int, name: str) -> Incident | None:
         return None
     return Incident(
         origin="server-log",
+        manifest=reading.manifest,
         context={"bytes": size, "events": reading.found},
         notes=tuple(_notes(reading, events)),
         log=events,

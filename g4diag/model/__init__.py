@@ -4,7 +4,7 @@ Array names carry their shape: B request rows, P page-table columns, M mapping e
 Views hold indices, lengths and sizes, never KV bytes and never prompt text. All arrays are numpy.
 """
 
-from g4diag.model.evidence import KernelFault, LogEvent
+from g4diag.model.evidence import DEVICE_KINDS, KernelFault, LogEvent, surfaced_at
 from g4diag.model.findings import (
     Finding,
     Incident,
@@ -37,6 +37,7 @@ from g4diag.model.views import (
 )
 
 __all__ = [
+    "DEVICE_KINDS",
     "Allocation",
     "AttentionRead",
     "BoolArray",
@@ -66,4 +67,5 @@ __all__ = [
     "View",
     "Violation",
     "by_field",
+    "surfaced_at",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -10,7 +11,8 @@ class LogEvent:
     """One line that says something of a crash, from a server log or a kernel-API log.
 
     kind: "illegal-access", "xid", "device-assert", "async-assert", "kv-canary", "violation", "armed", "exception",
-    "frame" (a Python line of a traceback), "retract", "exit" or "kernel-call". text: the line, cut and plain.
+    "frame" (the innermost Python line of a traceback), "stack" (where the main thread was when its process was
+    aborted), "retract", "exit" or "kernel-call". text: the line, cut and plain.
     time: seconds since the epoch, of the line or of the last one before it that says a time; None if none does. A log
     names no zone: taken as UTC. where: "file.py:123" it names, "" if none. source: the file it stands in and its line
     number there, "server.log:204". rank: the tensor-parallel rank that wrote it, None if it does not say.
@@ -22,6 +24,23 @@ class LogEvent:
     time: float | None = None
     where: str = ""
     rank: int | None = None
+
+
+DEVICE_KINDS = ("illegal-access", "xid", "device-assert", "async-assert")
+
+
+def surfaced_at(log: Iterable[LogEvent]) -> LogEvent | None:
+    """The innermost Python line of the first error that a log tells, of the device or of Python; else where the main
+    thread was when its process was aborted. None if the log tells neither."""
+    frame = stack = None
+    for event in log:
+        if event.kind == "frame":
+            frame = event
+        elif event.kind in (*DEVICE_KINDS, "exception") and frame:
+            return frame
+        elif event.kind == "stack":
+            stack = stack or event
+    return frame or stack
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from g4diag.dump import core_dump, postmortem
 from g4diag.dump.archive import read_bytes
 from g4diag.dump.postmortem import CoreDump, PostMortem, RingFile, Verdict
 from g4diag.dump.ring import SUFFIX, Ring, read_ring
+from g4diag.dump.secrets import masked
 from g4diag.errors import G4DiagError
 from g4diag.guard import guard
 from g4diag.model import Grade
@@ -95,7 +96,7 @@ def gather(end: End, dump_dir: Path, run_dir: Path, environ: Mapping[str, str], 
         verdicts=_verdicts(run_dir),
         cores=_cores(dump_dir, environ, end.started),
         log=log_file or None,
-        log_tail=tuple(line[:_LINE] for line in crash_log.tail(log, _LOG_LINES)),
+        log_tail=tuple(masked(line[:_LINE]) for line in crash_log.tail(log, _LOG_LINES)),
     )
 
 

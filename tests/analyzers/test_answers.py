@@ -6,8 +6,9 @@ import zlib
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from g4diag.analyzers import layer_map, misattribution, next_command, page_lifetime, ruled_out
+from g4diag.analyzers import inspect_files, layer_map, misattribution, next_command, page_lifetime, ruled_out
 from g4diag.analyzers import signature as signatures
 from g4diag.model import (
     Allocation,
@@ -22,6 +23,7 @@ from g4diag.model import (
 )
 from g4diag.traps.page_table_stays_in_pool import TRAP
 from tests import samples
+from tests.cli.test_inspect import DUMPS
 
 SIGNATURE = "g4d1:page_table_stays_in_pool:swa-page:swa:trtllm_mha:draft_decode"
 
@@ -115,6 +117,27 @@ def test_a_core_dump_measures_what_the_traceback_does_not() -> None:
     fault = KernelFault("kernel_mha", "Warp Illegal Address", "core.1", meaning="row 7")
     (finding,) = misattribution.analyze(Incident("server-log", log=(FRAME, ILLEGAL), faults=(fault,)))
     assert finding.grade is Grade.MEASURED and "x/sampler.py:40" in finding.text and "kernel_mha" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('File "/site/flashinfer/xqa.py", line 91, in xqa', "a launch of XQA"),
+        ('File "/site/torch/cuda/graphs.py", line 139, in replay', "one launch of all its kernels"),
+        ('File "/site/g4diag/stack/probes/page_table.py", line 98 in _host', "a trap of ours"),
+        ('File "/site/sglang/srt/layers/attention/triton_backend.py", line 1605, in f', "who waited for the device"),
+    ],
+)
+def test_what_stands_in_the_line_that_reported_says_how_far_to_trust_it(line: str, said: str) -> None:
+    (finding,) = misattribution.analyze(Incident("server-log", log=(replace(FRAME, text=line), ILLEGAL)))
+    assert said in finding.text and "may be any that ran before" in finding.text
+
+
+def test_the_sample_log_blames_a_backend_that_did_not_fault() -> None:
+    (finding,) = inspect_files([DUMPS / "h100-surfaced-elsewhere.log"]).of("misattribution")
+    assert finding.data == {"surfaced": "triton_backend.py:1605", "culprit": None}
+    (finding,) = inspect_files([DUMPS / "h100-postmortem.json"]).of("misattribution")
+    assert finding.data["surfaced"] == "page_table.py:98" and finding.data["culprit"].startswith("kernel_mha")
 
 
 def test_a_broken_table_lets_it_be_derived() -> None:

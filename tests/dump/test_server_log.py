@@ -14,7 +14,7 @@ from g4diag.dump import server_log
 from g4diag.dump.reader import read_dump
 from g4diag.dump.server_log import read_log
 from g4diag.errors import UnsafeInputError
-from g4diag.model import Incident, LogEvent
+from g4diag.model import Incident, LogEvent, surfaced_at
 
 CRASH = """\
 [2026-11-22 10:00:00 TP0] g4diag armed: {"faults": [], "patches": ["patch-e"], "traps": []} pid=17
@@ -145,3 +145,43 @@ def test_any_bytes_are_taken(raw: bytes) -> None:
     found = log_of(raw + b"\nKilled\n")
     assert found is not None and found.log[-1].kind == "exit"
     assert all(event.text.isprintable() for event in found.log)
+
+
+ABORTED = """\
+[10:00:00.1] coredump: Detected an exception of type CUDBG_EXCEPTION_WARP_ILLEGAL_ADDRESS (14)
+Fatal Python error: Aborted
+
+Thread 0x00007fa013fff6c0 (most recent call first):
+  File "/usr/lib/python3.12/threading.py", line 359 in wait
+  File "/usr/lib/python3.12/threading.py", line 1030 in _bootstrap
+
+Thread 0x00007fa582c40300 (most recent call first):
+  File "/site/sglang/srt/layers/attention/triton_backend.py", line 1605 in update_sliding_window_buffer
+  File "/site/sglang/srt/managers/scheduler.py", line 3110 in run_batch
+  File "<string>", line 1 in <module>
+
+Extension modules: numpy._core._multiarray_umath
+"""
+
+
+def test_an_aborted_process_tells_where_its_main_thread_was() -> None:
+    found = events(ABORTED)
+    assert [event.kind for event in found] == ["illegal-access", "exit", "stack"]
+    assert found[-1].where == "triton_backend.py:1605" and surfaced_at(found) == found[-1]
+
+
+def test_a_traceback_counts_before_a_stack_and_a_bindings_frame_not_at_all() -> None:
+    text = CRASH.replace("AcceleratorError: CUDA error: an illegal memory access was encountered", "RuntimeError: x")
+    inner = '  File "python/tvm_ffi/cython/function.pxi", line 929, in tvm_ffi.core.Function.__call__\n'
+    text = text.replace("torch.RuntimeError: x", f"{inner}RuntimeError: cudaErrorIllegalAddress")
+    found = surfaced_at(events(ABORTED + text))
+    assert found is not None and found.where == "sampler.py:123"
+    assert surfaced_at(()) is None
+
+
+def test_what_a_log_says_was_armed_is_the_incidents_manifest() -> None:
+    other = 'g4diag armed: {"faults": ["faulty-rule"], "patches": [], "traps": []} pid=18\n'
+    broken = 'g4diag armed: {"faults": 7} pid=19\ng4diag armed: {oops} pid=20\n'
+    incident = log_of(CRASH + other + broken)
+    assert incident is not None
+    assert incident.manifest == {"faults": ["faulty-rule"], "patches": ["patch-e"], "traps": []}
