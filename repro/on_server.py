@@ -18,11 +18,15 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from g4diag.errors import UsageError
+from g4diag.errors import CannotRunError, UsageError
+from g4diag.model import LogEvent
 from g4diag.scenario import Options, Progress, Scenario, ServerOutcome, ServerReading, ServerState
 from g4diag.stack import tiny_pair
+
+if TYPE_CHECKING:
+    from g4diag.stack.server_run import Result
 
 _RESULTS, _LOGS = "results.jsonl", "logs.txt"
 _LOG_LINES = 120
@@ -37,7 +41,10 @@ def run_on_server(scenario: Scenario, options: Options, progress: Progress) -> S
 
     states = scenario.selected_servers(options.states)
     require_sglang("0.5.13")
-    gpu = require_gpu()
+    try:
+        gpu = require_gpu()
+    except CannotRunError as error:
+        raise CannotRunError(f"{error}{'; --device cpu needs none' if 'cpu' in scenario.needs else ''}") from None
     out = options.out or Path(tempfile.mkdtemp(prefix="g4diag-servers-"))
     out.mkdir(parents=True, exist_ok=True)
     todo = [(state, graphs) for graphs in _paths(options) for state in states if graphs in state.graphs]
@@ -109,8 +116,8 @@ def _one(
     result = run(
         Job(
             engine=arguments,
-            patches=state.patches + (() if graphs else load.eager_patches),
-            environment=state.environment,
+            patches=state.patches + load.patches + (() if graphs else load.eager_patches),
+            environment=_environment(state),
             folder=_folder(scenario, options, out, state, graphs),
             seconds=options.time_limit,
             seed=options.seed,
@@ -119,11 +126,15 @@ def _one(
             new_tokens=load.new_tokens,
             pair=pair,
             warm=_warm(scenario, options),
-            coredump=options.coredump,
+            coredump=options.coredump or state.coredump,
             turns=turns,
         ),
         stop,
     )
+    return _reading(scenario, state, graphs, result)
+
+
+def _reading(scenario: Scenario, state: ServerState, graphs: bool, result: Result) -> ServerReading:
     digests = {str(index): _digest(ids) for index, ids in sorted(result.tokens.items())}
     return ServerReading(
         state=state.name,
@@ -145,7 +156,31 @@ def _one(
         on_task=result.on_task,
         armed=tuple(sorted({*result.armed.get("patches", ()), *result.armed.get("faults", ())})),
         core=result.core,
+        reported=result.reported.where if result.reported else "",
+        surfaces=_surfaces(scenario, result.reported),
+        surfaces_expected=state.surfaces,
+        kernel=result.kernel,
+        named=result.named,
+        unheard=_unheard(state, result),
+        accept_log=result.accept_log,
     )
+
+
+def _environment(state: ServerState) -> dict[str, str]:
+    return ({"G4DIAG_TRAPS": state.traps} if state.traps else {}) | dict(state.environment)
+
+
+def _unheard(state: ServerState, result: Result) -> str:
+    if state.coredump and not result.kernel:
+        return "core dump"
+    return "trap" if state.traps and not result.named else ""
+
+
+def _surfaces(scenario: Scenario, reported: LogEvent | None) -> str:
+    """Whether the line that reported is one that launches what faulted; "" where no line did, or it does not matter."""
+    if reported is None or not scenario.launches:
+        return ""
+    return "at the launch" if any(part in reported.text for part in scenario.launches) else "elsewhere"
 
 
 def _folder(scenario: Scenario, options: Options, out: Path, state: ServerState, graphs: bool) -> Path:
@@ -241,6 +276,7 @@ def _recorded(out: Path, of: Mapping[str, Any]) -> Iterator[ServerReading]:
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         row = json.loads(line)
         if {"pair": "random"} | row == {**of, "reading": row["reading"]}:
-            reading = ServerReading(**row["reading"] | {k: tuple(row["reading"][k]) for k in ("armed", "core")})
+            lists = {name: tuple(value) for name, value in row["reading"].items() if isinstance(value, list)}
+            reading = ServerReading(**row["reading"] | lists)
             if not reading.inconclusive:
                 yield reading

@@ -55,8 +55,9 @@ SCENARIO = Scenario(
     states=_STATES,
     run=run,
     server_states=_SERVER_STATES,
-    # Or one draft token accepted by chance ends an eager server: `stale_out_cache_loc`.
-    load=Load(eager_patches=("eager-draft-out-cache-loc",)),
+    # Two bugs of 0.5.13 kept out: the first costs the draft its accept length on Hopper, the second ends an eager
+    # server at the first accepted draft token. Scenarios of their own show them.
+    load=Load(patches=("xqa-strided-query",), eager_patches=("eager-draft-out-cache-loc",), pair="accepting"),
 )
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@ On Hopper and SM120 FlashInfer's XQA runs trtllm_mha decode. It gets the query's
 Gemma-4's query is a slice of the qkv buffer, and `TRTLLMHAAttnBackend` hands it on as a view. Row 0 is read where it
 is, every later row of the batch from a place that belongs to others. On an H100 the accepting pair's draft has an
 accept length of 1.678 that way and of 3.295 on triton, with the same output. Issue #31641 is the same on SM120; #22517
-let it in, #31667 is the cure, in 0.5.16. That this is the cause is by reading and by this drive; the cure has not been
-run on a GPU.
+let it in, #31667 is the cure, in 0.5.16. With the cure the same H100 has triton's 3.295, eager and with graphs.
 
 Decode one step of three requests on the target's real layers, their queries where CUDA leaves them, with a reference
 kernel that reads as XQA does: as released, with the cure, and with queries that are packed, as on the CPU.

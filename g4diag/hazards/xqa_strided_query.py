@@ -2,8 +2,8 @@
 
 On Hopper and SM120 trtllm_mha decode is FlashInfer's XQA, which takes query rows for packed; 0.5.12 to 0.5.15.post1
 hand it a slice of Gemma-4's qkv buffer. With a draft on it the accept length falls as the batch grows (1.678 where
-triton has 3.295, H100). A target that decodes on it without a draft, or verifies on it, gives wrong output for all
-requests of a batch but the first: by reading, not run.
+triton and the cure have 3.295, H100). A target that decodes on it without a draft, or verifies on it, gives wrong
+output for all requests of a batch but the first: by reading, not run.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ History: until #22517 (2026-04-10) the backend made q contiguous. #31641 saw gar
 #31667 (2026-07-18), in 0.5.16, packs q again, in `forward_decode` only; `forward_extend` still views it in 0.5.16 and
 packs it in 0.5.23 (read).
 
-That the strides are what costs the accept length is by reading and on the CPU (`g4diag repro xqa-strided-query`); this
-patch has not been run on a GPU. It is safe in a CUDA graph: a copy kernel, captured with the rest.
+With this patch and nothing else changed the accept length is triton's 3.295 on that H100, eager and in CUDA graphs,
+where the copy is captured with the rest (`g4diag repro xqa-strided-query --device cuda`).
 """
 
 from __future__ import annotations

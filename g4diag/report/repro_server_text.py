@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -32,13 +34,37 @@ def render(outcome: ServerOutcome, console: Console) -> None:
     for reading in outcome.readings:
         for line in filter(None, (reading.error, *reading.core)):
             console.print(Text(plain(f"{reading.state}/{reading.path}: {line}")), soft_wrap=True)
+        if said := _witnesses(reading):
+            console.print(Text(plain(f"{reading.state}/{reading.path}: {said}")), soft_wrap=True)
     odd = [reading for reading in outcome.readings if not reading.as_expected]
     for reading in odd:
         word = "INCONCLUSIVE" if reading.inconclusive else "NOT AS EXPECTED"
-        text = f"{word}: {reading.state}/{reading.path}: wanted {reading.expected}, found {reading.outcome}"
+        wanted, found = " ".join(_end(reading, expected=True)), " ".join(_end(reading, expected=False))
+        text = f"{word}: {reading.state}/{reading.path}: wanted {wanted}, found {found}"
         console.print(Text(plain(f"{text}; log: {reading.log}"), style="bold red"), soft_wrap=True)
     if not odd:
         console.print(Text(f"{len(outcome.readings)} servers, all as expected", style="bold green"))
+
+
+def _witnesses(reading: ServerReading) -> str:
+    """Who says what of a death: the Python line, the core dump, a trap, the log's last lines of decoding."""
+    said = [f"surfaced {reading.surfaces} ({reading.reported})" if reading.surfaces else ""]
+    said.append(f"the kernel that faulted is {reading.kernel}" if reading.kernel else "")
+    said.append(f"a trap named {reading.named}" if reading.named else "")
+    if reading.outcome != "finished" and reading.accept_log:
+        running = reading.accept_log[-1][0]
+        last = [length for at, length in reading.accept_log if at == running]
+        mean = sum(last) / len(last)
+        said.append(f"accept length in its log {mean:.2f} with {running} running ({len(last)} lines)")
+    return "; ".join(filter(None, said))
+
+
+def _end(reading: ServerReading, *, expected: bool) -> Iterator[str]:
+    yield reading.expected if expected else reading.outcome
+    if reading.surfaces_expected:
+        yield reading.surfaces_expected if expected else reading.surfaces or "at no line"
+    if reading.unheard:
+        yield f"and {'a' if expected else 'no'} {reading.unheard} that names it"
 
 
 def _cells(outcome: ServerOutcome, reading: ServerReading) -> tuple[Text, ...]:

@@ -40,6 +40,9 @@ class ServerState:
     """One way to start a real server on a GPU, and how that ends: an outcome of `g4diag.stack.crash_log`.
 
     engine, environment: on top of the scenario's own. graphs: with decode CUDA graphs, without, or both in turn.
+    traps: armed at level warn, and one of them has to name the read. coredump: ask CUDA for one, which has to name a
+    kernel. surfaces: "elsewhere" or "at the launch", of the Python line that reports, against the scenario's
+    `launches`; "" where it does not matter.
     """
 
     name: str
@@ -49,18 +52,23 @@ class ServerState:
     engine: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     graphs: tuple[bool, ...] = (False, True)
+    traps: str = ""
+    coredump: bool = False
+    surfaces: str = ""
 
 
 @dataclass(frozen=True)
 class Load:
     """What a real server is sent, greedy. pair: "random", whose prompts are random ids and whose drafts are never
     right, or "accepting", whose accept length is a reading. engine: arguments of every state of the scenario.
-    eager_patches: on in every state without decode graphs, to keep another scenario's bug out of this one."""
+    patches: on in every state, to keep another scenario's bug out of this one; eager_patches: where there are no
+    decode graphs."""
 
     requests: int = 24
     prompt: int = 4000
     new_tokens: int = 128
     engine: Mapping[str, Any] = field(default_factory=dict)
+    patches: tuple[str, ...] = ()
     eager_patches: tuple[str, ...] = ()
     pair: str = "random"
 
@@ -95,7 +103,8 @@ class Scenario:
     """One bug. name: what a person types. states, run: on the CPU, in this process; drives in place of states where
     single classes show it, and neither where only a GPU does. server_states, load: the same on a GPU, each a real
     server in a process of its own. anchors: (dotted target, fragment of one line) that must be in the installed source
-    exactly once, or the scenario is stale; those of the patches its states apply are held against it anyway."""
+    exactly once, or the scenario is stale; those of the patches its states apply are held against it anyway.
+    launches: parts of the paths of the Python files that launch the kernel which faults."""
 
     name: str
     symptom: str
@@ -106,6 +115,7 @@ class Scenario:
     load: Load = Load()
     drives: tuple[Drive, ...] = ()
     anchors: tuple[tuple[str, str], ...] = ()
+    launches: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -122,7 +122,11 @@ class ServerReading:
     """One row of the table of real servers. outcome, expected: see `ServerState`. finished: requests that came back
     whole. digest: of all output tokens, "" if none came. same_tokens: requests with the same tokens as in the run
     named `same_as`, of those both finished. accept_length, output_rate, tpot_ms, on_task: see `stack.served`.
-    error: the line that killed it. core: what the core dump says."""
+    accept_log: (running requests, accept length) of the server's own log lines, which a dead server left too.
+    error: the line that killed it. core: what the core dump says. reported: the innermost Python line of the
+    traceback, "file.py:123". surfaces: "elsewhere" or "at the launch"; surfaces_expected: see `ServerState`.
+    kernel: what faulted, by the core dump. named: the first bad read that a trap logged. unheard: a witness that the
+    state asked for and that said nothing."""
 
     state: str
     graphs: bool
@@ -143,6 +147,13 @@ class ServerReading:
     on_task: float | None = None
     armed: tuple[str, ...] = ()
     core: tuple[str, ...] = ()
+    reported: str = ""
+    surfaces: str = ""
+    surfaces_expected: str = ""
+    kernel: str = ""
+    named: str = ""
+    unheard: str = ""
+    accept_log: tuple[tuple[int, float], ...] = ()
 
     @property
     def path(self) -> str:
@@ -151,8 +162,8 @@ class ServerReading:
 
     @property
     def as_expected(self) -> bool:
-        """Whether the server ended as its state says it does."""
-        return self.outcome == self.expected
+        """Whether the server ended as its state says it does, and every witness that it asks for was heard."""
+        return self.outcome == self.expected and self.surfaces_expected in ("", self.surfaces) and not self.unheard
 
     @property
     def inconclusive(self) -> bool:

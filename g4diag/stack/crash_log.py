@@ -73,6 +73,20 @@ def peak(text: str, name: str) -> float | None:
     return max(values) if values else None
 
 
+def accept_lengths(text: str) -> tuple[tuple[int, float], ...]:
+    """(running requests, accept length since the line before) of every decode line, in order."""
+    found = re.findall(r"#running-req: (\d{1,6}).*?accept len: (\d{1,4}(?:\.\d+)?)", text)
+    return tuple((int(running), float(length)) for running, length in found)
+
+
+def named(text: str) -> str:
+    """The first bad read that a trap logged: its name, and where it was; "" if none did."""
+    if not (line := re.search(r"g4diag violation trap=(\S+) .*", text)):
+        return ""
+    fields = re.findall(r"\b(layer|row|column|value|bound|expected)=(\d+)", line[0])
+    return " ".join([f"{line[1]}:", *(f"{name} {value}" for name, value in fields)])
+
+
 def tail(text: str, lines: int) -> Iterable[str]:
     """The last lines, without those of a progress bar."""
     return [line.rpartition("\r")[2] for line in text.splitlines() if line.strip()][-lines:]

@@ -14,7 +14,7 @@ def require_gpu() -> dict[str, str]:
     CUDA."""
     found = hardware.gpus()
     if not found:
-        raise CannotRunError(f"GPU: wanted {WANTED}, found none; --device cpu needs none")
+        raise CannotRunError(f"GPU: wanted {WANTED}, found none")
     gpu, capability = found[0], hardware.capability_of(found)
     if capability is None or capability < (9, 0):
         raise CannotRunError(f"GPU: wanted {WANTED}, found {gpu.name} ({gpu.capability or 'not told'})")

@@ -22,7 +22,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from g4diag.dump import core_dump
+from g4diag.dump import core_dump, server_log
+from g4diag.model import LogEvent, surfaced_at
 from g4diag.stack import coredump, crash_log, plugin_site, served
 from g4diag.stack.cpu import ENVIRONMENT as CPU_ONLY
 
@@ -60,7 +61,8 @@ class Result:
     output ids by request. error: the line that says it, "" if none. status: exit status, negative for a signal.
     start_seconds: until the engine was ready, None if it never was. swa_use: highest in the log, 0..1.
     accept_length, output_rate, tpot_ms, on_task: see `served`; rates only after a warm-up.
-    core: what cuda-gdb says of the core dump."""
+    core: what cuda-gdb says of the core dump. reported: the log's line of the innermost Python line of the error.
+    kernel: what faulted, by the core dump. named, accept_log: see `crash_log`."""
 
     outcome: str
     finished: int
@@ -78,6 +80,10 @@ class Result:
     on_task: float | None = None
     armed: Mapping[str, Any] = field(default_factory=dict)
     core: tuple[str, ...] = ()
+    reported: LogEvent | None = None
+    kernel: str = ""
+    named: str = ""
+    accept_log: tuple[tuple[int, float], ...] = ()
 
 
 def run(job: Job, stop: Event) -> Result:
@@ -224,6 +230,8 @@ def _read(job: Job, log: Path, events: Path, status: int | None, timed_out: bool
     outcome, error = crash_log.classify(text, raised, complete=len(whole) == job.requests, timed_out=timed_out)
     if (problem := _arming_problem(job, armed)) and outcome not in ("other-error", "timeout"):
         outcome, error = "other-error", problem
+    core = read_core(job.folder) if job.coredump else ()
+    faults = core_dump.faults(core, "core")
     return Result(
         outcome=outcome,
         finished=len(whole),
@@ -240,7 +248,11 @@ def _read(job: Job, log: Path, events: Path, status: int | None, timed_out: bool
         tpot_ms=served.tpot_ms(rows) if job.warm else None,
         on_task=served.on_task(whole, job.seed, job.requests, job.prompt_tokens) if job.pair == "accepting" else None,
         armed=armed,
-        core=read_core(job.folder) if job.coredump else (),
+        core=core,
+        reported=None if outcome == "finished" else surfaced_at(server_log.events_of(text.splitlines(), log.name)),
+        kernel=faults[0].kernel.partition("(")[0] if faults else "",
+        named=crash_log.named(text),
+        accept_log=crash_log.accept_lengths(text),
     )
 
 

@@ -16,12 +16,14 @@ pytest.importorskip("sglang")
 
 from g4diag.cli.main import run as run_command
 from g4diag.errors import UsageError
+from g4diag.model import LogEvent
 from g4diag.scenario import Options
 from g4diag.stack import server_child, server_run
 from g4diag.stack.server_run import Job, Result
 from repro.hybrid_wrapper import SCENARIO as HYBRID
 from repro.on_server import run_on_server
 from repro.stale_out_cache_loc import SCENARIO as STALE
+from repro.surfaced_elsewhere import SCENARIO as SURFACED
 from repro.trtllm_mha_swa import SCENARIO as SEED
 from tests.repro.conftest import silent
 
@@ -66,9 +68,10 @@ def test_every_state_runs_eager_and_with_graphs_each_as_its_file_says(jobs: list
     rows = [(r.state, r.path) for r in outcome.readings]
     assert rows == [(s, p) for p in ("eager", "graph") for s in ("upstream", "faulty", "clamp", "patch-e", "triton")]
     by_path = {job.folder.name: job for job in jobs}
-    eager, graph = by_path["trtllm-mha-swa-faulty-eager"], by_path["trtllm-mha-swa-faulty-graph"]
+    eager, graph = (by_path[f"trtllm-mha-swa-faulty-{path}-accepting"] for path in ("eager", "graph"))
     assert eager.engine["disable_cuda_graph"] and not graph.engine["disable_cuda_graph"]
-    assert eager.patches == ("faulty-rule", "eager-draft-out-cache-loc") and graph.patches == ("faulty-rule",)
+    assert eager.patches == ("faulty-rule", "xqa-strided-query", "eager-draft-out-cache-loc")
+    assert graph.patches == ("faulty-rule", "xqa-strided-query")
     assert len({job.engine["port"] for job in jobs}) == len(jobs)
     assert Path(eager.engine["model_path"], "config.json").is_file()
 
@@ -90,7 +93,7 @@ def test_a_run_into_the_same_folder_goes_on(jobs: list[Job], tmp_path: Path) -> 
 
 
 def test_the_accepting_pair_is_written_and_its_results_kept_apart(jobs: list[Job], tmp_path: Path) -> None:
-    once = Options(out=tmp_path, states=("upstream",), path="graph")
+    once = Options(out=tmp_path, states=("upstream",), path="graph", pair="random")
     run_on_server(SEED, once, silent)
     outcome = run_on_server(SEED, replace(once, pair="accepting"), silent)
     assert [(job.pair, job.warm, job.engine["load_format"]) for job in jobs] == [
@@ -113,8 +116,8 @@ def test_what_was_inconclusive_is_run_again(jobs: list[Job], tmp_path: Path, mon
         patched.setattr(server_run, "run", late)
         outcome = run_on_server(SEED, once, silent)
     assert outcome.exit_code == 4 and outcome.readings[0].inconclusive
-    (tmp_path / "servers" / "trtllm-mha-swa-upstream-eager" / "server.log").unlink()
-    (tmp_path / "servers" / "trtllm-mha-swa-upstream-eager").rmdir()
+    (tmp_path / "servers" / "trtllm-mha-swa-upstream-eager-accepting" / "server.log").unlink()
+    (tmp_path / "servers" / "trtllm-mha-swa-upstream-eager-accepting").rmdir()
     assert run_on_server(SEED, once, silent).exit_code == 0 and len(jobs) == 2
 
 
@@ -229,3 +232,61 @@ def test_loads_begin_when_every_server_is_warm_or_over_and_one_at_a_time(tmp_pat
     for thread in loads:
         thread.join(5)
     assert [word[0] for word in inside] in (["a", "a", "b", "b"], ["b", "b", "a", "a"])
+
+
+REPORTED = {
+    "async": 'File "/site/sglang/srt/layers/attention/triton_backend.py", line 1605, in update_sliding_window_buffer',
+    "blocking": 'File "/site/flashinfer/xqa.py", line 91, in xqa',
+}
+
+
+def test_a_state_is_as_expected_where_every_witness_it_asks_for_was_heard(
+    jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    honest, silenced = server_run.run, set[str]()
+
+    def heard(job: Job, stop: Event) -> Result:
+        state = job.folder.name.removeprefix("surfaced-elsewhere-").partition("-eager")[0]
+        line = LogEvent("frame", REPORTED.get(state, REPORTED["async"]), "log:1", where="file.py:1")
+        said = {
+            "reported": line if job.patches[0] == "faulty-rule" else None,
+            "kernel": "kernel_mha" if job.coredump else "",
+            "named": "page_table_stays_in_pool: layer 4" if "G4DIAG_TRAPS" in job.environment else "",
+            "accept_log": ((2, 3.0), (8, 2.8), (8, 2.9)),
+        }
+        return replace(honest(job, stop), **said | dict.fromkeys(silenced & said.keys(), ""))
+
+    monkeypatch.setattr(server_run, "run", heard)
+    outcome = run_on_server(SURFACED, Options(out=tmp_path / "heard", path="eager"), silent)
+    assert outcome.exit_code == 0 and [(r.state, r.surfaces) for r in outcome.readings] == [
+        ("async", "elsewhere"),
+        ("blocking", "at the launch"),
+        ("coredump", "elsewhere"),
+        ("trap", "elsewhere"),
+        ("healthy", ""),
+    ]
+    assert {job.environment.get("CUDA_LAUNCH_BLOCKING") for job in jobs} == {None, "1"}
+    run_command(["repro", "surfaced-elsewhere", "--path", "eager", "--out", str(tmp_path / "heard")])
+    text = capsys.readouterr().out
+    assert "surfaced elsewhere (file.py:1); the kernel that faulted is kernel_mha" in text
+    assert "accept length in its log 2.85 with 8 running (2 lines)" in text
+    silenced |= {"kernel", "named"}
+    monkeypatch.setitem(REPORTED, "blocking", REPORTED["async"])
+    outcome = run_on_server(SURFACED, Options(out=tmp_path / "silenced", path="eager"), silent)
+    odd = {r.state: r.unheard or r.surfaces for r in outcome.readings if not r.as_expected}
+    assert odd == {"blocking": "elsewhere", "coredump": "core dump", "trap": "trap"} and outcome.exit_code == 1
+    run_command(["repro", "surfaced-elsewhere", "--path", "eager", "--out", str(tmp_path / "silenced")])
+    text = capsys.readouterr().out
+    assert "blocking/eager: wanted illegal-access at the launch, found illegal-access elsewhere" in text
+    assert "trap/eager: wanted illegal-access and a trap that names it" in text
+
+
+def test_a_scenario_of_the_device_alone_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("g4diag.stack.hardware.gpus", lambda: ())
+    assert run_command(["repro", "surfaced-elsewhere"]) == 3
+    said = capsys.readouterr().err
+    assert said.endswith("found none\n") and said.count("\n") == 1
+    assert run_command(["repro", "surfaced-elsewhere", "--device", "cpu"]) == 2
+    assert "surfaced-elsewhere runs on cuda only" in capsys.readouterr().err

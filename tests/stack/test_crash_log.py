@@ -72,3 +72,26 @@ def test_the_plugins_own_line_is_the_one_that_is_read(
 def test_peak_use_is_the_highest_of_the_log() -> None:
     text = "swa token usage: 0.12, x\nswa token usage: 0.95\nswa token usage: 0.31"
     assert crash_log.peak(text, "swa token usage") == 0.95 and crash_log.peak("", "swa token usage") is None
+
+
+def test_the_first_bad_read_that_a_trap_logged_is_named_and_nothing_else() -> None:
+    line = "g4diag violation trap=page_table_stays_in_pool severity=error layer=4 row=6 request=ac1 column=60 value=515"
+    text = f'x\n[10:00] {line} expected=444 low=0 bound=469 count=3 summary="y"\n{line.replace("row=6", "row=7")}\n'
+    assert crash_log.named(text) == (
+        "page_table_stays_in_pool: layer 4 row 6 column 60 value 515 expected 444 bound 469"
+    )
+    assert crash_log.named("no trap said anything") == ""
+
+
+def test_the_logs_accept_lengths_come_with_the_requests_that_ran() -> None:
+    text = (
+        "Prefill batch, #running-req: 6, #queue-req: 17\n"
+        "Decode batch, #running-req: 7, #full token: 28224, accept len: 3.03, accept rate: 0.68\n"
+        "Decode batch, #running-req: 8, #full token: 1, accept len: 2.77, accept rate: 0.6\n"
+    )
+    assert crash_log.accept_lengths(text) == ((7, 3.03), (8, 2.77))
+
+
+def test_xqas_own_word_for_it_is_an_illegal_access() -> None:
+    found = crash_log.classify("RuntimeError: cudaErrorIllegalAddress", "", complete=False, timed_out=False)
+    assert found == ("illegal-access", "RuntimeError: cudaErrorIllegalAddress")
