@@ -45,7 +45,7 @@ def _what(violation: Violation) -> str:
     layer = number + (f" ({kind})" if kind else "")
     who = " ".join(part for part in (violation.worker, violation.phase) if part) or "a forward"
     unit = _UNITS.get(violation.expected_space, "page") if violation.expected_space else "page"
-    place = f"row {violation.row} column {violation.column}"
+    place = f"token {violation.column}" if violation.row is None else f"row {violation.row} column {violation.column}"
     return f"{who} handed {layer} {unit} {violation.value} at {place}: {_distance(violation)}"
 
 

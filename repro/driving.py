@@ -20,6 +20,7 @@ from g4diag.model import (
     AttentionRead,
     FreeList,
     Incident,
+    KVSlots,
     KVWrite,
     PoolSwap,
     PoolView,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from g4diag.traps.contract import Trap
 
 _LOAD = Load()
+_OF_FORWARDS = (AttentionRead, PoolSwap, KVWrite, KVSlots, QueryRows)
 _SIZES = ("requests", "page_size", "ratio", "window", "chunk")
 _BEFORE, _AFTER = 12, 4  # views of the allocator before the first bad one, and bad ones, that a dump keeps
 
@@ -163,9 +165,7 @@ class Seen:
         if not self.violations:
             return None
         bad = list(dict.fromkeys(i for i, _ in self.violations))[:_AFTER]
-        calls = [
-            i for i in range(bad[0]) if not isinstance(self.views[i], AttentionRead | PoolSwap | KVWrite | QueryRows)
-        ]
+        calls = [i for i in range(bad[0]) if not isinstance(self.views[i], _OF_FORWARDS)]
         kept = [self.views[i] for i in [*calls[-_BEFORE:], *bad]]
         places: dict[str, Any] = by_field(kept)
         first = self.views[bad[0]]
@@ -189,6 +189,7 @@ def watching(stock_every: int = 256) -> Iterator[Seen]:
     from g4diag.stack.hooks import install
     from g4diag.stack.probes.allocation import AllocationProbe
     from g4diag.stack.probes.backends import Backends
+    from g4diag.stack.probes.kv_slots import KVSlotsProbe
     from g4diag.stack.probes.kv_write import KVWriteProbe
     from g4diag.stack.probes.page_table import PageTableProbe
     from g4diag.stack.probes.pool_swap import PoolSwapProbe
@@ -197,7 +198,8 @@ def watching(stock_every: int = 256) -> Iterator[Seen]:
     seen = Seen()
     backends = Backends(seen.sink)
     seen.pools_now = backends.pools
-    others = (probe(backends, seen.sink) for probe in (PageTableProbe, PoolSwapProbe, KVWriteProbe, QueryRowsProbe))
+    kinds = (PageTableProbe, PoolSwapProbe, KVWriteProbe, KVSlotsProbe, QueryRowsProbe)
+    others = (probe(backends, seen.sink) for probe in kinds)
     probes: tuple[Any, ...] = (AllocationProbe(seen.sink, stock_every=stock_every), backends, *others)
     hooks = [hook for probe in probes for hook in probe.hooks()]
 

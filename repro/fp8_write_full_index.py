@@ -3,8 +3,8 @@
 PR: sglang #19107 (opened 2026-02-21, merged), gpt-oss on trtllm_mha with an FP8 KV cache: no answer was usable. The
 pool's own write translated slots by layer; the fused kernel goes round the pool, and was handed the batch's full slots
 on every layer. While the mapping is the identity nobody notices. Then a sliding layer's K/V goes to slots of another
-request, or past the pool, and what is read in its place is whatever was written there. No trap names it: the tables are
-right, and no probe looks at the slots of a write.
+request, or past the pool, and what is read in its place is whatever was written there. The tables are right: a trap
+that looks at the slots of a write names it.
 
 Two requests whose SWA pages are recycled write K/V through the real backend and kernel, one after the other; then
 every row is looked for where the page table says it is: with the fault put back and as released; with the fault in
@@ -58,7 +58,6 @@ def drive(*, fp8: bool = True, own_pool: bool = False) -> Found:
         checked=checked,
         damaged=damaged,
         evidence={"slot with another number in SWA space": apart},
-        called="misplaced",
         says=f"{damaged} of {checked} rows of K are not where they are read",
     )
 
@@ -89,7 +88,7 @@ SCENARIO = driven(
     upstream="sglang #19107 (opened 2026-02-21, merged); brought in by #18970",
     drives=(
         Drive("upstream", "0.5.13 as released"),
-        Drive("faulty", "full slots on every layer", _FAULT, "misplaced"),
+        Drive("faulty", "full slots on every layer", _FAULT, "kv_slots_in_layer_space"),
         Drive("hidden", "the same, K/V in bf16", _FAULT, arguments={"fp8": False}),
         Drive("own-pool", "0.5.13, a draft's own FP8 pool", twin=True, arguments={"own_pool": True}),
     ),

@@ -49,6 +49,20 @@ mapping_updates = st.integers(0, 6).flatmap(
     lambda n: st.builds(model.MappingUpdate, names, *(ids(min_size=n, max_size=n),) * 3)
 )
 kv_writes = st.builds(model.KVWrite, names, names, st.none() | counts, counts)
+kv_slots = (st.none() | st.integers(0, 4)).flatmap(
+    lambda n: st.builds(
+        model.KVSlots,
+        *(names,) * 4,
+        counts,
+        st.none() | st.sampled_from(LayerKind),
+        pools,
+        st.none() | st.sampled_from(IndexSpace),
+        tokens=st.just(n or 0),
+        slots_N=st.none() if n is None else ids(min_size=n, max_size=n),
+        full_slots_N=st.none() if n is None else ids(min_size=n, max_size=n),
+        mapping=st.none() | mappings,
+    )
+)
 query_rows = st.builds(model.QueryRows, names, names, names, names, counts, counts, counts, counts)
 swaps = st.builds(
     model.PoolSwap,
@@ -131,6 +145,7 @@ incidents = st.builds(
     free_lists=st.lists(free_lists, max_size=2).map(tuple),
     mapping_updates=st.lists(mapping_updates, max_size=2).map(tuple),
     kv_writes=st.lists(kv_writes, max_size=2).map(tuple),
+    kv_slots=st.lists(kv_slots, max_size=2).map(tuple),
     query_rows=st.lists(query_rows, max_size=2).map(tuple),
     pools=st.lists(pools, max_size=2).map(tuple),
     mapping=st.none() | mappings,

@@ -19,6 +19,7 @@ from g4diag.model import (
     Incident,
     IndexMapping,
     IndexSpace,
+    KVSlots,
     KVWrite,
     LayerKind,
     MappingUpdate,
@@ -59,6 +60,13 @@ def _update_agrees(update: MappingUpdate, at: At) -> None:
     for name in ("swa_slots_N", "mapped_N"):
         if getattr(update, name).shape != update.full_slots_N.shape:
             at.of(name).refuse(f"the shape of full_slots_N, {update.full_slots_N.shape}", getattr(update, name))
+
+
+def _slots_agree(write: KVSlots, at: At) -> None:
+    for name in ("slots_N", "full_slots_N"):
+        slots = getattr(write, name)
+        if slots is not None and slots.shape != (write.tokens,):
+            at.of(name).refuse(f"a tensor of shape ({write.tokens},), one entry a token", slots)
 
 
 _COUNT = Int(0, MAX_COUNT)
@@ -126,6 +134,24 @@ MAPPING_UPDATE = Record(
     _update_agrees,
 )
 KV_WRITE = Record(KVWrite, {"inside": Text(), "pool": Text(), "layer_id": Maybe(Int()), "tokens": _COUNT})
+KV_SLOTS = Record(
+    KVSlots,
+    {
+        "worker": Text(),
+        "phase": Text(),
+        "path": Text(),
+        "backend": Text(),
+        "layer_id": Int(-1, MAX_COUNT),
+        "layer_kind": Maybe(Word(LayerKind)),
+        "pool": POOL,
+        "slots_space": Maybe(Word(IndexSpace)),
+        "tokens": _COUNT,
+        "slots_N": Maybe(Ints(1)),
+        "full_slots_N": Maybe(Ints(1)),
+        "mapping": Maybe(MAPPING),
+    },
+    _slots_agree,
+)
 QUERY_ROWS = Record(
     QueryRows,
     {
@@ -183,6 +209,7 @@ INCIDENT = Record(
         "free_lists": Many(FREE_LIST),
         "mapping_updates": Many(MAPPING_UPDATE),
         "kv_writes": Many(KV_WRITE),
+        "kv_slots": Many(KV_SLOTS),
         "query_rows": Many(QUERY_ROWS),
         "pools": Many(POOL),
         "mapping": Maybe(MAPPING),

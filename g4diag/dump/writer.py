@@ -33,7 +33,7 @@ def write_dump(incident: Incident, path: Path, *, max_bytes: int = MAX_DUMP_BYTE
 
 def _capped(incident: Incident) -> Incident:
     """The lists that the reader bounds, bounded; reads are bounded where they are chosen."""
-    calls = ("allocations", "releases", "free_lists", "mapping_updates", "kv_writes", "query_rows")
+    calls = ("allocations", "releases", "free_lists", "mapping_updates", "kv_writes", "kv_slots", "query_rows")
     names = ("swaps", *calls, "pools", "requests", "violations", "notes")
     first = {name: getattr(incident, name)[:MAX_ITEMS] for name in names}
     return replace(incident, **first, ring=incident.ring[-MAX_ITEMS:])

@@ -19,6 +19,7 @@ from g4diag.model.views import (
     Allocation,
     AttentionRead,
     FreeList,
+    KVSlots,
     KVWrite,
     MappingUpdate,
     PoolSwap,
@@ -115,6 +116,7 @@ class Incident:
     free_lists: tuple[FreeList, ...] = ()
     mapping_updates: tuple[MappingUpdate, ...] = ()
     kv_writes: tuple[KVWrite, ...] = ()
+    kv_slots: tuple[KVSlots, ...] = ()
     query_rows: tuple[QueryRows, ...] = ()
     pools: tuple[PoolView, ...] = ()
     mapping: IndexMapping | None = None
@@ -141,6 +143,7 @@ _FIELD_OF: dict[type, str] = {
     FreeList: "free_lists",
     MappingUpdate: "mapping_updates",
     KVWrite: "kv_writes",
+    KVSlots: "kv_slots",
     QueryRows: "query_rows",
     AttentionRead: "reads",
 }

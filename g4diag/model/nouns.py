@@ -91,6 +91,13 @@ class IndexMapping:
         mapped = self.full_to_swa_M[np.where(inside, slots, 0)] // self.page_size
         return np.where(inside, mapped, -1)
 
+    def swa_slots(self, full_slots: IntArray) -> IntArray:
+        """SWA slot of each full slot (any shape), 0 where unmapped; slots outside the mapping become -1."""
+        import numpy as np
+
+        inside = (full_slots >= 0) & (full_slots < len(self.full_to_swa_M) - 1)
+        return np.where(inside, self.full_to_swa_M[np.where(inside, full_slots, 0)], -1)
+
     def full_pages_of(self, swa_page: int) -> list[int]:
         """Full pages that map to this SWA page (more than one is a defect in itself)."""
         import numpy as np

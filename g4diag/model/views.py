@@ -173,6 +173,40 @@ class KVWrite:
 
 
 @dataclass(frozen=True)
+class KVSlots:
+    """Where one layer's new K/V is written: the slots handed to the pool's write, or to a kernel that goes round it.
+
+    worker, phase, path, backend: as in AttentionRead, "" where no TRTLLMHAAttnBackend is at work. pool: the layer's.
+    slots_space: told by the tensor's identity: FULL_SLOT, the batch's own slots; None: another tensor. tokens: rows.
+    slots_N: int64 [N] as handed; full_slots_N: the batch's own; both None where taking them would wait for the device.
+    mapping: of an SWA pool, None with them."""
+
+    worker: str
+    phase: str
+    path: str
+    backend: str
+    layer_id: int
+    layer_kind: LayerKind | None
+    pool: PoolView
+    slots_space: IndexSpace | None
+    tokens: int
+    slots_N: IntArray | None = None
+    full_slots_N: IntArray | None = None
+    mapping: IndexMapping | None = None
+
+    @property
+    def expected_space(self) -> IndexSpace:
+        """The space the layer's own pool is written in."""
+        return IndexSpace.SWA_SLOT if self.pool.space is IndexSpace.SWA_PAGE else IndexSpace.FULL_SLOT
+
+    def expected_N(self) -> IntArray | None:
+        """int64[N]: the slots of this batch in that space, None if they cannot be told."""
+        if self.full_slots_N is None or self.expected_space is IndexSpace.FULL_SLOT:
+            return self.full_slots_N
+        return None if self.mapping is None else self.mapping.swa_slots(self.full_slots_N)
+
+
+@dataclass(frozen=True)
 class QueryRows:
     """Query rows handed to an attention kernel that gets their address and no strides: XQA.
 
@@ -189,4 +223,4 @@ class QueryRows:
     row_stride: int
 
 
-View = AttentionRead | PoolSwap | Allocation | Release | FreeList | MappingUpdate | KVWrite | QueryRows
+View = AttentionRead | PoolSwap | Allocation | Release | FreeList | MappingUpdate | KVWrite | KVSlots | QueryRows

@@ -5,7 +5,7 @@ SWA pools; the pool's own write translated its slots by layer, the fused kernel 
 What breaks: a sliding layer's K/V lands on whatever SWA slot has the full slot's number, and is read where it never
 went: broken answers, another request's K/V overwritten, a write past the pool where the full slot has no such number.
 Put back: `TRTLLMHAAttnBackend._get_layer_cache_loc`, which only the fused write asks, gives the batch's own slots.
-No trap names it: page tables are right, and no probe looks at the slots of a write.
+Page tables are right; `kv_slots_in_layer_space` looks at the slots of the write.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ def _write(serving: Any) -> None:
     kv = torch.zeros(1, serving.config.num_key_value_heads, serving.config.head_dim)
     slot = torch.tensor([serving.geometry.page_size])
     layer = serving.config.layer_types.index("sliding_attention")
-    serving.kv_pool.set_kv_buffer(SimpleNamespace(layer_id=layer), slot, kv, kv, swa_loc=slot)
+    swa_slot = serving.kv_pool.translate_loc_from_full_to_swa(slot)
+    serving.kv_pool.set_kv_buffer(SimpleNamespace(layer_id=layer), slot, kv, kv, swa_loc=swa_slot)
 
 
 BREAK = Break(

@@ -27,6 +27,7 @@ from g4diag.model import (
     AttentionRead,
     FreeList,
     Incident,
+    KVSlots,
     KVWrite,
     PoolSwap,
     QueryRows,
@@ -43,6 +44,7 @@ from g4diag.stack.device_check import ON_DEVICE, WRONG, DeviceCheck
 from g4diag.stack.hooks import Hook, Installation, install
 from g4diag.stack.probes.allocation import VIEWS, AllocationProbe
 from g4diag.stack.probes.backends import Backends
+from g4diag.stack.probes.kv_slots import KVSlotsProbe
 from g4diag.stack.probes.kv_write import KVWriteProbe
 from g4diag.stack.probes.page_table import PageTableProbe, is_capturing
 from g4diag.stack.probes.pool_swap import PoolSwapProbe
@@ -98,7 +100,7 @@ class Live:
     def hooks(self) -> list[Hook]:
         """Of the probes whose views an armed trap judges, and no others."""
         judged = {trap.judges for trap in self._traps}
-        of_backends = {AttentionRead, PoolSwap, KVWrite, QueryRows}
+        of_backends = {AttentionRead, PoolSwap, KVWrite, KVSlots, QueryRows}
         probes: list[Any] = [self._backends] if self.device or judged & of_backends else []
         if self.device is not None:
             probes.append(self.device)
@@ -110,6 +112,8 @@ class Live:
             probes.append(PageTableProbe(self._backends, self.sink, step_of=lambda: self.step or -1))
         if KVWrite in judged:
             probes.append(KVWriteProbe(self._backends, self.sink))
+        if KVSlots in judged:
+            probes.append(KVSlotsProbe(self._backends, self.sink))
         if QueryRows in judged:
             probes.append(QueryRowsProbe(self._backends, self.sink))
         if wanted := judged & VIEWS:

@@ -17,7 +17,7 @@ pytest.importorskip("sglang")
 from g4diag import guard
 from g4diag.analyzers import inspect_file
 from g4diag.dump.reader import read_dump
-from g4diag.model import Allocation, KVWrite, MappingUpdate, QueryRows, View
+from g4diag.model import Allocation, IndexSpace, KVSlots, KVWrite, LayerKind, MappingUpdate, QueryRows, View
 from g4diag.settings import Selection
 from g4diag.stack import arming, live
 from tests import samples
@@ -25,6 +25,11 @@ from tests.traps import calls
 
 ALL = tuple(sorted(arming.traps()))
 READS = "page_table_stays_in_pool"
+FULL_SLOTS = KVSlots(
+    *("target", "extend", "eager", "TRTLLMHAAttnBackend", 1, LayerKind.SWA, samples.swa_pool()),
+    slots_space=IndexSpace.FULL_SLOT,
+    tokens=4,
+)
 
 
 @pytest.fixture
@@ -131,6 +136,7 @@ def test_with_no_trap_there_is_no_hook() -> None:
         ("mapping_follows_allocation", "free_swa", "trtllm_mha_backend"),
         ("slot_has_one_owner", "restore_state", "free_swa"),
         ("draft_writes_no_kv", "set_kv_buffer", "allocator"),
+        ("kv_slots_in_layer_space", "fused_fp8_set_kv_buffer", "_get_layer_page_table"),
         ("query_rows_are_packed", "trtllm_batch_decode_with_kv_cache", "allocator"),
     ],
 )
@@ -186,6 +192,7 @@ def test_the_sub_allocators_of_a_hybrid_server_are_told_apart() -> None:
         ("free_list_is_free", calls.free_list(1, 1)),
         ("mapping_follows_allocation", MappingUpdate("free", *map(calls.int64, (64, 0, 9)))),
         ("draft_writes_no_kv", KVWrite("target_kv_pool_view", "target:SWAKVPool", 4, 3)),
+        ("kv_slots_in_layer_space", FULL_SLOTS),
         ("query_rows_are_packed", QueryRows("draft", "draft_decode", "graph", "TRTLLMHAAttnBackend", 4, 8, 2048, 3072)),
         ("table_is_wide_enough", samples.healthy_read(batch_rows=2)),
         ("table_is_of_this_step", samples.healthy_read(batch_lens_B=np.array([1]))),

@@ -35,6 +35,10 @@ class Backends:
         """ "target" or "draft"; "target" for a backend that was built before the probe was armed."""
         return self._worker.get(backend, "target")
 
+    def owner(self, pool: Any) -> str:
+        """ "target" or "draft", whose runner brought this pool; "" if none did since the probe was armed."""
+        return self._pool_owner.get(pool, "")
+
     def label(self, pool: Any) -> str | None:
         """The pool's name for people, None for no pool."""
         if pool is None:
@@ -52,7 +56,10 @@ class Backends:
 
     def mapping(self, backend: Any, page_size: int) -> IndexMapping | None:
         """A copy of this backend's mapping; the same copy until somebody writes to it."""
-        pool = self.mapped_pool(backend)
+        return self.mapping_of(self.mapped_pool(backend), page_size)
+
+    def mapping_of(self, pool: Any, page_size: int) -> IndexMapping | None:
+        """The same of a pool; None for one without a mapping."""
         tensor = getattr(pool, "full_to_swa_index_mapping", None)
         if tensor is None or tensor.is_inference():  # which counts no versions
             return index_mapping(pool, page_size)
