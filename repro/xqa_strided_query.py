@@ -3,8 +3,10 @@
 On Hopper and SM120 FlashInfer's XQA runs trtllm_mha decode. It gets the query's address and no strides; on CUDA
 Gemma-4's query is a slice of the qkv buffer, and `TRTLLMHAAttnBackend` hands it on as a view. Row 0 is read where it
 is, every later row of the batch from a place that belongs to others. On an H100 the accepting pair's draft has an
-accept length of 1.678 that way and of 3.295 on triton, with the same output. Issue #31641 is the same on SM120; #22517
-let it in, #31667 is the cure, in 0.5.16. With the cure the same H100 has triton's 3.295, eager and with graphs.
+accept length of 1.678 that way and of 3.295 on triton, with the same output, which verify guards. Without a draft the
+output itself is wrong: 17.7 % of its tokens were right. Issue #31641 is the same on SM120; #22517 let it in, #31667 is
+the cure, in 0.5.16. With the cure the same H100 has triton's 3.295, eager and with graphs, and the right tokens.
+A verify on XQA (`--speculative-attention-mode decode`) does not come that far: it dies for want of a mask.
 
 Decode one step of three requests on the target's real layers, their queries where CUDA leaves them, with a reference
 kernel that reads as XQA does: as released, with the cure, and with queries that are packed, as on the CPU.
@@ -19,6 +21,17 @@ from repro.driving import driven
 
 _CURE = "xqa-strided-query"
 _TRITON = {"decode_attention_backend": "triton", "speculative_draft_attention_backend": "triton"}
+_SPECULATIVE = (
+    "algorithm",
+    "draft_model_path",
+    "num_steps",
+    "eagle_topk",
+    "num_draft_tokens",
+    "draft_attention_backend",
+)
+_ALONE = {f"speculative_{name}": None for name in _SPECULATIVE}
+_VERIFY = {"speculative_attention_mode": "decode"}
+_EAGER = (False,)  # as far as these have been run
 _REQUESTS = 3
 
 
@@ -62,6 +75,11 @@ SCENARIO = driven(
         ServerState("upstream", "0.5.13 as released", (), "finished"),
         ServerState("cure", "q made contiguous", (_CURE,), "finished"),
         ServerState("triton", "0.5.13 as released, the triton backend", (), "finished", engine=_TRITON),
+        ServerState("no-draft", "0.5.13, the target alone", (), "wrong-output", _ALONE, graphs=_EAGER),
+        ServerState(
+            "no-draft-cure", "q made contiguous, the target alone", (_CURE,), "finished", _ALONE, graphs=_EAGER
+        ),
+        ServerState("verify", "q made contiguous, verify on XQA", (_CURE,), "assertion-error", _VERIFY, graphs=_EAGER),
     ),
     load=Load(eager_patches=("eager-draft-out-cache-loc",), pair="accepting"),
     anchors=(

@@ -2,8 +2,8 @@
 
 On Hopper and SM120 trtllm_mha decode is FlashInfer's XQA, which takes query rows for packed; 0.5.12 to 0.5.15.post1
 hand it a slice of Gemma-4's qkv buffer. With a draft on it the accept length falls as the batch grows (1.678 where
-triton and the cure have 3.295, H100). A target that decodes on it without a draft, or verifies on it, gives wrong
-output for all requests of a batch but the first: by reading, not run.
+triton and the cure have 3.295, H100). A target that decodes on it without a draft gives wrong output: 17.7 % of the
+tokens were right there, with the cure all.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ def found(deployment: Deployment) -> str | None:
         return None
     _, decode = deployment.backends
     draft = deployment.flag("speculative-draft-attention-backend") or decode
-    verifies = deployment.flag("speculative-attention-mode") == "decode"
     speculative = deployment.flag("speculative-algorithm") is not None
     arch = "sm{}{}".format(*deployment.capability)
-    if decode == "trtllm_mha" and (verifies or not speculative):
-        return f"{'verify' if speculative else 'decode'} on trtllm_mha on {arch}: wrong output in batches (by reading)"
+    if decode == "trtllm_mha" and not speculative:
+        return f"decode on trtllm_mha on {arch}, no draft: wrong output in batches"
     if speculative and draft == "trtllm_mha":
         return f"draft on trtllm_mha on {arch}: accept length falls as the batch grows"
     return None

@@ -9,7 +9,10 @@ from typing import Any
 
 from g4diag.dump.server_log import ARMED, EXCEPTION, ILLEGAL_ACCESS, NOT_ARMED
 
-OUTCOMES = ("finished", "illegal-access", "index-error", "size-mismatch", "other-error", "timeout")
+OUTCOMES = (
+    *("finished", "wrong-output", "illegal-access", "index-error", "size-mismatch", "assertion-error"),
+    *("other-error", "timeout"),
+)
 
 # In this order: one illegal access makes every later CUDA call fail, whatever that call was.
 _SIGNS = (
@@ -23,6 +26,7 @@ _SIGNS = (
         "size-mismatch",
         re.compile(r"RuntimeError: (?:The size of tensor a .* must match|output with shape )"),
     ),
+    ("assertion-error", re.compile(r"^AssertionError\b.*", re.MULTILINE)),
     ("other-error", EXCEPTION),
 )
 

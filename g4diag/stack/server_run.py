@@ -57,7 +57,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of it. outcome: see `crash_log.classify`. finished: requests that came back whole. tokens: their
+    """What came of it. outcome: see `crash_log.classify`; "wrong-output" of a server that finished, where the pair has
+    a right answer and not every token is it. finished: requests that came back whole. tokens: their
     output ids by request. error: the line that says it, "" if none. status: exit status, negative for a signal.
     start_seconds: until the engine was ready, None if it never was. swa_use: highest in the log, 0..1.
     accept_length, output_rate, tpot_ms, on_task: see `served`; rates only after a warm-up.
@@ -230,6 +231,9 @@ def _read(job: Job, log: Path, events: Path, status: int | None, timed_out: bool
     outcome, error = crash_log.classify(text, raised, complete=len(whole) == job.requests, timed_out=timed_out)
     if (problem := _arming_problem(job, armed)) and outcome not in ("other-error", "timeout"):
         outcome, error = "other-error", problem
+    right = served.on_task(whole, job.seed, job.requests, job.prompt_tokens) if job.pair == "accepting" else None
+    if outcome == "finished" and right is not None and right < 1.0:
+        outcome, error = "wrong-output", f"{right:.1%} of the output tokens are right"
     core = read_core(job.folder) if job.coredump else ()
     faults = core_dump.faults(core, "core")
     return Result(
@@ -246,10 +250,10 @@ def _read(job: Job, log: Path, events: Path, status: int | None, timed_out: bool
         accept_length=served.accept_length(rows),
         output_rate=served.output_rate(rows) if job.warm else None,
         tpot_ms=served.tpot_ms(rows) if job.warm else None,
-        on_task=served.on_task(whole, job.seed, job.requests, job.prompt_tokens) if job.pair == "accepting" else None,
+        on_task=right,
         armed=armed,
         core=core,
-        reported=None if outcome == "finished" else surfaced_at(server_log.events_of(text.splitlines(), log.name)),
+        reported=None if len(whole) == job.requests else surfaced_at(server_log.events_of(text.splitlines(), log.name)),
         kernel=faults[0].kernel.partition("(")[0] if faults else "",
         named=crash_log.named(text),
         accept_log=crash_log.accept_lengths(text),

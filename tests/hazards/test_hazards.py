@@ -98,6 +98,11 @@ CASES = [
     ),
     (
         "xqa-strided-query",
+        deployment(HOPPER_SPLIT),
+        deployment(SPECULATIVE | HOPPER_SPLIT | TRITON_DRAFT),
+    ),
+    (
+        "xqa-verify-mask",
         deployment(SPECULATIVE | HOPPER_SPLIT | TRITON_DRAFT | {"speculative-attention-mode": "decode"}),
         deployment(SPECULATIVE | HOPPER_SPLIT | TRITON_DRAFT),
     ),

@@ -24,6 +24,7 @@ CUDA = "torch.AcceleratorError: CUDA error: an illegal memory access was encount
             "other-error",
             "sglang.x.BadError: last",
         ),
+        ("  File x\nAssertionError: Mask is required\n", "assertion-error", "AssertionError: Mask is required"),
         ("starting\nKilled", "other-error", "Killed"),
         ("", "other-error", "the server left without a word"),
         # An illegal access makes whatever comes next fail too.

@@ -62,6 +62,22 @@ def test_a_server_that_answers_is_finished_and_its_tokens_kept(stand_in: Path) -
     assert (result.swa_use, result.accept_length) == (0.93, 2.0)
 
 
+def test_a_server_that_finished_with_wrong_tokens_is_told_from_one_that_is_right(stand_in: Path) -> None:
+    """Where the pair has a right answer: each prompt of the accepting pair goes on in one way only."""
+    from g4diag.stack.accepting_pair import task
+    from g4diag.stack.tiny_pair import WINDOW
+
+    asked = {"pair": "accepting", "prompt_tokens": 4 * WINDOW}
+    wrong = server_run.run(job(stand_in, "pass", **asked), Event())
+    assert wrong.outcome == "wrong-output" and wrong.finished == 2
+    assert wrong.error.endswith(" of the output tokens are right") and wrong.on_task is not None and wrong.on_task < 1
+    right = [task.continued(prompt, 3) for prompt in task.prompts(2, 4 * WINDOW, 0, WINDOW)]
+    row = '{{"event": "finished", "at": 2, "index": {}, "tokens": {}, "meta": {{}}}}\\n'
+    rows = "".join(row.format(index, list(map(int, tokens))) for index, tokens in enumerate(right))
+    found = server_run.run(job(stand_in, f"open(job['events'], 'w').write('{rows}')", **asked), Event())
+    assert (found.outcome, found.on_task, found.error) == ("finished", 1.0, "")
+
+
 def test_one_that_hangs_while_it_leaves_is_not_waited_for(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_run, "LEAVING_SECONDS", 0.5)
     start = time.monotonic()
