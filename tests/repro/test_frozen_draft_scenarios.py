@@ -8,11 +8,14 @@ import pytest
 
 pytest.importorskip("sglang")
 
+from g4diag.analyzers import inspect_file
 from g4diag.errors import VacuousError
 from g4diag.scenario import Options, Outcome, Reading, Scenario
 from repro.hybrid_wrapper import SCENARIO as HYBRID
 from repro.stale_out_cache_loc import SCENARIO as STALE
 from tests.repro.conftest import silent
+
+KEPT = Path(__file__).parents[2] / "dumps"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,10 @@ def test_the_wrapper_raises_or_reads_past_the_drafts_own_pool(outcomes: dict[str
         past = found["in-range", path]
         assert past.out_of_range > 0 and past.bound == 5, "64 tokens in pages of 16, and the dummy"
         assert "page_table_stays_in_pool" in past.traps
-    assert outcomes["hybrid-wrapper"].dump is not None
+    made = outcomes["hybrid-wrapper"].dump
+    assert made is not None and (KEPT / made.name).is_file()
+    ours, kept = (inspect_file(path).of("verdict")[0].text for path in (made, KEPT / made.name))
+    assert ours == kept and "bound 5, 50 past the end" in kept
 
 
 def test_cures_equal_the_truth_through_the_wrapper(outcomes: dict[str, Outcome]) -> None:
