@@ -9,8 +9,7 @@ kernel, interpreted; its module wants sgl_kernel, which wants libcuda, so names 
 Verify a tree of three tokens after 30 committed ones, with recycled SWA slots: with the fault put back and as released;
 then a chain, whose table is made elsewhere. No trap names it: our probes look at trtllm_mha.
 
-A relative, #22679 (EAGLE on sliding windows with flashinfer and triton), is no scenario: flashinfer raises TypeError
-where the prefix lengths are None, a line that 0.5.13 still has.
+A relative, #22679 (EAGLE on sliding windows with flashinfer and triton), is flashinfer-spec-window.
 """
 
 from __future__ import annotations

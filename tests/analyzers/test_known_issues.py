@@ -19,7 +19,7 @@ from tests.cli.test_inspect import DUMPS
 
 # Threads of the triage notes and of the catalogue.
 _SEED = {18970, 24436, 25103, 25824, 25983, 26957, 26966, 27491, 28264, 28817, 29616}
-_CATALOGUE = {17630, 19107, 22470, 22679, 24617, 25805, 27338, 27779, 27789, 34823, 35985, 36135, 40756}
+_CATALOGUE = {17630, 19107, 22470, 22679, 24617, 25805, 27338, 27779, 27789, 34823, 35985, 36135, 39287, 40756}
 each_issue = pytest.mark.parametrize("issue", known_issues(), ids=lambda issue: issue.id)
 
 
@@ -106,6 +106,7 @@ def test_a_clamped_table_is_not_the_bare_seed_bug() -> None:
         ("RuntimeError: The size of tensor a (16) must match the size of tensor b (22)", "stale-out-cache-loc"),
         ("_get_key_buffer ... IndexError: list index out of range", "hybrid-wrapper"),
         ("CUDA error: an illegal memory access was encountered", "surfaced-elsewhere"),
+        ("TypeError: unsupported operand type(s) for -: 'Tensor' and 'NoneType'", "flashinfer-spec-window"),
     ],
 )
 def test_a_line_alone_is_a_guess(text: str, wanted: str) -> None:

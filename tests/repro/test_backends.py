@@ -11,7 +11,7 @@ pytest.importorskip("sglang")
 
 import torch
 
-from repro.backends import cuda_is_cpu, flash_attention_imports
+from repro.backends import cuda_is_cpu, flash_attention_imports, recorded_wrappers
 
 
 def test_stand_ins_for_sgl_kernel_refuse_to_be_called_and_leave_with_the_body(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,6 +25,19 @@ def test_stand_ins_for_sgl_kernel_refuse_to_be_called_and_leave_with_the_body(mo
         sys.modules["sglang.srt.layers.attention"], "flashattention_backend"
     )
     assert not sys.modules.get("sgl_kernel") and "sgl_kernel.flash_attn" not in sys.modules
+
+
+def test_recorders_refuse_what_flashinfer_would_and_leave_with_the_body() -> None:
+    module = importlib.import_module("sglang.srt.layers.attention.flashinfer_backend")
+    before = dict(vars(module))
+    with pytest.raises(KeyError), recorded_wrappers():
+        recorder = module.BatchPrefillWithPagedKVCacheWrapper(None, "NHD", backend="fa2")
+        recorder.begin_forward("q", "kv", "slots", "last", 1, 1, 16, 1, custom_mask="mask")
+        assert recorder.planned["paged_kv_indices"] == "slots" and recorder.planned["custom_mask"] == "mask"
+        with pytest.raises(TypeError, match="window_right"):
+            recorder.begin_forward("q", "kv", "slots", "last", 1, 1, 16, 1, window_right=1)
+        raise KeyError
+    assert vars(module) == before
 
 
 def test_buffers_named_cuda_are_made_on_the_cpu_in_the_body_only() -> None:
