@@ -88,9 +88,19 @@ class VerifyRow:
 
 
 @dataclass(frozen=True)
+class SkippedRow:
+    """A patch that was not put on. why: a few words, the same for all that were left out for the same reason."""
+
+    name: str
+    kind: str
+    why: str
+
+
+@dataclass(frozen=True)
 class HazardRow:
     """A known-bad combination that a command line, or the stack itself, holds. cured_by: an armed patch that
-    cures it, "" if none is. found: what is there. instead: flags or variables that avoid it."""
+    cures it, "" if none is. found: what is there. instead: flags or variables that avoid it. ways: cures and instead
+    in full, as they are typed."""
 
     name: str
     severity: str
@@ -100,11 +110,47 @@ class HazardRow:
     cures: tuple[str, ...] = ()
     cured_by: str = ""
     instead: str = ""
+    ways: tuple[str, ...] = ()
 
     @property
     def fatal(self) -> bool:
         """The server dies of it, and nothing armed cures it."""
         return self.severity == "fatal" and not self.cured_by
+
+
+@dataclass(frozen=True)
+class UnknownFlag:
+    """An argument that sglang's own parser does not know. nearest: the known flag most like it, "" if none is."""
+
+    name: str
+    nearest: str = ""
+
+    @property
+    def text(self) -> str:
+        """What is wrong, and what may have been meant."""
+        meant = f"; did you mean {self.nearest}" if self.nearest else ""
+        return f"{self.name}: sglang's own parser does not know it, and ends the server{meant}"
+
+
+@dataclass(frozen=True)
+class FlagCheck:
+    """sglang's arguments by its own parser. refused: what it says against those it knows. unchecked: why it was not
+    asked, or could not answer; "" where nothing was to be asked."""
+
+    unknown: tuple[UnknownFlag, ...] = ()
+    refused: str = ""
+    unchecked: str = ""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Each is the end of a server, one line each."""
+        refused = (f"sglang's own parser refuses the command line: {self.refused}",) if self.refused else ()
+        return (*(flag.text for flag in self.unknown), *refused)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What could not be told."""
+        return (f"flags were not checked: {self.unchecked}",) if self.unchecked else ()
 
 
 @dataclass(frozen=True)
@@ -155,7 +201,7 @@ class Selftest:
 @dataclass(frozen=True)
 class Checkup:
     """All that `doctor` finds. cannot_run: why sglang cannot be served here, "" if it can. judged: whether a
-    command line was judged. remarks: what could not be told."""
+    command line was judged. remarks: what could not be told. flags: its flags by sglang's own parser."""
 
     versions: dict[str, str | None]
     gpus: tuple[Gpu, ...]
@@ -169,11 +215,13 @@ class Checkup:
     cannot_run: str = ""
     judged: bool = False
     remarks: tuple[str, ...] = ()
+    flags: FlagCheck = field(default_factory=FlagCheck)
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What makes it unhealthy, one line each."""
-        lines = [] if self.plugin.loads else [f"plugin: {self.plugin.why}"]
+        lines = [*self.flags.problems]
+        lines += [] if self.plugin.loads else [f"plugin: {self.plugin.why}"]
         lines += [f"hazard {row.name}: {row.found}" for row in self.hazards if not row.cured_by]
         lines += [f"patch {row.name}: {row.found}" for row in self.patches if row.state == "broken"]
         faults = {row.name for row in self.patches if row.kind == "fault"} & set(self.armed.get("patches", ()))

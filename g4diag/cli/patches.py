@@ -60,15 +60,15 @@ def _rows(action: Action, names: list[str], json: bool) -> int:
 
 def _verify(names: list[str], json: bool) -> int:
     from g4diag.report import patches_json, patches_text
-    from g4diag.stack.series import verify_here
+    from g4diag.stack.series import skipped, verify_here
     from g4diag.stack.versions import version_of
 
-    rows = verify_here(names)
+    rows, left_out = verify_here(names), skipped(names)
     code = int(not all(row.verified for row in rows))
     if json:
-        typer.echo(patches_json.render(patches_json.verify_document(rows, version_of("sglang"), code)))
+        typer.echo(patches_json.render(patches_json.verify_document(rows, left_out, version_of("sglang"), code)))
     else:
-        patches_text.render_verified(rows, _console())
+        patches_text.render_verified(rows, left_out, _console())
     return code
 
 

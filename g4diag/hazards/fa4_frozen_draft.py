@@ -25,5 +25,5 @@ HAZARD = Hazard(
     reference="g4diag, by reading 0.5.13 and 0.5.23; not run",
     releases=">=0.5.13",
     found=found,
-    instead="--speculative-draft-attention-backend trtllm_mha or triton",
+    instead="--speculative-draft-attention-backend triton",
 )

@@ -3,7 +3,8 @@
 With prefill and decode backends that differ (on Hopper the only way to trtllm_mha decode) and none named for the
 draft, the draft gets a HybridAttnBackend. The frozen-KV views swap the pool on the wrapper; the child inside keeps
 the draft's own 64-token pool. On an H100, 0.5.13 as released: server up, `IndexError: list index out of range` in
-`_get_key_buffer` at the first decode, scheduler dead.
+`_get_key_buffer` at the first decode, scheduler dead. Both ways out leave the draft on trtllm_mha, which on Hopper and
+SM120 is XQA and has a bug of its own: with the cure of that on top the accept length is triton's (H100).
 """
 
 from __future__ import annotations
@@ -31,4 +32,5 @@ HAZARD = Hazard(
     found=found,
     cures=("hybrid-wrapper-pool-swap",),
     instead="--speculative-draft-attention-backend trtllm_mha",
+    behind=("xqa-strided-query",),
 )

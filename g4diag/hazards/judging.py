@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 from packaging.specifiers import SpecifierSet
 
 from g4diag.checkup import HazardRow
 from g4diag.discover import contributions
+from g4diag.hazards.command_line import parse
 from g4diag.hazards.contract import Hazard
 from g4diag.hazards.deployment import Deployment
 
@@ -26,9 +28,7 @@ def judge(deployment: Deployment, patches: Collection[str] = ()) -> tuple[Hazard
 
 def _found(deployment: Deployment, patches: Collection[str]) -> Iterator[HazardRow]:
     for hazard in hazards().values():
-        if not SpecifierSet(hazard.releases).contains(deployment.sglang, prereleases=True):
-            continue
-        if (found := hazard.found(deployment)) is not None:
+        if (found := _held(hazard, deployment)) is not None:
             yield HazardRow(
                 name=hazard.name,
                 severity=hazard.severity,
@@ -38,4 +38,27 @@ def _found(deployment: Deployment, patches: Collection[str]) -> Iterator[HazardR
                 cures=hazard.cures,
                 cured_by=next((name for name in hazard.cures if name in patches), ""),
                 instead=hazard.instead,
+                ways=tuple(_ways(hazard, deployment)),
             )
+
+
+def _held(hazard: Hazard, deployment: Deployment) -> str | None:
+    has_it = SpecifierSet(hazard.releases).contains(deployment.sglang, prereleases=True)
+    return hazard.found(deployment) if has_it else None
+
+
+def _ways(hazard: Hazard, deployment: Deployment) -> Iterator[str]:
+    """Its cures, then what to give instead; each with the cure of what it leads to."""
+    for cure in hazard.cures:
+        yield f"--patches {','.join((cure, *_behind(hazard, deployment)))}"
+    if hazard.instead:
+        given = parse(hazard.instead.split()) if hazard.instead.startswith("--") else {}
+        further = _behind(hazard, replace(deployment, flags={**deployment.flags, **given}))
+        yield f"{hazard.instead} with --patches {','.join(further)}" if further else hazard.instead
+
+
+def _behind(hazard: Hazard, deployment: Deployment) -> list[str]:
+    """The first cure of each hazard behind this one that the deployment holds too."""
+    known = hazards()
+    rest = [known[name] for name in hazard.behind if name in known]
+    return [other.cures[0] for other in rest if other.cures and _held(other, deployment) is not None]

@@ -23,4 +23,5 @@ HAZARD = Hazard(
     found=found,
     instead="--prefill-attention-backend triton --decode-attention-backend trtllm_mha"
     " --speculative-draft-attention-backend trtllm_mha",
+    behind=("xqa-strided-query",),
 )

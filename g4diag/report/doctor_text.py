@@ -37,11 +37,10 @@ def render(checkup: Checkup, console: Console) -> None:
 def hazard_lines(row: HazardRow) -> list[str]:
     """What was found, why it is bad, and the two ways out."""
     cured = f" [cured by {row.cured_by}]" if row.cured_by else ""
-    ways = [f"--patches {name}" for name in row.cures] + ([row.instead] if row.instead else [])
     return [
         f"{row.severity}: {row.name}: {row.found}{cured}",
         f"  {row.why} ({row.reference})",
-        f"  {' | '.join(ways)}",
+        f"  {' | '.join(row.ways)}",
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from g4diag.checkup import PatchRow, VerifyRow
+from g4diag.checkup import PatchRow, SkippedRow, VerifyRow
 
 SCHEMA, VERIFY_SCHEMA = "g4diag.patches", "g4diag.patches.verify"
 VERSION = 1
@@ -25,13 +25,16 @@ def document(rows: Sequence[PatchRow], sglang: str | None, exit_code: int) -> di
     }
 
 
-def verify_document(rows: Sequence[VerifyRow], sglang: str | None, exit_code: int) -> dict[str, Any]:
-    """Plain values: `rows` one a patch, the last one, `all`, every available cure together."""
+def verify_document(
+    rows: Sequence[VerifyRow], skipped: Sequence[SkippedRow], sglang: str | None, exit_code: int
+) -> dict[str, Any]:
+    """Plain values: `rows` one a patch, the last one, `all`, every available cure together; `skipped` the others."""
     return {
         "schema": VERIFY_SCHEMA,
         "version": VERSION,
         "sglang": sglang,
         "rows": [asdict(row) | {"changed": list(row.changed), "verified": row.verified} for row in rows],
+        "skipped": [asdict(row) for row in skipped],
         "exit_code": exit_code,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from g4diag.checkup import PatchRow, VerifyRow
+from g4diag.checkup import PatchRow, SkippedRow, VerifyRow
 from g4diag.report.plain import plain
 
 FAULT = "FAULT"
@@ -53,13 +54,25 @@ def render_one(row: PatchRow, console: Console) -> None:
         console.print(Text(f"{name:>12}  ", style="bold").append(plain(value), style="default"), soft_wrap=True)
 
 
-def render_verified(rows: Sequence[VerifyRow], console: Console) -> None:
-    """One line a patch, then one a target that it changed."""
+def render_verified(rows: Sequence[VerifyRow], skipped: Sequence[SkippedRow], console: Console) -> None:
+    """One line a patch, then one a target that it changed; last, how many there were, and how many were skipped."""
     for row in rows:
         mark = f" [{FAULT}]" if row.kind == "fault" else ""
         head = f"verified{mark} {row.name}" if row.verified else f"NOT VERIFIED{mark} {row.name}: {row.error}"
         console.print(Text(plain(head), style="green" if row.verified else "bold red"), soft_wrap=True)
         for target in row.changed:
             console.print(Text(f"  changed {plain(target)}"), soft_wrap=True)
-    good = sum(row.verified for row in rows)
-    console.print(Text(f"{good} of {len(rows)} verified", style="bold green" if good == len(rows) else "bold red"))
+    good = all(row.verified for row in rows)
+    console.print(Text(_closing(rows, skipped), style="bold green" if good else "bold red"), soft_wrap=True)
+
+
+def _closing(rows: Sequence[VerifyRow], skipped: Sequence[SkippedRow]) -> str:
+    """As `9 of 9 patches applied and verified, 7 of them together too; 17 skipped: 13 faults, by name only`."""
+    single = [row for row in rows if row.name != "all"]
+    told = f"{sum(row.verified for row in single)} of {len(single)} patches applied and verified"
+    for row in rows:
+        if row.name == "all":
+            told += f", {len(row.changed)} of them together too" if row.verified else ", NOT all together"
+    reasons = Counter(row.why for row in skipped)
+    why = "; ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    return f"{told}. {len(skipped)} skipped" + f": {why}" * bool(why)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from g4diag.checkup import Checkup, HazardRow
-from g4diag.hazards.command_line import known_flags, model_config, parse
+from g4diag.checkup import Checkup, FlagCheck, HazardRow
+from g4diag.hazards.command_line import model_config, parse
 from g4diag.hazards.deployment import Deployment
 from g4diag.hazards.judging import judge
 from g4diag.settings import Settings
-from g4diag.stack import arming, hardware
-from g4diag.stack.pins import source_file
+from g4diag.stack import arming, flag_check, hardware
 from g4diag.stack.plugin_state import plugin_state
 from g4diag.stack.series import patch_rows, trap_rows
 from g4diag.stack.versions import installed, version_of
@@ -26,6 +25,7 @@ def examine(arguments: Sequence[str] = (), environ: Mapping[str, str] = os.envir
     settings = Settings.from_env(environ)
     patches, traps = arming.selected_patches(settings.patches), arming.selected_traps(settings.traps)
     hazards, remarks = judged(arguments, environ, patches, capability)
+    flags = checked_flags(arguments, environ)
     return Checkup(
         versions=installed(),
         gpus=gpus,
@@ -38,8 +38,16 @@ def examine(arguments: Sequence[str] = (), environ: Mapping[str, str] = os.envir
         armed={"patches": list(patches), "traps": list(traps)},
         cannot_run=_cannot_run(),
         judged=bool(arguments),
-        remarks=remarks,
+        remarks=(*flags.remarks, *remarks),
+        flags=flags,
     )
+
+
+def checked_flags(arguments: Sequence[str], environ: Mapping[str, str]) -> FlagCheck:
+    """sglang's arguments by sglang's own parser."""
+    if version_of("sglang") is None:
+        return FlagCheck(unchecked="no sglang is installed") if arguments else FlagCheck()
+    return flag_check.check(arguments, environ)
 
 
 def judged(
@@ -72,9 +80,7 @@ def deployment_of(
 
 def explicit_flags(arguments: Sequence[str]) -> dict[str, str]:
     """Flags given, by their full names in the installed sglang."""
-    located = source_file("sglang.srt.server_args")
-    known = known_flags(located[0].read_text(encoding="utf-8")) if located else frozenset[str]()
-    return parse(arguments, known)
+    return parse(arguments, flag_check.declared_flags())
 
 
 def _unknown(deployment: Deployment) -> list[str]:

@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from g4diag.checkup import PatchRow, TrapRow, VerifyRow
+from g4diag.checkup import PatchRow, SkippedRow, TrapRow, VerifyRow
 from g4diag.discover import contributions
 from g4diag.errors import CannotRunError, G4DiagError, PatchRefused, UsageError
 from g4diag.patches.contract import Patch, fit
@@ -61,6 +61,19 @@ def verify_here(names: Sequence[str] = ()) -> tuple[VerifyRow, ...]:
     if not gpus():
         prepare_environment()
     return verify(names)
+
+
+_SKIPPED = {"upstream": "in sglang already", "not-applicable": "not for this release", "broken": "not loadable"}
+
+
+def skipped(names: Sequence[str] = ()) -> tuple[SkippedRow, ...]:
+    """What `verify(names)` does not put on, and why. Without names a cure that does not fit, and every fault."""
+    rows = [row for row in patch_rows() if row.name not in (names or _applicable(arming.patches()))]
+    return tuple(SkippedRow(row.name, row.kind, "not named" if names else _why_skipped(row)) for row in rows)
+
+
+def _why_skipped(row: PatchRow) -> str:
+    return "faults, by name only" if row.kind == "fault" else _SKIPPED.get(row.state, row.state)
 
 
 def _applicable(known: dict[str, Patch]) -> tuple[str, ...]:

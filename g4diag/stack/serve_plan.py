@@ -13,7 +13,7 @@ from g4diag.hazards.judging import hazards as known_hazards
 from g4diag.patches.contract import fit
 from g4diag.settings import DEFAULT_DUMP_DIR, Selection, Settings
 from g4diag.stack import arming, coredump, hardware
-from g4diag.stack.examine import explicit_flags, judged
+from g4diag.stack.examine import checked_flags, explicit_flags, judged
 from g4diag.stack.plugin_state import VARIABLE, including_us, plugin_state
 from g4diag.stack.series import patch_rows
 from g4diag.stack.versions import version_of
@@ -69,13 +69,16 @@ def plan(asked: Asked, environ: Mapping[str, str] = os.environ) -> Plan:
         arming.selected_patches(settings.patches)
         raise CannotRunError("sglang: wanted one to serve with, found none; install g4diag[stack]")
     patches, left_out = _patches(settings.patches)
+    flags = checked_flags(asked.arguments, armed_environ)
+    if flags.problems:
+        raise UsageError(f"not started: {'; '.join(flags.problems)}")
     hazards, unknown = judged(asked.arguments, armed_environ, patches, hardware.capability_of(hardware.gpus()))
     _refuse(hazards, asked.despite)
     recorder = _recorder(armed_environ, bool(traps))
     if (patches or traps or recorder) and not (state := plugin_state(armed_environ)).loads:
         raise CannotRunError(f"the plugin would not be loaded: {state.why}")
     faults = tuple(name for name in patches if arming.patches()[name].kind == "fault")
-    remarks = (*left_out, *unknown)
+    remarks = (*left_out, *flags.remarks, *unknown)
     return Plan(
         asked.arguments, armed_environ, patches, traps, faults, hazards, remarks, recorder, coredump=asked.coredump
     )
@@ -129,6 +132,5 @@ def _refuse(hazards: Sequence[HazardRow], despite: Sequence[str]) -> None:
         raise UsageError(f"--despite: wanted one of {', '.join(known)}, found {unknown[0]!r}")
     for row in hazards:
         if row.fatal and row.name not in despite:
-            ways = [f"--patches {name}" for name in row.cures] + [row.instead] * bool(row.instead)
-            ways.append(f"--despite {row.name}")
+            ways = [*row.ways, f"--despite {row.name}"]
             raise UsageError(f"{row.name}: {row.found}: {row.why} Instead: {', or '.join(ways)}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from g4diag.stack import examine, hardware, plugin_state
+from g4diag.stack import examine, flag_check, hardware, plugin_state
 from tests.cli.test_inspect import run, without_the_stack
 
 pytest.importorskip("sglang")
@@ -74,7 +76,26 @@ def test_a_known_bad_command_line_is_1_and_its_cure_is_0(
     named = ("--speculative-draft-attention-backend", "triton")
     assert doctor(capsys, "--", *pair, *SPECULATIVE, *named)[0] == 0
     out = run(capsys, "doctor", "--", *pair, *SPECULATIVE)[1]
-    assert out.startswith("UNHEALTHY: ") and "--patches hybrid-wrapper-pool-swap" in out
+    assert out.startswith("UNHEALTHY: ") and "--patches hybrid-wrapper-pool-swap,xqa-strided-query | " in out
+
+
+def test_a_flag_that_sglang_does_not_know_is_1_and_told_first(
+    h100: None, pair: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found = doctor(capsys, "--", *pair, *SPECULATIVE, "--pagesize", "64")
+    assert code == 1 and found["flags"]["unknown"] == [{"name": "--pagesize", "nearest": "--page-size"}]
+    first = found["problems"][0]
+    assert first == "--pagesize: sglang's own parser does not know it, and ends the server; did you mean --page-size"
+    assert [row["name"] for row in found["hazards"]] == ["hybrid-draft-backend", "xqa-strided-query"]
+
+
+def test_flags_that_could_not_be_checked_are_no_healthy_command_line(
+    h100: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = (sys.executable, "-c", "import no_such_module")
+    monkeypatch.setattr(flag_check, "check", partial(flag_check.check, program=broken))
+    out = run(capsys, "doctor", "--", "--no-such-flag", "1")[1]
+    assert out.startswith("HEALTHY AS FAR AS JUDGED: ") and "flags were not checked: " in out.splitlines()[0]
 
 
 def test_what_cannot_be_told_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from g4diag.checkup import VerifyRow
 from g4diag.cli import main
 from g4diag.discover import Contribution
+from g4diag.report import patches_text
 from g4diag.stack import series
 from tests.cli.test_inspect import run, without_the_stack
 
@@ -101,9 +103,27 @@ def test_verify_changes_the_targets_and_puts_them_back(capsys: pytest.CaptureFix
 def test_verify_takes_every_applicable_cure_and_then_all_together(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sglang")
     code, out, _ = run(capsys, "patches", "verify", "--json")
-    rows = json.loads(out)["rows"]
+    found = json.loads(out)
+    rows, skipped = found["rows"], found["skipped"]
     assert code == 0, [row for row in rows if not row["verified"]]
     assert {row["kind"] for row in rows} == {"cure"} and rows[-1]["name"] == "all"
+    names = [row["name"].replace("-", "_") for row in (*rows[:-1], *skipped)]
+    assert sorted(names) == FILES, "each is verified or skipped"
+    assert {row["kind"]: row["why"] for row in skipped} == {
+        "cure": "in sglang already",
+        "fault": "faults, by name only",
+    }
+
+
+def test_the_closing_line_counts_what_was_skipped_and_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sglang")
+    last = run(capsys, "patches", "verify", "clamp")[1].splitlines()[-1]
+    assert last == f"1 of 1 patches applied and verified. {len(FILES) - 1} skipped: {len(FILES) - 1} not named"
+    rows = (VerifyRow("a", "cure"), VerifyRow("b", "cure", error="x"), VerifyRow("all", "cure", ("a",)))
+    told = patches_text._closing(rows, series.skipped())
+    faults = sum(row.kind == "fault" for row in series.skipped())
+    assert told.startswith("1 of 2 patches applied and verified, 1 of them together too. ")
+    assert told.endswith(" in sglang already") and f" skipped: {faults} faults, by name only; " in told and faults > 5
 
 
 def test_a_patch_without_effect_is_not_verified(

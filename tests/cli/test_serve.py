@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("sglang")
 
 from g4diag.errors import CannotRunError
-from g4diag.stack import preflight, serve_plan, supervise
+from g4diag.stack import flag_check, preflight, serve_plan, supervise
 from tests.cli.test_inspect import run
 
 ARMED = {"patches": [], "faults": [], "traps": ["page_table_stays_in_pool"]}
@@ -116,6 +116,17 @@ def test_usage_is_2_and_nothing_starts(
     assert not (tmp_path / "started").exists()
 
 
+def test_a_flag_that_would_end_the_server_is_2_and_nothing_starts(
+    stand_in, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    asked = checker({"unknown": [{"name": "--pagesize", "nearest": "--page-size"}], "refused": ""})
+    monkeypatch.setattr(flag_check, "check", functools.partial(flag_check.check, program=asked))
+    stand_in(f"open({str(tmp_path / 'started')!r}, 'w')")
+    code, err = serve(capsys, "--", "--model", "x", "--pagesize", "64")
+    assert code == 2 and err.count("\n") == 1 and "--pagesize" in err and "did you mean --page-size" in err
+    assert not (tmp_path / "started").exists()
+
+
 SPLIT = ("--prefill-attention-backend", "triton", "--decode-attention-backend", "trtllm_mha")
 
 
@@ -125,6 +136,7 @@ def test_what_upstream_would_only_fail_on_later_is_2_in_one_line(
     stand_in("speak('inert')")
     code, err = serve(capsys, "--", *pair, *SPLIT)
     assert code == 2 and err.startswith("g4diag: hybrid-draft-backend: ") and err.count("\n") == 1
+    assert "xqa-strided-query" not in err, "no GPU here, so XQA cannot be told"
     for way in ("--patches hybrid-wrapper-pool-swap", "--speculative-draft-attention-backend trtllm_mha", "--despite"):
         assert way in err
     named = ("--speculative-draft-attention-backend", "trtllm_mha")

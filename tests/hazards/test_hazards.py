@@ -8,6 +8,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from g4diag.discover import contributions
+from g4diag.hazards.command_line import parse
 from g4diag.hazards.contract import Hazard
 from g4diag.hazards.deployment import Deployment
 from g4diag.hazards.judging import hazards, judge
@@ -131,6 +132,45 @@ def test_an_armed_cure_takes_the_fatality_away_and_is_named() -> None:
     assert judge(deployment(SPECULATIVE | HOPPER_SPLIT), ("patch-e",))[0].fatal
 
 
+CURED = "xqa-strided-query"
+
+
+@pytest.mark.parametrize(
+    ("flags", "changes", "ways"),
+    [
+        (HOPPER_SPLIT, {}, (f"--patches hybrid-wrapper-pool-swap,{CURED}", f"trtllm_mha with --patches {CURED}")),
+        (
+            HOPPER_SPLIT | {"decode-attention-backend": "fa3"},
+            {},
+            ("--patches hybrid-wrapper-pool-swap", f"trtllm_mha with --patches {CURED}"),
+        ),
+        (HOPPER_SPLIT, {"capability": (10, 0)}, ("--patches hybrid-wrapper-pool-swap", "trtllm_mha")),
+        (HOPPER_SPLIT, {"sglang": "0.5.16"}, ("--patches hybrid-wrapper-pool-swap", "trtllm_mha")),
+    ],
+)
+def test_a_way_out_is_told_with_the_cure_of_what_it_leads_to(
+    flags: dict[str, str], changes: dict[str, Any], ways: tuple[str, str]
+) -> None:
+    """And following it leaves nothing uncured."""
+    rows = {row.name: row for row in judge(deployment(SPECULATIVE | flags, **changes))}
+    instead = f"--speculative-draft-attention-backend {ways[1]}"
+    assert rows["hybrid-draft-backend"].ways == (ways[0], instead)
+    patches = ways[0].removeprefix("--patches ").split(",")
+    assert all(row.cured_by for row in judge(deployment(SPECULATIVE | flags, **changes), patches))
+    given, _, named = instead.partition(" with --patches ")
+    followed = deployment(SPECULATIVE | flags | parse(given.split()), **changes)
+    assert all(row.cured_by for row in judge(followed, named.split(",")))
+
+
+def test_whoever_is_sent_to_trtllm_mha_decode_on_hopper_is_told_of_its_cure() -> None:
+    held = [deployment(flags | {"attention-backend": "trtllm_mha"}) for flags in ({}, SPECULATIVE)]
+    for row in (row for each in held for row in judge(each) if row.name == "trtllm-mha-prefill-arch"):
+        assert row.ways == (f"{row.instead} with --patches {CURED}",)
+    rows = judge(deployment(SPECULATIVE | {"speculative-draft-attention-backend": "fa4"}))
+    (way,) = next(row.ways for row in rows if row.name == "fa4-frozen-draft")
+    assert not judge(deployment(SPECULATIVE | parse(way.split())))
+
+
 def test_what_cannot_be_told_is_not_claimed() -> None:
     blind = deployment(SPECULATIVE | HOPPER_SPLIT, target=None, draft=None, capability=None)
     assert not judge(blind)
@@ -142,3 +182,4 @@ def test_contract(found: Any) -> None:
     assert found.value.name == found.name.replace("_", "-")
     assert found.value.severity in ("fatal", "harmful") and SpecifierSet(found.value.releases)
     assert found.value.why.endswith(".") and found.value.reference and (found.value.cures or found.value.instead)
+    assert set(found.value.behind) <= set(hazards())
