@@ -32,13 +32,17 @@ class Judged:
 
 @dataclass(frozen=True)
 class TrapRow:
-    """What one trap made of the incident. error: why it could not judge, None if it could."""
+    """What one trap made of the incident. views: those of its kind. judged: those that hold what its claim needs, or
+    break it all the same. needs: what they lack where none could be judged. error: why it could not judge, None if
+    it could."""
 
     name: str
     claim: str
     views: int
     violations: int
     error: str | None = None
+    judged: int = 0
+    needs: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,16 @@ def _run(trap: Trap, incident: Incident) -> tuple[TrapRow, list[Judged]]:
     views = [view for view in incident.views() if isinstance(view, trap.judges)]
     try:
         hits = [Judged(violation, view) for view in views for violation in trap.judge(view)]
+        broken = {id(hit.view) for hit in hits}
+        lacking = [needs for view in views if id(view) not in broken and (needs := trap.needs(view))]
     except MemoryError:
         raise
     except Exception as error:
         # One broken trap must not hide what the others see; its row makes a clean verdict impossible.
         return TrapRow(trap.name, trap.claim, len(views), 0, f"{type(error).__name__}: {error}"), []
-    return TrapRow(trap.name, trap.claim, len(views), len(hits)), hits
+    judged = len(views) - len(lacking)
+    missing = "" if judged else next(iter(lacking), "")
+    return TrapRow(trap.name, trap.claim, len(views), len(hits), judged=judged, needs=missing), hits
 
 
 def _size(view: View) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from g4diag.analyzers.contract import Analyzer
-from g4diag.analyzers.judging import Judgement, judge
+from g4diag.analyzers.judging import Judgement, TrapRow, judge
 from g4diag.model import Finding, Grade, Incident
 
 
@@ -16,20 +16,31 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     for row in judgement.rows:
         if not (row.views or row.error):
             continue
-        text = f"could not judge: {row.error}" if row.error else f"{row.violations} broken in {row.views} views"
         data = {"trap": row.name, "claim": row.claim, "views": row.views, "violations": row.violations}
-        yield Finding("rejudge", f"{row.name}: {text}", Grade.MEASURED, row.violations > 0, data | {"error": row.error})
+        data |= {"error": row.error, "judged": row.judged, "needs": row.needs}
+        yield Finding("rejudge", f"{row.name}: {_text(row)}", Grade.MEASURED, row.violations > 0, data)
     if idle := [row.name for row in judgement.rows if not (row.views or row.error)]:
         yield Finding("rejudge", f"{len(idle)} claims have no view in this file", Grade.MEASURED, data={"traps": idle})
     yield from _disagreement(incident, judgement)
 
 
+def _text(row: TrapRow) -> str:
+    if row.error:
+        return f"could not judge: {row.error}"
+    if row.needs:
+        return f"could not be judged in this file: needs {row.needs}"
+    return f"{row.violations} broken in {row.judged} views" + f" of {row.views}" * (row.judged < row.views)
+
+
 def _disagreement(incident: Incident, judgement: Judgement) -> Iterator[Finding]:
     recorded = {violation.trap for violation in incident.violations}
+    judged = {row.name for row in judgement.rows if row.judged}
     today = {hit.violation.trap for hit in judgement.hits}
     for trap in sorted(recorded - today):
-        text = f"{trap} was recorded as broken when the file was written; judged again, it holds"
-        yield Finding("rejudge", text, Grade.MEASURED, False, {"trap": trap, "disagrees": "cleared"})
+        again = "judged again, it holds" if trap in judged else "what it was seen in is not in the file"
+        text = f"{trap} was recorded as broken when the file was written; {again}"
+        data = {"trap": trap, "disagrees": "cleared" if trap in judged else "not judged"}
+        yield Finding("rejudge", text, Grade.MEASURED, False, data)
     for trap in sorted(today - recorded) if incident.violations else ():
         text = f"{trap} was not recorded as broken when the file was written; judged again, it is"
         yield Finding("rejudge", text, Grade.MEASURED, False, {"trap": trap, "disagrees": "new"})

@@ -40,7 +40,7 @@ def _of_read(read: AttentionRead, first: Judged, judgement: Judgement, incident:
             yield _out("a stale entry the kernel never follows", place)
         if read.batch_rows is not None and row < read.batch_rows:
             yield _out("a padding row of a graph", f"row {row} is one of the batch's {read.batch_rows}")
-    silent = {r.name for r in judgement.rows if r.views and not r.violations and not r.error}
+    silent = {r.name for r in judgement.rows if r.judged and not r.violations}
     if read.batch_lens_B is not None and "table_is_of_this_step" in silent:
         yield _out("metadata of another step", "its lengths are the batch's own (table_is_of_this_step)")
     mapping = read.mapping or incident.mapping
@@ -58,9 +58,9 @@ def _mapping(read: AttentionRead, mapping: IndexMapping) -> Iterator[Finding]:
 
 
 def _allocator(judgement: Judgement) -> Iterator[Finding]:
-    rows = [row for row in judgement.rows if row.name in _ALLOCATOR and row.views]
+    rows = [row for row in judgement.rows if row.name in _ALLOCATOR and (row.judged or row.error)]
     if rows and not any(row.violations or row.error for row in rows):
-        views = max(row.views for row in rows)
+        views = max(row.judged for row in rows)
         yield _out("an allocator that hands out wrong slots", f"{len(rows)} traps are silent on {views} calls")
 
 

@@ -49,7 +49,7 @@ def analyze(incident: Incident) -> Iterator[Finding]:
 
 
 def _clean_line(judgement: Judgement) -> str:
-    ran = sum(1 for row in judgement.rows if row.views and not row.error)
+    ran = sum(1 for row in judgement.rows if row.judged)
     if judgement.errors:
         return f"INCONCLUSIVE: g4diag: {len(judgement.errors)} of {len(judgement.rows)} traps could not judge"
     if not judgement.checked:

@@ -236,9 +236,11 @@ def _short(rid: str) -> str:
 
 
 def _claims(findings: Sequence[Finding], console: Console) -> None:
-    """One line for the claims that are broken and one for those that are not, then what else is said of them."""
+    """One line for the claims that are broken, one for those that are not and one for those that this file cannot
+    show either way, then what else is said of them."""
     _heading("claims judged by today's traps", console)
-    judged = [finding for finding in findings if "claim" in finding.data and not finding.data["error"]]
+    named = [finding for finding in findings if "claim" in finding.data and not finding.data["error"]]
+    judged = [finding for finding in named if not finding.data["needs"]]
     idle = [finding for finding in findings if "traps" in finding.data]
     for name, broken in (("broken", True), ("not broken", False)):
         claims = [_claim(finding) for finding in judged if bool(finding.data["violations"]) is broken]
@@ -246,14 +248,27 @@ def _claims(findings: Sequence[Finding], console: Console) -> None:
         if claims:
             _line(Text(f"  measured  {name}: {', '.join(claims)}{rest}"), console)
             idle = [] if rest else idle
+    if len(judged) < len(named):
+        _line(Text(f"  measured  could not be judged in this file: {_unseen(named)}"), console)
     for finding in findings:
-        if finding not in judged and ("traps" not in finding.data or idle):
+        if finding not in named and ("traps" not in finding.data or idle):
             _graded(finding, console)
 
 
+def _unseen(findings: Sequence[Finding]) -> str:
+    """As `one, two (needs x); three (needs y)`."""
+    by_need: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.data["needs"]:
+            by_need.setdefault(finding.data["needs"], []).append(finding.data["trap"])
+    return plain("; ".join(f"{', '.join(traps)} (needs {need})" for need, traps in by_need.items()))
+
+
 def _claim(finding: Finding) -> str:
-    name, broken = plain(finding.data["trap"]), finding.data["violations"]
-    return f"{name} (in {broken} of {finding.data['views']} views)" if broken else name
+    name, broken, views = plain(finding.data["trap"]), finding.data["violations"], finding.data["views"]
+    if broken:
+        return f"{name} (in {broken} of {views} views)"
+    return f"{name} (judged in {finding.data['judged']} of {views})" if finding.data["judged"] < views else name
 
 
 def _percent(share: float | None) -> str | None:

@@ -9,12 +9,18 @@ from typing import Any
 from g4diag.model import Violation
 
 
+def nothing(view: Any) -> str:
+    """Any view can be judged."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Trap:
     """One invariant. name: the claim as an identifier. claim: the same in one sentence.
     without_it: what breaks unseen. cost: what it costs where. runs: subset of {"eager", "captured", "offline"}.
     judges: the view class it looks at. judge: that view -> violations; pure, numpy only, never raises on a
-    well-formed view. group: a short name that arms it together with others, "" for none."""
+    well-formed view. group: a short name that arms it together with others, "" for none. needs: what a view lacks
+    for the claim to be judged in it, "" if nothing; a view that lacks something does not make the claim hold."""
 
     name: str
     claim: str
@@ -24,3 +30,4 @@ class Trap:
     judges: type
     judge: Callable[[Any], Iterable[Violation]]
     group: str = ""
+    needs: Callable[[Any], str] = nothing

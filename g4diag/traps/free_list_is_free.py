@@ -32,6 +32,11 @@ def judge(stock: FreeList) -> Iterator[Violation]:
             return
 
 
+def needs(stock: FreeList) -> str:
+    """The list itself."""
+    return "the free list" if stock.pool.free_pages_N is None else ""
+
+
 TRAP = Trap(
     name="free_list_is_free",
     claim="A free list holds pages of its own pool that are not live, each once.",
@@ -41,4 +46,5 @@ TRAP = Trap(
     judges=FreeList,
     judge=judge,
     group="allocator",
+    needs=needs,
 )

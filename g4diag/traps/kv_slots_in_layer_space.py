@@ -55,6 +55,13 @@ def judge(write: KVSlots) -> Iterator[Violation]:
     )
 
 
+def needs(write: KVSlots) -> str:
+    """The slots and those that belong there, or else the batch's own tensor."""
+    if write.slots_space is not None or (write.slots_N is not None and write.expected_N() is not None):
+        return ""
+    return "the slots written and those of the batch"
+
+
 TRAP = Trap(
     name="kv_slots_in_layer_space",
     claim="A layer's K/V is written to this batch's slots, in the index space of the layer's own pool.",
@@ -64,4 +71,5 @@ TRAP = Trap(
     judges=KVSlots,
     judge=judge,
     group="kv-write",
+    needs=needs,
 )

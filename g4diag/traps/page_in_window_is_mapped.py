@@ -15,7 +15,7 @@ import numpy as np
 
 from g4diag.model import AttentionRead, IndexSpace, Severity, Violation
 from g4diag.traps.contract import Trap
-from g4diag.traps.reads import violation_at
+from g4diag.traps.reads import lacks_expected, violation_at
 
 
 def judge(read: AttentionRead) -> Iterator[Violation]:
@@ -41,6 +41,11 @@ def judge(read: AttentionRead) -> Iterator[Violation]:
     )
 
 
+def needs(read: AttentionRead) -> str:
+    """A sliding layer, and the pages that belong there."""
+    return lacks_expected(read) if read.expected_space is IndexSpace.SWA_PAGE else "a read of an SWA pool"
+
+
 TRAP = Trap(
     name="page_in_window_is_mapped",
     claim="Every full page in a sliding layer's window is mapped to an SWA page.",
@@ -50,4 +55,5 @@ TRAP = Trap(
     judges=AttentionRead,
     judge=judge,
     group="page-table",
+    needs=needs,
 )

@@ -44,6 +44,11 @@ def _all_go_on(slots_N: IntArray, begins_N: BoolArray, pages_N: IntArray, live_p
     return set(pages_N[loose_N].tolist()) <= {*live_pages_N.tolist(), *pages_N[begins_N].tolist()}
 
 
+def needs(allocation: Allocation) -> str:
+    """A book of what was live."""
+    return "the pages that were live before the call" if allocation.live_pages_N is None else ""
+
+
 TRAP = Trap(
     name="page_is_handed_out_whole",
     claim="An allocator hands out a page from its first slot on, and `alloc` hands out all of it.",
@@ -53,4 +58,5 @@ TRAP = Trap(
     judges=Allocation,
     judge=judge,
     group="allocator",
+    needs=needs,
 )

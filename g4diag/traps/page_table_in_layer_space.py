@@ -16,7 +16,7 @@ import numpy as np
 
 from g4diag.model import AttentionRead, Severity, Violation
 from g4diag.traps.contract import Trap
-from g4diag.traps.reads import violation_at
+from g4diag.traps.reads import lacks_expected, violation_at
 
 
 def judge(read: AttentionRead) -> Iterator[Violation]:
@@ -52,6 +52,11 @@ def judge(read: AttentionRead) -> Iterator[Violation]:
     )
 
 
+def needs(read: AttentionRead) -> str:
+    """The pages that belong there, or else the table's label."""
+    return "" if read.table_space is not None else lacks_expected(read)
+
+
 TRAP = Trap(
     name="page_table_in_layer_space",
     claim="The page table handed to a layer holds this batch's pages in the index space of the layer's own pool.",
@@ -61,4 +66,5 @@ TRAP = Trap(
     judges=AttentionRead,
     judge=judge,
     group="page-table",
+    needs=needs,
 )

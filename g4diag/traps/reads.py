@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from g4diag.model import AttentionRead, Severity, Violation
+from g4diag.model import AttentionRead, IndexSpace, Severity, Violation
+
+
+def lacks_expected(read: AttentionRead) -> str:
+    """What the read lacks for its pages to be known, "" if they are."""
+    if read.expected_BP() is not None:
+        return ""
+    lacking = ["the requests' pages in full space"] * (read.full_page_table_BP is None)
+    if read.expected_space is IndexSpace.SWA_PAGE and read.mapping is None:
+        lacking.append("the full-to-SWA mapping")
+    return " and ".join(lacking)
 
 
 def violation_in(

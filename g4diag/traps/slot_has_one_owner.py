@@ -32,6 +32,11 @@ def judge(allocation: Allocation) -> Iterator[Violation]:
     yield violation_in_call(TRAP.name, pool, allocation.call, slots_N, bad_N, summary)
 
 
+def needs(allocation: Allocation) -> str:
+    """A book of what was live."""
+    return "the pages that were live before the call" if allocation.live_pages_N is None else ""
+
+
 TRAP = Trap(
     name="slot_has_one_owner",
     claim="No allocator hands out a page that is live, or one slot twice in a call.",
@@ -41,4 +46,5 @@ TRAP = Trap(
     judges=Allocation,
     judge=judge,
     group="allocator",
+    needs=needs,
 )

@@ -31,6 +31,11 @@ def judge(read: AttentionRead) -> Iterator[Violation]:
     yield violation_in(read, TRAP.name, Severity.ERROR, summary, row=row, **counts)
 
 
+def needs(read: AttentionRead) -> str:
+    """The batch's own lengths."""
+    return "the batch's own lengths" if read.batch_lens_B is None else ""
+
+
 TRAP = Trap(
     name="table_is_of_this_step",
     claim="The lengths a layer is given are this step's: the batch's own, this step's queries included.",
@@ -40,4 +45,5 @@ TRAP = Trap(
     judges=AttentionRead,
     judge=judge,
     group="page-table",
+    needs=needs,
 )

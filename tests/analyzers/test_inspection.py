@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from g4diag import analyzers
-from g4diag.analyzers import Outcome, inspect_incident, judging
+from g4diag.analyzers import Outcome, inspect_file, inspect_incident, judging
 from g4diag.analyzers.contract import Analyzer
+from g4diag.analyzers.judging import judge
 from g4diag.analyzers.rejudge import ANALYZER as REJUDGE
 from g4diag.discover import Contribution, contributions
-from g4diag.model import AttentionRead, Incident
+from g4diag.model import AttentionRead, FreeList, Incident, KVSlots, LayerKind, Severity, Violation
 from g4diag.traps.contract import Trap
 from g4diag.traps.page_table_stays_in_pool import TRAP
 from tests import samples, strategies
@@ -57,6 +62,69 @@ def test_recorded_violations_that_no_longer_hold_are_said() -> None:
     recorded = tuple(TRAP.judge(samples.faulty_read()))
     findings = list(REJUDGE.analyze(samples.incident(samples.healthy_read(), violations=recorded)))
     assert findings[-1].data == {"trap": "page_table_stays_in_pool", "disagrees": "cleared"}
+
+
+def test_what_a_claim_needs_and_the_file_lacks_is_neither_broken_nor_not() -> None:
+    read = samples.healthy_read(mapping=None, full_page_table_BP=None, table_space=None)
+    rows = {row.name: row for row in judge(samples.incident(read)).rows}
+    blind = {name: row.needs for name, row in rows.items() if row.needs}
+    pages = "the requests' pages in full space and the full-to-SWA mapping"
+    assert blind == {
+        "page_in_window_is_mapped": pages,
+        "page_table_in_layer_space": pages,
+        "table_is_of_this_step": "the batch's own lengths",
+    }
+    assert not any(rows[name].judged for name in blind) and rows["page_table_stays_in_pool"].judged == 1
+    found = {f.data["trap"]: f.text for f in REJUDGE.analyze(samples.incident(read)) if "claim" in f.data}
+    assert found["table_is_of_this_step"].endswith("could not be judged in this file: needs the batch's own lengths")
+
+
+@pytest.mark.parametrize(
+    ("name", "judged", "blind"),
+    [
+        (
+            "legacy-page-table",
+            {"page_table_stays_in_pool", "table_is_wide_enough"},
+            {"page_in_window_is_mapped", "page_table_in_layer_space", "table_is_of_this_step"},
+        ),
+        ("legacy-allocator", {"slot_inside_allocator"}, {"page_is_handed_out_whole", "slot_has_one_owner"}),
+        ("legacy-allocator-last-page", {"slot_inside_allocator"}, {"page_is_handed_out_whole", "slot_has_one_owner"}),
+    ],
+)
+def test_what_the_seeds_own_dumps_can_show(name: str, judged: set[str], blind: set[str]) -> None:
+    found = inspect_file(Path(__file__).parents[2] / "dumps" / f"{name}.pt").of("rejudge")
+    rows = [finding.data for finding in found if "claim" in finding.data]
+    assert {row["trap"] for row in rows if row["judged"]} == judged
+    assert {row["trap"] for row in rows if row["needs"]} == blind
+
+
+def test_a_free_list_or_a_write_that_holds_nothing_needs_it() -> None:
+    bare = replace(samples.full_pool(), free_pages_N=None)
+    stock = FreeList(bare, live_pages_N=np.array([1]))
+    write = KVSlots("target", "extend", "eager", "x", 1, LayerKind.SWA, samples.swa_pool(), None, tokens=3)
+    rows = {row.name: row.needs for row in judge(Incident("x", free_lists=(stock,), kv_slots=(write,))).rows}
+    assert rows["free_list_is_free"] == "the free list"
+    assert rows["kv_slots_in_layer_space"] == "the slots written and those of the batch"
+
+
+def test_a_view_that_lacks_something_is_not_counted_beside_one_that_does_not() -> None:
+    whole = samples.healthy_read(batch_lens_B=samples.healthy_read().seq_lens_B.astype("int64"))
+    rows = {row.name: row for row in judge(samples.incident(samples.healthy_read(), whole)).rows}
+    row = rows["table_is_of_this_step"]
+    assert (row.views, row.judged, row.needs, row.violations) == (2, 1, "", 0)
+    assert not rows["page_in_window_is_mapped"].needs and rows["page_in_window_is_mapped"].judged == 2
+
+
+def test_a_claim_that_is_broken_by_what_is_there_needs_nothing() -> None:
+    read = samples.faulty_read(mapping=None, full_page_table_BP=None)
+    rows = {row.name: row for row in judge(samples.incident(read)).rows}
+    assert rows["page_table_in_layer_space"].violations == 1 == rows["page_table_in_layer_space"].judged
+
+
+def test_a_recorded_violation_is_not_cleared_by_a_file_that_cannot_show_it() -> None:
+    recorded = (Violation("table_is_of_this_step", Severity.ERROR, "x"),)
+    findings = list(REJUDGE.analyze(samples.incident(samples.healthy_read(), violations=recorded)))
+    assert findings[-1].data == {"trap": "table_is_of_this_step", "disagrees": "not judged"}
 
 
 @settings(max_examples=40, deadline=None)
