@@ -30,7 +30,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class MachineRun:
-    """One machine's share of a campaign. steps: rules run, shrinking left out. seconds: wall time of them.
+    """One machine's share of a campaign. examples: programs run to their end, or to the failure. broken_off: further
+    ones that Hypothesis gave up part-way and replaced. steps: rules run in both, shrinking left out. seconds: wall
+    time of them.
     inside: seconds of those inside sglang's own code. judged: views a trap judged, by trap. missing: goals and traps
     never reached; a run that found nothing and has any is vacuous."""
 
@@ -45,6 +47,12 @@ class MachineRun:
     judged: dict[str, int] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     failure: Failure | None = None
+    broken_off: int = 0
+
+    @property
+    def ran(self) -> str:
+        """As `30 examples and 6 that Hypothesis broke off`."""
+        return f"{self.examples} examples" + f" and {self.broken_off} that Hypothesis broke off" * bool(self.broken_off)
 
     @property
     def steps_per_second(self) -> float:

@@ -83,7 +83,7 @@ def line_of(so_far: MachineRun) -> str:
     """Progress in one line."""
     lacks = f", not yet: {' '.join(so_far.missing)}" if so_far.missing else ", all goals reached"
     rate = f"{so_far.steps} steps, {so_far.steps_per_second:.0f}/s, {so_far.share:.0%} inside sglang"
-    return f"{so_far.machine} seed {so_far.seed}: {so_far.examples} examples, {rate}{lacks}"
+    return f"{so_far.machine} seed {so_far.seed}: {so_far.ran}, {rate}{lacks}"
 
 
 def _work_aloud(plan: Plan) -> list[MachineRun]:
@@ -102,6 +102,7 @@ def _merged(runs: Sequence[MachineRun]) -> MachineRun:
     return replace(
         first,
         examples=sum(each.examples for each in runs),
+        broken_off=sum(each.broken_off for each in runs),
         steps=sum(each.steps for each in runs),
         seconds=seconds,
         inside=sum(each.inside for each in runs) / total * seconds if total else 0.0,

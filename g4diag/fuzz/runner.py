@@ -115,6 +115,7 @@ class _Rounds:
             judged=dict(sorted(session.judged.items())),
             missing=session.missing(),
             failure=failure,
+            broken_off=session.broken_off,
         )
 
 

@@ -51,22 +51,31 @@ class Session:
 
     def __init__(self, machine: Machine, traps: Sequence[Trap]) -> None:
         self.machine, self.traps = machine, tuple(traps)
-        self.examples = self.steps = 0
+        self.examples = self.broken_off = self.steps = 0
         self.inside = 0.0
         self.coverage: Counter[str] = Counter()
         self.judged: Counter[str] = Counter()
         self.first: FirstFailure | None = None
         self.manifest: dict[str, list[str]] = {}
-        self.begin()
+        self._clear()
 
     def begin(self) -> None:
         """A new example."""
+        self._clear()
+        if self.first is None:
+            self.examples += 1
+
+    def break_off(self) -> None:
+        """Hypothesis gave the example up before its end: it is none of those asked for, though its steps ran."""
+        if self.first is None:
+            self.examples -= 1
+            self.broken_off += 1
+
+    def _clear(self) -> None:
         self.views: deque[View] = deque(maxlen=VIEWS_KEPT)
         self.violations: list[Violation] = []
         self.subject: Any = None
         self._probing = 0.0
-        if self.first is None:
-            self.examples += 1
 
     def step(self) -> None:
         """One rule has run."""

@@ -30,6 +30,7 @@ def _run(run: MachineRun) -> dict[str, Any]:
         "seed": run.seed,
         "faults_reintroduced": list(run.faults),
         "examples": run.examples,
+        "broken_off": run.broken_off,
         "steps": run.steps,
         "seconds": round(run.seconds, 3),
         "steps_per_second": round(run.steps_per_second, 1),

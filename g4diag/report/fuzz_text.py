@@ -30,7 +30,7 @@ def _lines(run: MachineRun) -> list[Text]:
         lines.append(Text(plain(f"VACUOUS: {run.machine}: never reached {', '.join(run.missing)}"), style="bold red"))
     else:
         lines.append(Text(f"CLEAN: {run.machine}: every goal reached, nothing broken", style="bold green"))
-    spent = f"{run.examples} examples, {run.steps} steps in {run.seconds:.1f} s"
+    spent = f"{run.ran}, {run.steps} steps in {run.seconds:.1f} s"
     lines.append(Text(f"  seed {run.seed}: {spent}, {run.steps_per_second:.0f}/s, {run.share:.0%} inside sglang"))
     lines.append(Text(plain(f"  reached: {_counters(run.coverage)}")))
     lines.append(Text(plain(f"  judged: {_counters(run.judged)}")))

@@ -15,7 +15,7 @@ from g4diag.fuzz.jobs import Plan, _merged, line_of
 
 FAILURE = Failure("slot_has_one_owner", "text", ("state.start()",), found_after=7, seconds=1.0, shrink_seconds=2.0)
 ONE = MachineRun("m", 0, examples=10, steps=100, seconds=2.0, inside=1.0, coverage={"a": 1}, judged={"t": 5})
-ONE = replace(ONE, missing=("b", "c"))
+ONE = replace(ONE, missing=("b", "c"), broken_off=4)
 TWO = replace(ONE, seed=1, steps=300, seconds=6.0, inside=5.0, coverage={"a": 2, "b": 1}, missing=("c",))
 
 
@@ -29,6 +29,7 @@ def test_runs_of_several_processes_are_one() -> None:
     """They ran at the same time: seconds are the longest's, and a goal that one of them reached is reached."""
     merged = _merged([ONE, TWO])
     assert (merged.examples, merged.steps, merged.seconds, merged.missing) == (20, 400, 6.0, ("c",))
+    assert merged.broken_off == 8
     assert merged.coverage == {"a": 3, "b": 1} and merged.judged == {"t": 10}
     assert merged.share == pytest.approx(6 / 8)
     assert merged.exit_code == 4
@@ -52,7 +53,9 @@ def test_exit_codes_put_a_find_before_a_vacuous_run() -> None:
 
 
 def test_progress_names_what_is_still_missing() -> None:
-    assert line_of(ONE) == "m seed 0: 10 examples, 100 steps, 50/s, 50% inside sglang, not yet: b c"
+    assert (
+        line_of(replace(ONE, broken_off=0)) == "m seed 0: 10 examples, 100 steps, 50/s, 50% inside sglang, not yet: b c"
+    )
     assert line_of(replace(ONE, missing=())).endswith("all goals reached")
 
 

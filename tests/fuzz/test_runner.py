@@ -17,7 +17,7 @@ from g4diag.fuzz.runner import Budget, run
 from g4diag.fuzz.session import Broken, ProbeFailed, current, opened
 from g4diag.model import Allocation, FreeList
 from g4diag.stack.hooks import Hook
-from tests.fuzz.toy import POOL, hows, toy
+from tests.fuzz.toy import POOL, Choosy, hows, toy
 
 FEW = Budget(examples=30)
 
@@ -79,6 +79,13 @@ def test_the_same_seed_is_the_same_run() -> None:
     counters = [(found.examples, found.steps, found.coverage) for found in runs]
     assert counters[0] == counters[1] != counters[2]
     assert all(found.exit_code == 0 for found in runs)
+
+
+def test_as_many_examples_as_asked_for_run_to_their_end_and_those_broken_off_are_counted_apart() -> None:
+    found = run(toy(base=Choosy), FEW)
+    assert found.examples == 30 and found.broken_off > 10 and not found.missing
+    assert found.ran == f"30 examples and {found.broken_off} that Hypothesis broke off"
+    assert replace(found, broken_off=0).ran == "30 examples"
 
 
 def test_a_budget_of_time_is_kept() -> None:

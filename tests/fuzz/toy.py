@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from g4diag.fuzz.contract import Machine
 from g4diag.fuzz.machine import FuzzMachine
@@ -48,9 +48,25 @@ class Toy(FuzzMachine):
         self.claim("stays_small", self.how != "claim" or getattr(self, "count", 0) < self.limit, "too many")
 
 
-def toy(goals: tuple[str, ...] = ("added",), **attributes: Any) -> Machine:
+class Choosy(Toy):
+    """Each rule waits for the other: where Hypothesis leaves one of them out of an example, it gets stuck."""
+
+    @rule()
+    @precondition(lambda self: self.count < 1)
+    def add(self) -> None:
+        self.count = 1
+        self.cover("added")
+        self.session.judge(Allocation("alloc", POOL, np.array([1], dtype=np.int64)))
+
+    @rule()
+    @precondition(lambda self: self.count > 0)
+    def reset(self) -> None:
+        self.count = 0
+
+
+def toy(goals: tuple[str, ...] = ("added",), base: type[Toy] = Toy, **attributes: Any) -> Machine:
     """The machine with other class attributes."""
-    drives = type("Toy", (Toy,), {"__module__": __name__, **attributes})
+    drives = type("Toy", (base,), {"__module__": __name__, **attributes})
     return Machine("toy", "a counter", drives, goals, oracle=("slot_inside_allocator",), steps=20)
 
 

@@ -30,7 +30,7 @@ def text_of(*runs: MachineRun, database: str = "") -> list[str]:
 
 
 def test_a_find_is_told_whole() -> None:
-    run = MachineRun("m", 3, ("some-fault",), 10, 100, 2.0, 1.5, {"a": 1}, {"slot_has_one_owner": 5}, (), FAILURE)
+    run = MachineRun("m", 3, ("some-fault",), 10, 100, 2.0, 1.5, {"a": 1}, {"slot_has_one_owner": 5}, (), FAILURE, 2)
     assert text_of(run, database="db") == [
         "sglang 0.5.13 torch none, finds kept in db",
         "fault states re-introduced: some-fault; sglang as released has none of them",
@@ -41,7 +41,7 @@ def test_a_find_is_told_whole() -> None:
         "    state.admit(lengths=[1])",
         "  test: d/test_fuzz.py   next: pytest d/test_fuzz.py",
         "  dump: d/fuzz.pt   next: g4diag inspect d/fuzz.pt",
-        "  seed 3: 10 examples, 100 steps in 2.0 s, 50/s, 75% inside sglang",
+        "  seed 3: 10 examples and 2 that Hypothesis broke off, 100 steps in 2.0 s, 50/s, 75% inside sglang",
         "  reached: a 1",
         "  judged: slot_has_one_owner 5",
     ]
