@@ -13,12 +13,12 @@ from typing import Any
 from g4diag.model import IndexSpace, KVSlots
 from g4diag.stack.hooks import Hook
 from g4diag.stack.probes.backends import BACKEND, Backends, layer_pool
+from g4diag.stack.probes.forwards import Forwards
 from g4diag.stack.probes.page_table import is_graph_metadata, phase_of
 
 _HYBRID = "sglang.srt.mem_cache.swa_memory_pool.SWAKVPool.set_kv_buffer"
 _PLAIN = "sglang.srt.mem_cache.memory_pool.MHATokenToKVPool.set_kv_buffer"
 _FUSED = f"{BACKEND.rpartition('.')[0]}.fused_fp8_set_kv_buffer"
-_FORWARDS = ("forward_decode", "forward_extend")
 
 
 class KVSlotsProbe:
@@ -26,20 +26,13 @@ class KVSlotsProbe:
 
     def __init__(self, backends: Backends, sink: Callable[[KVSlots], None]) -> None:
         self._backends, self._sink = backends, sink
-        self._open: list[tuple[Any, tuple[Any, ...]]] = []
+        self._forwards = Forwards()
 
     def hooks(self) -> list[Hook]:
         """Both forwards of the backend, both pools' writes, and the kernel of the fused one."""
-        forwards = [Hook(f"{BACKEND}.{name}", "around", self._within, observes=True) for name in _FORWARDS]
         writes = ((_HYBRID, self._hybrid), (_PLAIN, self._plain), (_FUSED, self._fused))
-        return [*forwards, *(Hook(target, "before", seen, observes=True) for target, seen in writes)]
-
-    def _within(self, original: Any, backend: Any, *args: Any, **kwargs: Any) -> Any:
-        self._open.append((backend, args))
-        try:
-            return original(backend, *args, **kwargs)
-        finally:
-            self._open.pop()
+        seen = [Hook(target, "before", call, observes=True) for target, call in writes]
+        return [*self._forwards.hooks(), *seen]
 
     def _hybrid(self, pool: Any, layer: Any, loc: Any, *args: Any, swa_loc: Any = None, **kwargs: Any) -> None:
         if swa_loc is None and len(args) > 4:  # after K, V and their scales
@@ -50,28 +43,27 @@ class KVSlotsProbe:
 
     def _plain(self, pool: Any, layer: Any, loc: Any, *args: Any, **kwargs: Any) -> None:
         # Without a layer it is an SWAKVPool's write handed down to one of its two, seen already.
-        if self._open and layer is not None:
-            self._emit(pool, layer, loc, self._open[-1][1][4].out_cache_loc)
+        if (forward := self._forwards.now) and layer is not None:
+            self._emit(pool, layer, loc, forward.forward_batch.out_cache_loc)
 
     def _fused(self, *args: Any, cache_loc: Any = None, **kwargs: Any) -> None:
-        if not self._open:
-            return
-        backend, given = self._open[-1]
-        layer, forward_batch = given[3:5]
-        handed = args[4] if cache_loc is None else cache_loc  # after K, V and their caches
-        self._emit(backend.token_to_kv_pool, layer, handed, forward_batch.out_cache_loc)
+        if forward := self._forwards.now:
+            handed = args[4] if cache_loc is None else cache_loc  # after K, V and their caches
+            pool, own = forward.backend.token_to_kv_pool, forward.forward_batch.out_cache_loc
+            self._emit(pool, forward.layer, handed, own)
 
     def _emit(self, pool: Any, layer: Any, slots: Any, own: Any) -> None:
         if getattr(layer, "is_cross_attention", False):  # whose slots are the encoder's
             return
-        backend, given = self._open[-1] if self._open else (None, ())
+        forward = self._forwards.now
+        backend = forward.backend if forward else None
         worker = self._backends.owner(pool) if backend is None else self._backends.worker(backend)
         view, kind = layer_pool(pool, int(layer.layer_id))
         on_host = not slots.is_cuda and slots.shape == own.shape
         self._sink(
             KVSlots(
                 worker=worker,
-                phase="" if backend is None else phase_of(given[4], worker),
+                phase=phase_of(forward.forward_batch, worker) if forward else "",
                 path="graph" if backend and is_graph_metadata(backend, backend.forward_metadata) else "eager",
                 backend="" if backend is None else type(backend).__name__,
                 layer_id=int(layer.layer_id),

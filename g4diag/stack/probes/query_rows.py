@@ -12,11 +12,11 @@ from typing import Any
 
 from g4diag.model import QueryRows
 from g4diag.stack.hooks import Hook
-from g4diag.stack.probes.backends import BACKEND, Backends
+from g4diag.stack.probes.backends import Backends
+from g4diag.stack.probes.forwards import Forwards
 from g4diag.stack.probes.page_table import is_graph_metadata, phase_of
 
 KERNEL = "flashinfer.decode.trtllm_batch_decode_with_kv_cache"
-_FORWARDS = ("forward_decode", "forward_extend")
 
 
 class QueryRowsProbe:
@@ -24,26 +24,18 @@ class QueryRowsProbe:
 
     def __init__(self, backends: Backends, sink: Callable[[QueryRows], None]) -> None:
         self._backends, self._sink = backends, sink
-        self._open: list[tuple[Any, tuple[Any, ...]]] = []
+        self._forwards = Forwards()
 
     def hooks(self) -> list[Hook]:
         """Both forwards of the backend, and the kernel's call in them."""
-        forwards = [Hook(f"{BACKEND}.{name}", "around", self._within, observes=True) for name in _FORWARDS]
-        return [*forwards, Hook(KERNEL, "before", self._called, observes=True)]
-
-    def _within(self, original: Any, backend: Any, *args: Any, **kwargs: Any) -> Any:
-        self._open.append((backend, args))
-        try:
-            return original(backend, *args, **kwargs)
-        finally:
-            self._open.pop()
+        return [*self._forwards.hooks(), Hook(KERNEL, "before", self._called, observes=True)]
 
     def _called(self, *args: Any, **kwargs: Any) -> None:
-        backend, given = self._open[-1] if self._open else (None, ())
-        if backend is None or not backend.is_xqa_impl:
+        forward = self._forwards.now
+        if forward is None or not forward.backend.is_xqa_impl:
             return
         query = kwargs["query"] if "query" in kwargs else args[0]
-        layer, forward_batch = given[3:5]
+        backend, layer, forward_batch = forward
         worker = self._backends.worker(backend)
         self._sink(
             QueryRows(
