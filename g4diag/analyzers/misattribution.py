@@ -18,7 +18,11 @@ from g4diag.model import DEVICE_KINDS, Finding, Grade, Incident, Violation, surf
 
 _DEVICE_TEXT = re.compile(r"illegal memory access|device-side assert|misaligned address|illegal instruction", re.I)
 _PLACES = (
-    (re.compile(r"/g4diag/"), "a trap of ours, which waits for the device in front of each read, not what faulted"),
+    # Not the folder that a checkout of ours, with a whole environment in it, may be called.
+    (
+        re.compile(r"/g4diag/(?:stack|plugin)\b"),
+        "a trap of ours, which waits for the device in front of each read, not what faulted",
+    ),
     (re.compile(r"/torch/cuda/graphs\.py.* in replay"), "a graph's replay, one launch of all its kernels"),
     (re.compile(r"/flashinfer/xqa\.py"), "a launch of XQA, to blame for itself only under CUDA_LAUNCH_BLOCKING=1"),
 )

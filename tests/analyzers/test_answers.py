@@ -126,6 +126,7 @@ def test_a_core_dump_measures_what_the_traceback_does_not() -> None:
         ('File "/site/torch/cuda/graphs.py", line 139, in replay', "one launch of all its kernels"),
         ('File "/site/g4diag/stack/probes/page_table.py", line 98 in _host', "a trap of ours"),
         ('File "/site/sglang/srt/layers/attention/triton_backend.py", line 1605, in f', "who waited for the device"),
+        ('File "/home/me/g4diag/.venv/lib/sglang/srt/layers/sampler.py", line 1, in f', "who waited for the device"),
     ],
 )
 def test_what_stands_in_the_line_that_reported_says_how_far_to_trust_it(line: str, said: str) -> None:
