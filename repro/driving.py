@@ -112,7 +112,14 @@ def run_drives(scenario: Scenario, drive: Callable[..., Found], options: Options
                 lines = lines or _verdict(incident)
     faults = faults_of(states)
     outcome = DriveOutcome(
-        scenario.name, installed(), faults, tuple(readings), lines=tuple(lines), dumps=dumps, seconds=seconds
+        scenario.name,
+        installed(),
+        faults,
+        tuple(readings),
+        lines=tuple(lines),
+        dumps=dumps,
+        seconds=seconds,
+        upstream=scenario.upstream,
     )
     outcome.require_substance()
     return outcome
@@ -242,6 +249,7 @@ def _driven(
         evidence=dict(found.evidence),
         says=found.says,
         error=error,
+        what=state.what,
     )
     if (incident := seen.incident()) is None:
         return reading, None

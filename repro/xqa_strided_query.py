@@ -56,14 +56,14 @@ def drive(*, in_place: bool) -> Found:
         checked=kernel.rows,
         damaged=kernel.wrong,
         evidence={"row after the first of its batch": kernel.later, "page looked up": kernel.entries},
-        says=f"{kernel.wrong} of {kernel.rows} query rows answered wrongly, {kernel.later} are not the first",
+        says=f"{kernel.wrong} of {kernel.rows} query rows answered wrongly, {kernel.later} follow a first one",
     )
 
 
 SCENARIO = driven(
     drive,
     name="xqa-strided-query",
-    symptom="accept length on Hopper far below the triton backend's, falling as the batch grows, the output right",
+    symptom="on Hopper an accept length far below the triton backend's, less in larger batches; no draft: wrong output",
     upstream="sglang #31641, cured by #31667 (merged 2026-07-18) in 0.5.16; introduced by #22517",
     drives=(
         Drive("upstream", "0.5.13 as released", expected="query_rows_are_packed", arguments={"in_place": True}),

@@ -23,6 +23,7 @@ def document(outcome: DriveOutcome) -> dict[str, Any]:
         "version": VERSION,
         "scenario": outcome.scenario,
         "versions": outcome.versions,
+        "upstream": outcome.upstream,
         "faults_reintroduced": list(outcome.faults),
         "readings": list(map(row, outcome.readings)),
         "verdict": list(outcome.lines),

@@ -10,15 +10,19 @@ from g4diag.report.repro_states import head, states
 from g4diag.scenario import DriveOutcome, DriveReading
 
 _COLUMNS = (("state", False), ("checked", True), ("damaged", True), ("judged", True), ("verdict", False))
+_LEGEND = "checked: ids, rows or steps looked at; damaged: those that are wrong; judged: views that a trap had to judge"
 
 
 def render(outcome: DriveOutcome, console: Console) -> None:
     """Print the whole report to `console`."""
     head(outcome, console)
+    if outcome.upstream:
+        console.print(Text(plain(f"upstream: {outcome.upstream}"), style="dim"), soft_wrap=True)
     states(_COLUMNS, map(_cells, outcome.readings), console)
+    console.print(Text(_LEGEND, style="dim"), soft_wrap=True)
     for reading in outcome.readings:
-        if line := reading.error or reading.says:
-            console.print(Text(plain(f"{reading.state}: {line}")), soft_wrap=True)
+        said = "; ".join(filter(None, (reading.what, reading.error or reading.says)))
+        console.print(Text(plain(f"{reading.state}: {said}")), soft_wrap=True)
     for line in outcome.lines:
         console.print(Text(plain(line)), soft_wrap=True)
     for path in outcome.dumps.values():

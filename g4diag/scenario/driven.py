@@ -46,8 +46,9 @@ class Found:
 
 @dataclass(frozen=True)
 class DriveReading:
-    """One row of the table. judged: views that the scenario's traps had to judge, None where no trap is to be heard.
-    traps: names that fired. outcome, expected: as in `Drive`. error: what the drive raised."""
+    """One row of the table. what: the state in a few words. judged: views that the scenario's traps had to judge, None
+    where no trap is to be heard. traps: names that fired. outcome, expected: as in `Drive`. error: what the drive
+    raised."""
 
     state: str
     twin: bool
@@ -60,6 +61,7 @@ class DriveReading:
     evidence: Mapping[str, int] = field(default_factory=dict)
     says: str = ""
     error: str = ""
+    what: str = ""
 
     @property
     def as_expected(self) -> bool:
@@ -80,8 +82,9 @@ class DriveReading:
 
 @dataclass(frozen=True)
 class DriveOutcome:
-    """A whole run. faults: fault states that were put back for it. lines: what the verdict analyzer says of the first
-    state that has one. dumps: state -> file. seconds: wall time by state."""
+    """A whole run. upstream: threads and releases of the bug. faults: fault states that were put back for it.
+    lines: what the verdict analyzer says of the first state that has one. dumps: state -> file. seconds: wall time by
+    state."""
 
     scenario: str
     versions: dict[str, str | None]
@@ -90,6 +93,7 @@ class DriveOutcome:
     lines: tuple[str, ...] = ()
     dumps: dict[str, Path] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    upstream: str = ""
 
     @property
     def as_expected(self) -> bool:
