@@ -1,4 +1,5 @@
-"""Which patch or release cures it: that of the known issue it matches best."""
+"""Which patch or release cures it: that of the known issue it matches best. A fault put back on purpose is cured by
+leaving it out, whatever the version, so that is said too."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     """At most one finding, as sure as the match."""
     for match in matches(incident)[:1]:
         data = {"issue": match.issue.id, "references": list(match.issue.references)}
-        yield Finding("cure", f"cure: {match.issue.cure}", match.grade, False, data)
+        put_back = "; here the fault was put back on purpose" if incident.manifest.get("faults") else ""
+        yield Finding("cure", f"cure: {match.issue.cure}{put_back}", match.grade, False, data)
 
 
 ANALYZER = Analyzer("cure", "Which patch or release cures it?", analyze)

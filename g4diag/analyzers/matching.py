@@ -13,6 +13,7 @@ from typing import Any
 
 from g4diag.analyzers.explanations import explanations, winner
 from g4diag.analyzers.judging import Judged, judge, lead
+from g4diag.analyzers.on_record import recorded
 from g4diag.model import AttentionRead, Grade, Incident, IndexSpace, PoolSwap
 from g4diag.signature import signature
 
@@ -104,7 +105,7 @@ def _signatures(incident: Incident) -> list[str]:
     judgement = judge(incident)
     first = lead(judgement.hits)
     hits = [first, *judgement.hits] if first else []
-    violations = [hit.violation for hit in hits] or ([] if judgement.checked else list(incident.violations))
+    violations = [hit.violation for hit in hits] or ([] if judgement.checked else list(recorded(incident)))
     return list(dict.fromkeys(map(signature, violations)))
 
 
@@ -113,8 +114,8 @@ def facts_of(incident: Incident) -> Facts:
     judgement = judge(incident)
     first = lead(judgement.hits)
     found = {"origin": {incident.origin}, "outcome": {"defect" if first else "clean" if judgement.checked else "none"}}
-    recorded = incident.violations[0] if incident.violations and not judgement.checked else None
-    if violation := first.violation if first else recorded:
+    on_record = None if judgement.checked else next(iter(recorded(incident)), None)
+    if violation := first.violation if first else on_record:
         found["worker"] = {violation.worker}
         found["table"] = {str(violation.value_space or "")} if violation.layer_kind else {""}
     if first and isinstance(first.view, AttentionRead):

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.judging import judge, lead
+from g4diag.analyzers.on_record import recorded
 from g4diag.model import DEVICE_KINDS, Finding, Grade, Incident, Violation, surfaced_at
 
 _DEVICE_TEXT = re.compile(r"illegal memory access|device-side assert|misaligned address|illegal instruction", re.I)
@@ -81,7 +82,7 @@ def _culprit(incident: Incident) -> tuple[Grade, str] | None:
         kernel = fault.kernel.partition("(")[0] or fault.kernel
         return Grade.MEASURED, f"{kernel} ({fault.exception}{meaning}; {fault.source})"
     first = lead(judge(incident).hits)
-    violation = first.violation if first else next(iter(incident.violations), None)
+    violation = first.violation if first else next(iter(recorded(incident)), None)
     return (Grade.DERIVED, _broken(violation)) if violation else None
 
 

@@ -61,7 +61,8 @@ def _allocator(judgement: Judgement) -> Iterator[Finding]:
     rows = [row for row in judgement.rows if row.name in _ALLOCATOR and (row.judged or row.error)]
     if rows and not any(row.violations or row.error for row in rows):
         views = max(row.judged for row in rows)
-        yield _out("an allocator that hands out wrong slots", f"{len(rows)} traps are silent on {views} calls")
+        by = f"{len(rows)} traps are silent on {views} calls"
+        yield _out("an allocator that hands out wrong slots", by, traps=list(_ALLOCATOR))
 
 
 def _full_pools(incident: Incident) -> Iterator[Finding]:
@@ -71,8 +72,9 @@ def _full_pools(incident: Incident) -> Iterator[Finding]:
         yield _out("an exhausted pool", f"pages in use: {told}")
 
 
-def _out(hypothesis: str, by: str) -> Finding:
-    return Finding("ruled_out", f"{hypothesis}: {by}", Grade.MEASURED, False, {"hypothesis": hypothesis, "by": by})
+def _out(hypothesis: str, by: str, **more: object) -> Finding:
+    data = {"hypothesis": hypothesis, "by": by} | more
+    return Finding("ruled_out", f"{hypothesis}: {by}", Grade.MEASURED, False, data)
 
 
 ANALYZER = Analyzer("ruled_out", "What was it not, and by what is that known?", analyze)

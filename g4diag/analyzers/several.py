@@ -11,7 +11,8 @@ from g4diag.dump.case import Case, Part
 from g4diag.dump.timeline import Moment
 from g4diag.model import Finding, Grade, Incident, Inspection, KernelFault, Outcome
 
-_MOMENTS = 200
+_MOMENTS, _FEW = 200, 6
+_ARMED_PID = re.compile(r"\bpid=(\d{1,9})\b")
 
 Inspect = Callable[[Incident, str], Inspection]
 
@@ -22,12 +23,13 @@ def inspect_case(case: Case, name: str, inspect: Inspect) -> Inspection:
     lead = min(range(len(parts)), key=lambda index: _rank(parts[index]))
     findings = (
         *_of_parts(parts, case.parts, lead),
+        *_processes(case.parts),
         *_faulting_block(case.parts, lead, parts[lead]),
         *_timeline(case.timeline()),
         *_notes(case),
     )
-    outcome = _outcome(case, parts)
-    return replace(parts[lead], name=name, outcome=outcome, findings=(*parts[lead].findings, *findings), parts=parts)
+    outcome, kept = _outcome(case, parts), _unrefuted(parts, lead)
+    return replace(parts[lead], name=name, outcome=outcome, findings=(*kept, *findings), parts=parts)
 
 
 def _rank(part: Inspection) -> int:
@@ -73,12 +75,63 @@ def _of_parts(parts: Sequence[Inspection], told: Sequence[Part], lead: int) -> I
         yield Finding("parts", f"{who}: {said}", Grade.MEASURED, False, data | {"agrees": theirs == mine})
 
 
+def _unrefuted(parts: Sequence[Inspection], lead: int) -> Iterator[Finding]:
+    """What leads, but for a cause ruled out there by traps one of which is broken in another part."""
+    broken = {f.data["trap"] for part in parts for f in part.of("rejudge") if f.data.get("violations")}
+    for finding in parts[lead].findings:
+        if finding.subject != "ruled_out" or not broken & set(finding.data.get("traps", ())):
+            yield finding
+
+
+def _processes(told: Sequence[Part]) -> Iterator[Finding]:
+    """One line where the parts name processes that have nothing to do with each other."""
+    groups: list[tuple[set[int], list[str]]] = []
+    for part in told:
+        pids = _pids(part)
+        if not pids:
+            continue
+        same = [group for group in groups if group[0] & pids]
+        groups = [group for group in groups if group not in same]
+        groups.append((pids.union(*(group[0] for group in same)), [n for g in same for n in g[1]] + [part.name]))
+    if len(groups) < 2:
+        return
+    said = "; ".join(f"pid {_few(sorted(pids))} ({_few(names)})" for pids, names in groups[:_FEW])
+    said += f" and {len(groups) - _FEW} more" if len(groups) > _FEW else ""
+    data = {"pids": [sorted(pids) for pids, _ in groups]}
+    yield Finding("parts", f"these files are of {len(groups)} processes: {said}", Grade.MEASURED, False, data)
+
+
+def _few(items: Sequence[object]) -> str:
+    more = f" and {len(items) - _FEW} more" if len(items) > _FEW else ""
+    return ", ".join(map(str, items[:_FEW])) + more
+
+
+def _pids(part: Part) -> set[int]:
+    """The processes that a part says it is of: one, or of a log all that were armed."""
+    incident, pid = part.incident, part.incident.context.get("pid")
+    if incident.origin == "cuda-coredump":
+        return _named_pid(part.name)
+    armed = [found[1] for event in incident.log if event.kind == "armed" and (found := _ARMED_PID.search(event.text))]
+    return {*([pid] if type(pid) is int else []), *map(int, armed)}
+
+
+def _named_pid(name: str) -> set[int]:
+    """A core dump's, by its name `core.PID`."""
+    found = re.search(r"\.(\d{1,9})$", name)
+    return {int(found[1])} if found else set()
+
+
 def _faulting_block(told: Sequence[Part], lead: int, leading: Inspection) -> Iterator[Finding]:
     """A core dump beside a dump of the same process: its block against the row of the part that leads, else of any
-    that names one. The first that has both."""
+    that names one. The first that has both. Nothing of another process stands under the verdict of the one that
+    leads; each part keeps its own."""
     if leading.of("faulting_block"):
         return
+    first = told[lead].incident
+    says = leading.outcome is Outcome.DEFECT or faulting_block.named_row(first) is not None
     for fault in [fault for part in told for fault in part.incident.faults]:
+        if says and not _is_of(fault, first):
+            continue
         same = [part.incident for part in (told[lead], *told) if _is_of(fault, part.incident)]
         row = next((found for incident in same if (found := faulting_block.named_row(incident)) is not None), None)
         if compared := list(faulting_block.compared([fault], row)):
@@ -88,8 +141,7 @@ def _faulting_block(told: Sequence[Part], lead: int, leading: Inspection) -> Ite
 
 def _is_of(fault: KernelFault, incident: Incident) -> bool:
     """In one file, or both tell their process, and it is the same. A core dump does by its name, `core.PID`."""
-    named, pid = re.search(r"\.(\d{1,9})$", fault.source), incident.context.get("pid")
-    return fault in incident.faults or (named is not None and int(named[1]) == pid)
+    return fault in incident.faults or incident.context.get("pid") in [*_named_pid(fault.source)]
 
 
 def _signature(part: Inspection) -> str | None:
@@ -124,5 +176,7 @@ def _timeline(moments: Sequence[Moment]) -> Iterator[Finding]:
 
 
 def _notes(case: Case) -> Iterator[Finding]:
+    left = set(case.unread)
     for grade, text in case.notes:
-        yield Finding("provenance", text, grade, False, {"note": True})
+        unread = {"unread": True} if text in left else {}
+        yield Finding("provenance", text, grade, False, {"note": True} | unread)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.judging import judge, lead
+from g4diag.analyzers.on_record import recorded, told
 from g4diag.model import Finding, Grade, Incident
 from g4diag.signature import signature
 
@@ -18,13 +19,14 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     first = lead(judgement.hits)
     violations = [hit.violation for hit in judgement.hits]
     if first is None and not judgement.checked:
-        violations = list(incident.violations)
+        violations = list(recorded(incident))
     if not violations:
         return
     named = signature(first.violation if first else violations[0])
     others = [other for other in dict.fromkeys(map(signature, violations)) if other != named]
     data = {"signature": named, "others": others[:_OTHERS], "recorded": first is None}
-    yield Finding("signature", named, Grade.MEASURED, data=data)
+    as_told = first is not None or told(incident)[:1] == tuple(violations[:1])
+    yield Finding("signature", named, Grade.MEASURED if as_told else Grade.DERIVED, data=data)
 
 
 ANALYZER = Analyzer("signature", "Which crash is this, whatever the run, the machine and the pool sizes?", analyze)

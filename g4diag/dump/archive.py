@@ -96,7 +96,15 @@ def read_entries(raw: bytes) -> dict[str, bytes]:
         raise
     except Exception as error:
         # zipfile answers hostile bytes with a dozen unrelated exceptions; to us they are all one thing.
-        raise UnsafeInputError(f"corrupt or truncated archive: {type(error).__name__}: {error}") from None
+        raise UnsafeInputError(f"corrupt or truncated archive: {in_words(error)}") from None
+
+
+def in_words(error: Exception) -> str:
+    """What a reader of others' bytes ran into, without the name of a Python class."""
+    if isinstance(error, UnicodeError):
+        return "a byte that belongs to no text"
+    said = str(error).strip()
+    return said if isinstance(error, zipfile.BadZipFile) and said else "its bytes do not fit together"
 
 
 def _refuse_other_formats(raw: bytes) -> None:

@@ -44,11 +44,16 @@ class Part:
 @dataclass(frozen=True)
 class Case:
     """parts: in the order given, files of a directory by name. notes: what was left out, and what was assumed.
-    is_whole: no evidence of a kind we know was left unread."""
+    unread: those notes that tell of evidence, of a kind we know, that was left unread."""
 
     parts: tuple[Part, ...]
     notes: tuple[Note, ...] = ()
-    is_whole: bool = True
+    unread: tuple[str, ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """No evidence of a kind we know was left unread."""
+        return not self.unread
 
     def timeline(self) -> tuple[Moment, ...]:
         """Everything the parts tell, in one order; `notes` says where clocks could not be tied."""
@@ -68,11 +73,11 @@ class _Found:
     notes: list[Note] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     seen: int = 0
-    is_whole: bool = True
+    left: list[str] = field(default_factory=list)
 
     def unread(self, name: str, why: str) -> None:
-        self.is_whole = False
-        self.note(name, f"not read: {why}")
+        self.note(name, why)
+        self.left.append(self.notes[-1][1])
 
     def note(self, name: str, why: str) -> None:
         self.notes.append((Grade.MEASURED, f"{name}: {why}"))
@@ -109,7 +114,7 @@ def _walk(folder: Path, name: str, root: Path, found: _Found, depth: int) -> Non
     try:
         entries = sorted(_scan(folder, found), key=lambda entry: entry.name)
     except OSError as error:
-        found.unread(name or folder.name, str(error.strerror))
+        found.unread(name or folder.name, f"not read: {error.strerror}")
         return
     if origin_of(entry.name for entry in entries):
         parent = name.rpartition("/")[0] or (folder if folder == root else root).name
@@ -125,7 +130,7 @@ def _walk(folder: Path, name: str, root: Path, found: _Found, depth: int) -> Non
             if depth < MAX_DEPTH:
                 _walk(Path(entry.path), child, root, found, depth + 1)
             else:
-                found.unread(child, f"more than {MAX_DEPTH} directories deep")
+                found.unread(child, f"not read: more than {MAX_DEPTH} directories deep")
         elif not entry.is_file(follow_symlinks=False):
             found.note(child, "not a regular file: not opened")
         elif not _SILENT.fullmatch(entry.name):
@@ -159,12 +164,11 @@ def _read(found: _Found, given: set[Path]) -> tuple[list[Part], list[str]]:
                 found.skipped.append(name)
             else:
                 broken.append(f"{name}: {said}")
-                found.unread(name, said)
+                found.unread(name, f"not read: {said}")
             continue
         parts.append(Part(name, incident))
         if len(parts) >= MAX_PARTS:
-            found.note(name, f"files after this one were not read: wanted at most {MAX_PARTS}")
-            found.is_whole = False
+            found.unread(name, f"files after this one were not read: wanted at most {MAX_PARTS}")
             break
     if found.skipped:
         more = f" and {len(found.skipped) - _NAMED} more" if len(found.skipped) > _NAMED else ""
@@ -174,7 +178,7 @@ def _read(found: _Found, given: set[Path]) -> tuple[list[Part], list[str]]:
         dumps, notes = read_calls(folders)
         parts += [Part(name if len(dumps) == 1 else f"{name} pid {dump.pid}", dump.incident) for dump in dumps]
         found.notes += notes
-        found.is_whole = found.is_whole and not notes
+        found.left += [text for _, text in notes]
         broken += [text for _, text in notes if not dumps]
     return parts, broken
 
@@ -182,7 +186,7 @@ def _read(found: _Found, given: set[Path]) -> tuple[list[Part], list[str]]:
 def _concluded(parts: list[Part], found: _Found) -> Case:
     """Rings put with their dumps, ranks told, and what the timeline had to assume."""
     parts, more = _with_rings(parts)
-    case = Case(tuple(replace(part, rank=_rank(part)) for part in parts), (*found.notes, *more), found.is_whole)
+    case = Case(tuple(replace(part, rank=_rank(part)) for part in parts), (*found.notes, *more), tuple(found.left))
     return replace(case, notes=(*case.notes, *case._merged[1]))
 
 

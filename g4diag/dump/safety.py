@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from g4diag.dump.archive import read_entries
+from g4diag.dump.archive import in_words, read_entries
 from g4diag.errors import UnsafeInputError
 
 MAX_OPCODES = 1_000_000
@@ -69,7 +69,7 @@ def parse_plain(raw: bytes) -> dict[str, Any]:
         raise
     except Exception as error:
         # A broken program fails somewhere inside the machine or genops: stack underflow, bad memo, bad utf-8.
-        raise UnsafeInputError(f"data.pkl: malformed program: {type(error).__name__}: {error}") from None
+        raise UnsafeInputError(f"data.pkl: malformed program: {in_words(error)}") from None
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise UnsafeInputError("data.pkl: wanted a dict with string keys, found something else")
     return value
@@ -81,7 +81,8 @@ def parse_json(raw: bytes | str) -> Any:
     try:
         return json.loads(raw, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise UnsafeInputError(f"not JSON: {type(error).__name__}: {error}") from None
+        said = str(error) if type(error) in (ValueError, json.JSONDecodeError) else in_words(error)
+        raise UnsafeInputError(f"not JSON: {said}") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -67,6 +67,8 @@ _STACK = re.compile(r"^(?:Current thread|Thread) 0x[0-9a-f]{1,16}\b.*\(most rece
 _STACK_FRAME = re.compile(r'^\s*File "([^"]{1,300})", line (\d{1,9}) in (.{1,200})')
 _RANK = re.compile(r"^\[[^\]]{0,60}\bTP(\d{1,4})\b")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+# Kept, but no word of a crash by themselves.
+_NO_CRASH = ("frame", "armed")
 _ENDS = ("illegal-access", "exception", "device-assert", "async-assert")
 
 
@@ -172,7 +174,7 @@ def _notes(reading: _Reading, events: tuple[LogEvent, ...]) -> Iterator[tuple[Gr
     counts: dict[str, int] = {}
     for event in events:
         counts[event.kind] = counts.get(event.kind, 0) + 1
-    said = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind != "frame")
+    said = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind not in _NO_CRASH)
     yield Grade.MEASURED, f"lines that speak of a crash: {said or 'none'}"
     dropped = reading.found - len(reading.first) - len(reading.last)
     if dropped:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from g4diag.dump.archive import MAX_FILE_BYTES, checked_names
+from g4diag.dump.archive import MAX_FILE_BYTES, checked_names, in_words
 from g4diag.dump.safety import MAX_PICKLE_BYTES, Global, Machine, tensor_view
 from g4diag.errors import UnsafeInputError
 from g4diag.model import IntArray
@@ -54,7 +54,7 @@ def torch_tensors(file: BinaryIO, size: int) -> dict[str, Tensor]:
         raise
     except Exception as error:
         # As in archive and safety: hostile bytes are answered with many unrelated exceptions.
-        raise UnsafeInputError(f"tensors: corrupt or truncated: {type(error).__name__}: {error}") from None
+        raise UnsafeInputError(f"tensors: corrupt or truncated: {in_words(error)}") from None
     if not isinstance(value, dict):
         raise UnsafeInputError("tensors: wanted a dict of tensors, found something else")
     return {name: tensor for name, tensor in value.items() if isinstance(tensor, Tensor)}

@@ -1,7 +1,7 @@
 """An inspection as the text of an issue: the headings that SGLang's bug template asks for, filled from the file.
 
 Evidence stands in code, where a forge links no name and no number, or is escaped. What the file does not hold is left
-for the reporter to add, in comments that do not show. No prompt text: log lines are left out.
+for the reporter to add, in comments that do not show. No prompt text; of a log only the lines that tell the error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ _FORGES = {"sglang": "sgl-project/sglang", "vllm": "vllm-project/vllm", "flashin
 # What a run is told by; other context is the writer's own, and may be long.
 _CONTEXT = ("scenario", "state", "seed", "level", "cause", "status")
 _ROWS = 12
-_WHY = {"index_space": "", "page_lifetime": "", "ruled_out": "ruled out: ", "misattribution": "", "faulting_block": ""}
+_WHY = {
+    "on_record": "",
+    "index_space": "",
+    "page_lifetime": "",
+    "ruled_out": "ruled out: ",
+    "misattribution": "",
+    "faulting_block": "",
+}
 
 
 def render(inspection: Inspection) -> str:
@@ -64,6 +71,8 @@ def _description(inspection: Inspection) -> Iterator[str]:
     yield _block(_verdict(inspection))
     why = [(head, finding) for subject, head in _WHY.items() for finding in inspection.of(subject)]
     yield "\n".join(f"- {finding.grade}: {head}{code(finding.text)}" for head, finding in why)
+    if lines := [finding.text for finding in inspection.of("error_lines")]:
+        yield "What the log says of the error:\n\n" + _block(lines)
     yield from _entries(inspection.of("nearest_meaning")[:1])
     yield _pools(inspection.of("pools"))
     yield from _issue(inspection)
@@ -166,7 +175,9 @@ def _environment(inspection: Inspection) -> Iterator[str]:
         "<!-- Please add the output of `python3 -m sglang.check_env`: GPU model and topology, driver and CUDA, "
         "and the packages not listed here. -->"
     )
-    yield f"Report made by g4diag {__version__}; it holds page ids, lengths and request ids, no prompt text."
+    held = "the lines of the error as the log printed them, no other text" if inspection.of("error_lines") else ""
+    held = held or "no prompt text"
+    yield f"Report made by g4diag {__version__}; it holds page ids, lengths and request ids, {held}."
 
 
 def _provenance(inspection: Inspection, key: str) -> dict[str, Any]:

@@ -11,9 +11,17 @@ SCHEMA, VERSION = "g4diag.match", 1
 
 
 def exit_code(inspection: Inspection) -> int:
-    """0 matched, 1 a defect that matches none, 4 nothing to match. Of several files, 1 if any of them is 1."""
+    """0 matched, 1 a defect that matches none, 4 nothing to match. Of several files, 1 if any of them is 1, and 4 in
+    place of 0 where one could not be read."""
     codes = {_code(part) for part in (inspection.parts or (inspection,))}
-    return 1 if 1 in codes else min(codes)
+    if 1 in codes:
+        return 1
+    return 4 if unread(inspection) else min(codes)
+
+
+def unread(inspection: Inspection) -> list[str]:
+    """Files of several that could not be read, and why, one line each."""
+    return [finding.text for finding in inspection.of("provenance") if finding.data.get("unread")]
 
 
 def faults(inspection: Inspection) -> list[str]:
@@ -39,6 +47,7 @@ def document(inspection: Inspection) -> dict[str, Any]:
         "signature": named.text if named else None,
         "other_signatures": named.data["others"] if named else [],
         "faults": faults(inspection),
+        "unread": unread(inspection),
         "parts": [document(part) for part in inspection.parts],
         "issues": [{"grade": str(finding.grade), **finding.data} for finding in inspection.of("known_issues")],
     }

@@ -22,6 +22,8 @@ _GRADES = {"measured": "green", "derived": "cyan", "guess": "yellow"}
 # The first screen in its order, then subjects that it has shown and those that only pictures need.
 _SHOWN = {
     "verdict",
+    "on_record",
+    "error_lines",
     "page_lifetime",
     "index_space",
     "misattribution",
@@ -47,7 +49,7 @@ _LAYERS, _STRIPS, _MEANINGS, _RID, _MOMENTS, _LINE = 8, 4, 3, 16, 12, 200
 def render(inspection: Inspection, console: Console) -> None:
     """Print the whole report to `console`: what a person needs on the first screen, then what stands behind it."""
     _verdict(inspection, console)
-    for subject in ("index_space", "misattribution", "faulting_block", "parts"):
+    for subject in ("on_record", "index_space", "misattribution", "faulting_block", "parts"):
         for finding in inspection.of(subject):
             _graded(finding, console)
     _ruled_out(inspection.of("ruled_out"), console)
@@ -65,13 +67,16 @@ def render(inspection: Inspection, console: Console) -> None:
 
 
 def _provenance(inspection: Inspection, console: Console) -> None:
-    """The file, what it came to and what it holds as one heading; then what was armed, and what the reader notes."""
+    """The file, what it came to and what it holds as one heading; then what was armed, what the reader
+    notes and the lines of the error."""
     findings = inspection.of("provenance")
     held = "".join(f" ({finding.text})" for finding in findings if "origin" in finding.data)
     _heading(f"{inspection.name}: {inspection.outcome}{held}", console)
     for finding in findings:
-        if "origin" not in finding.data:
+        if "origin" not in finding.data and "faults" not in finding.data:
             _graded(finding, console)
+    for finding in inspection.of("error_lines"):
+        _graded(finding, console)
 
 
 def _ruled_out(findings: Sequence[Finding], console: Console) -> None:
@@ -109,6 +114,9 @@ def _verdict(inspection: Inspection, console: Console) -> None:
     for finding in lines["verdict"]:
         text = plain(finding.text)
         _line(Text(text, style=_STYLE.get(text.partition(":")[0], "bold")), console)
+    for finding in inspection.of("provenance"):
+        if "faults" in finding.data:
+            _graded(finding, console)
     for finding in lines["nearest meaning"]:
         _graded(finding, console, "nearest meaning: ")
     for finding in inspection.of("page_lifetime"):

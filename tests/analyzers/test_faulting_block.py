@@ -72,9 +72,21 @@ def test_what_an_h100_left_agrees() -> None:
     assert finding.data["row"] == 7 and finding.data["same"]
 
 
+def test_a_block_of_another_server_is_not_told_under_a_verdict() -> None:
+    """The post-mortem's own row 7 says nothing of the row 0 that the dump's trap named; the part keeps its line."""
+    inspection = inspect_files([DUMPS / "draft-pool-too-small-faulty.pt", DUMPS / "h100-postmortem.json"])
+    assert "at row 0" in inspection.of("verdict")[0].text and not inspection.of("faulting_block")
+    assert inspection.parts[1].of("faulting_block")
+
+
 def test_a_core_dump_beside_a_dump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dump(samples.incident(samples.faulty_read(), context={"pid": 17}), tmp_path / "live.pt")
     (tmp_path / "core.17").write_bytes(CORE)
     monkeypatch.setattr(core_dump, "says", lambda path: tuple(said()))
     (finding,) = inspect_files([tmp_path]).of("faulting_block")
     assert "is row 3" in finding.text and "named row 0: they differ" in finding.text and "core.17" in finding.text
+
+
+def test_a_pid_that_is_no_number_is_nobodys(tmp_path: Path) -> None:
+    write_dump(samples.incident(samples.faulty_read(), context={"pid": [4319]}), tmp_path / "live.pt")
+    assert not inspect_files([tmp_path / "live.pt", DUMPS / "h100-postmortem.json"]).of("faulting_block")

@@ -130,7 +130,10 @@ def test_the_seeds_false_alarm_is_told_and_its_true_one_is_not() -> None:
 def test_cure_and_known_issue_are_one_truth() -> None:
     for incident in (samples.faulty_incident(), swapped(wanted_pool="a", read_pool="b")):
         (cure,), issue = cures(incident), next(iter(analyze(incident)))
-        assert cure.text == f"cure: {issue.data['cure']}" and cure.grade is issue.grade
+        put_back = "; here the fault was put back on purpose"
+        assert cure.text == f"cure: {issue.data['cure']}{put_back}" and cure.grade is issue.grade
+        (cure,) = cures(replace(incident, manifest={"patches": ["patch-e"], "faults": []}))
+        assert cure.text == f"cure: {issue.data['cure']}", "nothing was put back"
 
 
 def test_a_swap_alone_is_enough() -> None:

@@ -11,6 +11,7 @@ from g4diag.analyzers import inspect_file, inspect_files
 from g4diag.dump.writer import write_dump
 from g4diag.model import Incident, Inspection, Outcome, RingRecord
 from tests import samples
+from tests.cli.test_inspect import DUMPS
 
 RING = (
     RingRecord(1, 5, "start", text="tp_rank=1 pp_rank=0"),
@@ -79,3 +80,27 @@ def test_files_by_name(tmp_path: Path, faulty: bool) -> None:
     inspection = inspect_files(paths)
     assert inspection.name == "a.pt and 1 more"
     assert inspection.outcome is (Outcome.DEFECT if faulty else Outcome.CLEAN)
+
+
+def test_files_of_different_processes_are_told(tmp_path: Path) -> None:
+    (tmp_path / "server.log").write_text("[2026-11-22 10:00:00] g4diag armed: {} pid=915\nKilled\n")
+    named = [replace(clean(), context={"pid": pid}) for pid in (4319, 915)]
+    inspection = inspected(tmp_path, a=named[0], b=named[1], c=clean())
+    said = "these files are of 2 processes: pid 4319 (a.pt); pid 915 (b.pt, server.log)"
+    assert parts(inspection)[-1] == said and inspection.of("parts")[-1].data["pids"] == [[4319], [915]]
+
+
+def test_files_of_one_process_need_no_line(tmp_path: Path) -> None:
+    """A log names every process that was armed: it ties the dumps of several."""
+    armed = "".join(f"[2026-11-22 10:00:00] g4diag armed: {{}} pid={pid}\n" for pid in (7, 8, 9))
+    (tmp_path / "server.log").write_text(armed)
+    inspection = inspected(tmp_path, a=replace(clean(), context={"pid": 8}), b=replace(clean(), context={"pid": 9}))
+    assert not any("processes" in text for text in parts(inspection))
+
+
+def test_no_allocator_is_ruled_out_whose_trap_is_broken_in_another_file() -> None:
+    files = [DUMPS / "draft-pool-too-small-faulty.pt", DUMPS / "legacy-allocator.pt"]
+    alone, both = inspect_files(files[:1]), inspect_files(files)
+    names = [[finding.data["hypothesis"] for finding in found.of("ruled_out")] for found in (alone, both)]
+    assert [name for name in names[0] if name not in names[1]] == ["an allocator that hands out wrong slots"]
+    assert names[1], "what no other file speaks against stays"

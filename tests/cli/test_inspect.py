@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -83,6 +84,19 @@ def test_truncated_is_5(faulty: Path, capsys: pytest.CaptureFixture[str]) -> Non
         faulty.write_bytes(whole[:length])
         code, out, err = run(capsys, "inspect", faulty)
         assert (code, out) == (5, "") and err.count("\n") == 1
+
+
+def test_a_flipped_byte_is_told_in_words(faulty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a name in the archive, of a text in the document, and of what is only a number."""
+    whole = faulty.read_bytes()
+    for mark in (b"data.pkl", b"g4diag", b"PK\x01\x02"):
+        at = whole.rindex(mark)
+        faulty.write_bytes(whole[:at] + b"\xff" + whole[at + 1 :])
+        code, _, err = run(capsys, "inspect", faulty)
+        assert code == 5 and not re.search(r"[A-Z][a-z]+(?:[A-Z][a-z]+)+:|codec|0xff", err), err
+    path = faulty.with_suffix(".json")
+    path.write_bytes(b'{"schema": "\xff"}')
+    assert run(capsys, "inspect", path)[2].endswith("not JSON: a byte that belongs to no text\n")
 
 
 @pytest.mark.parametrize("arguments", [["inspect"], ["nonsense"], ["inspect", "x", "--nonsense"]])

@@ -65,6 +65,28 @@ def test_several_that_match_are_0(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert code == 0 and "  file      b.pt: nothing to match (clean)" in out
 
 
+def test_a_file_that_cannot_be_read_is_told_and_never_a_plain_0(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = write_dump(samples.faulty_incident(), tmp_path / "a.pt")
+    broken = tmp_path / "b.pt"
+    broken.write_bytes(known.read_bytes()[:3000])
+    for arguments in ([broken, known], [tmp_path]):
+        code, out, _ = run(capsys, "match", *arguments)
+        assert code == 4 and out.startswith("g4d1:") and "  measured  b.pt: not read: corrupt or truncated" in out
+        document = json.loads(run(capsys, "match", *arguments, "--json")[1])
+        assert document["exit_code"] == 4 and document["unread"][0].startswith("b.pt: not read: ")
+    unknown = DUMPS / "legacy-allocator.pt"
+    assert run(capsys, "match", broken, unknown)[0] == 1, "a defect stays one"
+
+
+def test_what_a_trap_recorded_is_matched(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "match", DUMPS / "h100-postmortem.json")
+    assert code == 0 and out.startswith("g4d1:page_table_stays_in_pool:swa-page:swa:-:draft_decode\n")
+    assert "  derived   trtllm-mha-swa: " in out and "surfaced-elsewhere" not in out
+
+
 def test_a_fault_put_back_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     out = run(capsys, "match", DUMPS / "trtllm-mha-swa-faulty-seed0.pt")[1]
     assert "FAULT STATE RE-INTRODUCED ON PURPOSE: faulty-rule" in out
+    assert "06-02; here the fault was put back on purpose\n" in out

@@ -90,6 +90,12 @@ def test_text_that_is_no_log_is_refused(text: str, tmp_path: Path) -> None:
         read_dump(tmp_path / "x")
 
 
+def test_what_was_armed_is_no_line_of_a_crash() -> None:
+    found = log_of(CRASH)
+    assert found is not None
+    assert found.notes[0][1] == "lines that speak of a crash: 1 retract, 1 violation, 1 illegal-access, 1 exit, 1 xid"
+
+
 def test_of_many_lines_the_first_and_the_last_are_kept() -> None:
     lines = [f"IndexError: number {i}" for i in range(3000)]
     found = log_of("\n".join(lines))

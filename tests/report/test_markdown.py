@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 from hypothesis import given, settings
 
 from g4diag.analyzers import inspect_incident
+from g4diag.dump.server_log import read_log
 from g4diag.model import Finding, Grade, Incident, Inspection, Outcome
 from g4diag.report.markdown import code, prose, render
 from tests import samples, strategies
@@ -43,6 +45,21 @@ def test_what_the_file_knows_is_filled_in() -> None:
         "python3 -m sglang.check_env",
     ):
         assert said in text, said
+
+
+def test_the_error_of_a_log_is_filled_in_masked() -> None:
+    lines = (
+        "Traceback (most recent call last):",
+        '  File "/x/sampler.py", line 123, in forward',
+        "    torch.softmax()",
+    )
+    error = "RuntimeError: CUDA error: an illegal memory access was encountered, --api-key sesame"
+    log = read_log(io.BytesIO("\n".join((*lines, error, "a prompt", "")).encode()), 9, "server.log")
+    assert log is not None
+    text = render(inspect_incident(log, "server.log"))
+    assert 'server.log:2: File "/x/sampler.py", line 123, in forward\nserver.log:4: RuntimeError: CUDA error: ' in text
+    assert "sesame" not in text and "a prompt" not in text and "softmax" not in text
+    assert "What the log says" not in rendered()
 
 
 def test_what_the_file_does_not_know_is_asked_for_and_not_invented() -> None:

@@ -31,6 +31,13 @@ def test_golden() -> None:
     assert found == GOLDEN.read_text()
 
 
+def test_a_fault_put_back_stands_under_the_first_line() -> None:
+    for incident in (samples.faulty_incident(), samples.incident(manifest={"faults": ["faulty-rule"]})):
+        lines = rendered(incident).splitlines()
+        assert lines[1] == "  measured  FAULT STATE RE-INTRODUCED ON PURPOSE: faulty-rule"
+        assert sum("RE-INTRODUCED" in line for line in lines) == 1
+
+
 def test_escapes_and_markup_are_shown_not_obeyed() -> None:
     read = samples.faulty_read(backend=HOSTILE, path=HOSTILE, rids=(HOSTILE,))
     text = rendered(samples.incident(read, origin=HOSTILE, notes=((Grade.GUESS, HOSTILE),)), HOSTILE)

@@ -14,7 +14,12 @@ from g4diag.report.html.pictures import mapping, occupancy, page_tables
 _FIRST = "verdict"
 _MOST_DATA = 20_000
 # Subjects shown as graded sentences, in this order, with their headings. What is in no list comes after, by its name.
-_BEFORE = {"index_space": "Index space", "page_lifetime": "Life of the page", "ruled_out": "Ruled out"}
+_BEFORE = {
+    "on_record": "On record",
+    "index_space": "Index space",
+    "page_lifetime": "Life of the page",
+    "ruled_out": "Ruled out",
+}
 _AFTER = {
     "known_issues": "Known issue",
     "signature": "Signature",
