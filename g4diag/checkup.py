@@ -74,12 +74,14 @@ class TrapRow:
 @dataclass(frozen=True)
 class VerifyRow:
     """A patch put on for a moment. changed: targets that were another object while it was on. error: why it is
-    not verified, "" when it is."""
+    not verified, "" when it is. upstream: sglang has this cure, and the patch went on over it, as it does over the
+    fault state it is kept for."""
 
     name: str
     kind: str
     changed: tuple[str, ...] = ()
     error: str = ""
+    upstream: bool = False
 
     @property
     def verified(self) -> bool:

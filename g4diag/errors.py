@@ -7,6 +7,7 @@ Exit codes, the same for every command:
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -20,6 +21,12 @@ class UsageError(G4DiagError):
     """The request itself is wrong: an unknown name, an impossible geometry, a bad G4DIAG_* value."""
 
     exit_code = 2
+
+
+def unwritable(path: Path, error: OSError | ValueError) -> UsageError:
+    """What to raise where the disk refuses `path`, or where no file can have that name."""
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return UsageError(f"{path}: cannot be written: {reason}")
 
 
 class CannotRunError(G4DiagError):

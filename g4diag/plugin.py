@@ -15,8 +15,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
+from g4diag.errors import G4DiagError
 from g4diag.guard import guard, raising
-from g4diag.settings import DEFAULT_DUMP_DIR, Settings, run_dir
+from g4diag.settings import DEFAULT_DUMP_DIR, Settings, run_dir, traceback_wanted
 
 logger = logging.getLogger("g4diag")
 
@@ -46,7 +47,9 @@ def register() -> None:
     except Exception as error:
         _outcome = Outcome("failed", error=f"{type(error).__name__}: {error}")
         _record(_outcome)
-        logger.error("g4diag NOT ARMED, this server runs without it: %s", _outcome.error, exc_info=error)
+        # A refusal of ours says all there is to say; where a defect came from only its traceback tells.
+        shown = None if isinstance(error, G4DiagError) and not traceback_wanted() else error
+        logger.error("g4diag NOT ARMED, this server runs without it: %s", _outcome.error, exc_info=shown)
         if raising():
             raise
 

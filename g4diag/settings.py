@@ -7,16 +7,17 @@ The seed's two SGLANG_TRTLLM_MHA_DEBUG* variables arm what they armed there; a G
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from g4diag.errors import UsageError
+from g4diag.errors import UsageError, unwritable
 
 PREFIX = "G4DIAG_"
 SEED_DEBUG, SEED_DEBUG_DIR = "SGLANG_TRTLLM_MHA_DEBUG", "SGLANG_TRTLLM_MHA_DEBUG_DIR"
 SEED_TRAPS = ("page_table_stays_in_pool", "slot_inside_allocator")
-DEFAULT_DUMP_DIR = Path("g4diag-dumps")  # where G4DIAG_DUMP_DIR is not given
+DEFAULT_DUMP_DIR = Path("g4diag-dumps")  # see dump_dir
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
@@ -78,7 +79,7 @@ class Settings:
         return cls(
             patches=Selection.parse(found.get("G4DIAG_PATCHES", ""), "G4DIAG_PATCHES"),
             traps=Selection.parse(found.get("G4DIAG_TRAPS", _seed_traps(environ)), "G4DIAG_TRAPS"),
-            dump_dir=_directory(found.get("G4DIAG_DUMP_DIR", environ.get(SEED_DEBUG_DIR, "").strip())),
+            dump_dir=_given_dump_dir(environ),
             show_traceback=_switch("G4DIAG_TRACEBACK", found),
             reraise=_switch("G4DIAG_RAISE", found),
             run_dir=run_dir(environ),
@@ -120,6 +121,37 @@ def run_dir(environ: Mapping[str, str] = os.environ) -> Path | None:
     """G4DIAG_RUN_DIR by itself, never an error: it is asked for when the other settings are in error too."""
     text = environ.get("G4DIAG_RUN_DIR", "").strip()
     return Path(text) if text else None
+
+
+def traceback_wanted(environ: Mapping[str, str] = os.environ) -> bool:
+    """G4DIAG_TRACEBACK by itself, never an error: it is asked for when the other settings are in error too."""
+    return environ.get("G4DIAG_TRACEBACK", "").strip().lower() in _TRUE
+
+
+def dump_dir(given: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:
+    """Where dumps go: `given`, the command line's, else G4DIAG_DUMP_DIR, else DEFAULT_DUMP_DIR. UsageError if the
+    variable names a file."""
+    return given or _given_dump_dir(environ) or DEFAULT_DUMP_DIR
+
+
+def require_writable(folder: Path) -> Path:
+    """`folder`, which need not be there yet; nothing is left behind. UsageError if no file can be written in it."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".g4diag-", dir=_nearest(folder)):
+            return folder
+    except (OSError, ValueError) as error:
+        raise unwritable(folder, error) from None
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder itself if it is there, else the first above it that is. OSError for one below a file."""
+    for place in (folder, *folder.parents):
+        try:
+            place.lstat()
+        except FileNotFoundError:
+            continue
+        return place
+    return folder
 
 
 def _seed_traps(environ: Mapping[str, str]) -> str:
@@ -167,10 +199,11 @@ def _fuzz_db(text: str) -> str:
     return text
 
 
-def _directory(text: str) -> Path | None:
+def _given_dump_dir(environ: Mapping[str, str]) -> Path | None:
+    text = environ.get("G4DIAG_DUMP_DIR", environ.get(SEED_DEBUG_DIR, "")).strip()
     if not text:
         return None
-    path = Path(text).expanduser()
-    if path.exists() and not path.is_dir():
+    path = Path(os.path.expanduser(text))
+    if os.path.exists(path) and not os.path.isdir(path):
         raise UsageError(f"G4DIAG_DUMP_DIR: wanted a directory, found a file: {path}")
     return path

@@ -42,7 +42,7 @@ from g4diag.scenario import (
     Scenario,
     ServerState,
 )
-from g4diag.settings import DEFAULT_DUMP_DIR
+from g4diag.settings import dump_dir
 
 if TYPE_CHECKING:
     from g4diag.traps.contract import Trap
@@ -107,7 +107,7 @@ def run_drives(scenario: Scenario, drive: Callable[..., Found], options: Options
             seconds[state.name] = time.perf_counter() - start
             readings.append(reading)
             if incident is not None:
-                folder = options.dump_dir or DEFAULT_DUMP_DIR
+                folder = dump_dir(options.dump_dir)
                 dumps[state.name] = _written(incident, folder / f"{scenario.name}-{state.name}.pt")
                 lines = lines or _verdict(incident)
     faults = faults_of(states)

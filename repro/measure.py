@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from g4diag import settings
 from g4diag.dump.writer import write_dump
 from g4diag.model import Incident, View, Violation
 from g4diag.scenario import Drive, Outcome, Reading, State
-from g4diag.settings import DEFAULT_DUMP_DIR
 from g4diag.stack import cpu, tiny_gemma
 from g4diag.stack.accepting_pair import models, task
 from g4diag.stack.arming import applied, patches, traps, traps_recorded
@@ -47,7 +47,7 @@ class Measured:
             versions={name: version for name, version in outcome.versions.items() if version},
             context={"scenario": outcome.scenario, "state": self.state.name, "seed": outcome.seed},
         )
-        directory = dump_dir or DEFAULT_DUMP_DIR
+        directory = settings.dump_dir(dump_dir)
         path = write_dump(incident, directory / f"{outcome.scenario}-{self.state.name}-seed{outcome.seed}.pt")
         return replace(outcome, first=self.first(), dump=path, lines=tuple(verdict_lines(incident)))
 

@@ -119,6 +119,24 @@ def test_a_failure_is_recorded_and_loud_and_never_raised(
     assert "NOT ARMED" in caplog.text and not any(arming.armed_manifest().values())
 
 
+@pytest.mark.parametrize(
+    ("variables", "shown"), [({}, False), ({"G4DIAG_TRACEBACK": "1"}, True), ({"G4DIAG_NONSENSE": "1"}, False)]
+)
+def test_a_refusal_of_ours_is_one_line_and_no_traceback_unless_asked(variables: dict[str, str], shown: bool) -> None:
+    done = python("import g4diag.plugin as p; p.register()", G4DIAG_TRAPS="nonsense", **variables)
+    assert done.stderr.startswith("g4diag NOT ARMED, this server runs without it: UsageError: unknown ")
+    assert ("Traceback" in done.stderr) is shown and (done.stderr.count("\n") == 1) is not shown
+
+
+def test_a_defect_of_ours_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard.set_raising(False)
+    monkeypatch.setattr(plugin, "_arm", lambda settings: {}["no such key"])
+    plugin.register()
+    assert "KeyError" in plugin.outcome().error and "Traceback" in caplog.text
+
+
 def test_under_tests_a_failure_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("G4DIAG_PATCHES", "nonsense")
     with pytest.raises(Exception, match="nonsense"):

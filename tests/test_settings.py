@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from g4diag.errors import UsageError
-from g4diag.settings import Selection, Settings
+from g4diag.settings import DEFAULT_DUMP_DIR, Selection, Settings, dump_dir, require_writable
 
 
 def test_nothing_set_means_nothing_armed() -> None:
@@ -82,3 +82,28 @@ def test_ours_win_over_the_seeds() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         Settings().reraise = True  # type: ignore[misc]
+
+
+def test_dumps_go_where_the_command_line_says_then_the_variable_then_the_default(tmp_path: Path) -> None:
+    told = {"G4DIAG_DUMP_DIR": "there", "SGLANG_TRTLLM_MHA_DEBUG_DIR": "elsewhere"}
+    assert dump_dir(tmp_path, told) == tmp_path and dump_dir(None, told) == Path("there")
+    assert dump_dir(None, {"SGLANG_TRTLLM_MHA_DEBUG_DIR": "elsewhere"}) == Path("elsewhere")
+    assert dump_dir(None, {"G4DIAG_DUMP_DIR": " "}) == dump_dir(None, {}) == DEFAULT_DUMP_DIR
+    with pytest.raises(UsageError, match="wanted a directory, found a file"):
+        dump_dir(None, {"G4DIAG_DUMP_DIR": __file__})
+
+
+def test_a_folder_that_can_be_written_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path, tmp_path / "new" / "er", Path("new"), Path(".")):
+        assert require_writable(folder) == folder
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["file", "file/x", "file/x/y", "dangling/x", "a\0b", "long" * 100, "/proc/nope/x"])
+def test_a_folder_that_cannot_be_written_is_one_line(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=r": cannot be written: \w"):
+        require_writable(tmp_path / name)
+    assert len(list(tmp_path.iterdir())) == 2

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from g4diag import settings
 from g4diag.cli.contract import Command
 from g4diag.errors import CannotRunError, UsageError
 
@@ -24,7 +25,9 @@ def fuzz(
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Processes, each with a seed of its own.")] = 1,
     db: Annotated[str | None, typer.Option(help="Directory of finds; default .hypothesis, or G4DIAG_FUZZ_DB.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON (schema g4diag.fuzz) in place of text.")] = False,
-    dump_dir: Annotated[Path | None, typer.Option(help="For a failure's dump and test; default g4diag-dumps.")] = None,
+    dump_dir: Annotated[
+        Path | None, typer.Option(help="For a failure's dump and test; default G4DIAG_DUMP_DIR, else g4diag-dumps.")
+    ] = None,
 ) -> None:
     """Drive the real allocators and caches with random programs; the traps and a small model are the judges.
 
@@ -50,7 +53,7 @@ def fuzz(
         faults=tuple(fault or ()),
         jobs=jobs,
         keep=profiles.Keep(place),
-        dump_dir=dump_dir,
+        dump_dir=settings.require_writable(settings.dump_dir(dump_dir)),
     )
     found = campaign(plan, lambda line: typer.echo(line, err=True))
     if json:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from g4diag import settings
 from g4diag.cli.contract import Command
 from g4diag.errors import UsageError
 from g4diag.whole import write_whole
@@ -58,7 +59,9 @@ def repro(
     ratio: Annotated[float | None, typer.Option(help="SWA tokens a full token, as --swa-full-tokens-ratio.")] = None,
     window: Annotated[int | None, typer.Option(help="Sliding window, tokens.")] = None,
     chunk: Annotated[int | None, typer.Option(help="Chunked prefill size, tokens; 0 for unchunked.")] = None,
-    dump_dir: Annotated[Path | None, typer.Option(help="Where the dump goes; default g4diag-dumps.")] = None,
+    dump_dir: Annotated[
+        Path | None, typer.Option(help="Where dumps go; default G4DIAG_DUMP_DIR, else g4diag-dumps.")
+    ] = None,
     device: Annotated[Device | None, typer.Option(help="cuda: real servers. Default: cuda if it can be used.")] = None,
     path: Annotated[Way | None, typer.Option(help="cuda: without or with decode CUDA graphs; default both.")] = None,
     time_limit: Annotated[float, typer.Option(min=1, help="cuda: seconds until a server is killed.")] = 300,
@@ -100,6 +103,7 @@ def _on_cpu(scenario: Scenario, options: Options, json: bool) -> int:
     from g4diag.scenario import DriveOutcome
 
     (scenario.selected_drives if scenario.drives else scenario.selected)(options.states)
+    settings.require_writable(settings.dump_dir(options.dump_dir))
     with _progress() as progress:
         outcome = scenario.run(options, progress)
     if isinstance(outcome, DriveOutcome):
@@ -123,6 +127,7 @@ def _all(scenario: str | None, jobs: int | None, dump_dir: Path | None, json: bo
 
     if scenario is not None:
         raise UsageError(f"--all runs every scenario: found {scenario!r} too")
+    settings.require_writable(settings.dump_dir(dump_dir))
     with _progress(lines=True) as progress:
         board = run_all(contributions("repro", "SCENARIO"), jobs or min(2, os.cpu_count() or 1), dump_dir, progress)
     if json:
@@ -148,6 +153,8 @@ def _on_server(scenario: Scenario, options: Options, json: bool) -> int:
     """Real servers; the exit code. A polite request to leave takes them along."""
     from repro.on_server import run_on_server
 
+    if options.out is not None:
+        settings.require_writable(options.out)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with _progress(lines=True) as progress:
         outcome = run_on_server(scenario, options, progress)

@@ -14,7 +14,9 @@ def serve(
     arguments: Annotated[list[str] | None, typer.Argument(help="sglang's, after --.", metavar="-- SGLANG...")] = None,
     patches: Annotated[str | None, typer.Option(help="all, none or name,name; faults by name only.")] = None,
     traps: Annotated[str | None, typer.Option(help="all, none or name,name.")] = None,
-    dump_dir: Annotated[Path | None, typer.Option(help="For dumps, rings and the log; default g4diag-dumps.")] = None,
+    dump_dir: Annotated[
+        Path | None, typer.Option(help="For dumps, rings and the log; default G4DIAG_DUMP_DIR, else g4diag-dumps.")
+    ] = None,
     coredump: Annotated[
         bool, typer.Option("--coredump", help="CUDA core dump of an exception, without memory.")
     ] = False,
@@ -25,8 +27,9 @@ def serve(
     With traps armed the flight recorder is on (G4DIAG_RECORDER=off: not). A server that dies leaves a post-mortem
     in the dump directory; its log is kept there too with traps, the recorder, --coredump or --dump-dir.
 
-    Exit: the server's (128+n if signal n killed it); 1 a process of it could not be armed; 2 usage, or a combination
-    known to fail; 3 no sglang, or a patch that does not fit: the server is then not started.
+    Exit: the server's (128+n if signal n killed it); 1 a process of it could not be armed; 2 usage, a dump
+    directory that cannot be written, or a combination known to fail; 3 no sglang, or a patch that does not fit: the
+    server is then not started.
     """
     from g4diag.stack.serve_plan import Asked, plan
     from g4diag.stack.supervise import run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from g4diag.errors import UsageError
+from g4diag.errors import UsageError, unwritable
 from g4diag.reduction import Case, Sizes, Target
 from g4diag.whole import write_whole
 
@@ -61,4 +61,4 @@ def write(path: Path, text: str) -> None:
     try:
         write_whole(path, text)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
+        raise unwritable(path, error) from None

@@ -75,9 +75,18 @@ def _hazards(checkup: Checkup, console: Console) -> None:
         for line in hazard_lines(row):
             _line(f"  {line}", console, "" if row.cured_by else "red")
     if not checkup.hazards:
-        _line("  none found" if checkup.judged else "  not judged: no sglang arguments after --", console)
+        _line(f"  {_none_found(checkup)}", console)
     for remark in checkup.remarks:
         _line(f"  {remark}", console, "dim")
+
+
+def _none_found(checkup: Checkup) -> str:
+    """No more than the verdict above it says."""
+    if not checkup.judged:
+        return "not judged: no sglang arguments after --"
+    if checkup.flags.problems:
+        return "none found in what sglang's parser takes; what it does not take ends the server, see the top"
+    return "none found as far as judged" if checkup.remarks else "none found"
 
 
 def _section(title: str, lines: Iterable[str], console: Console) -> None:

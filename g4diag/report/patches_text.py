@@ -59,6 +59,7 @@ def render_verified(rows: Sequence[VerifyRow], skipped: Sequence[SkippedRow], co
     for row in rows:
         mark = f" [{FAULT}]" if row.kind == "fault" else ""
         head = f"verified{mark} {row.name}" if row.verified else f"NOT VERIFIED{mark} {row.name}: {row.error}"
+        head += " (upstream: sglang has it; put on over sglang's own)" * row.upstream
         console.print(Text(plain(head), style="green" if row.verified else "bold red"), soft_wrap=True)
         for target in row.changed:
             console.print(Text(f"  changed {plain(target)}"), soft_wrap=True)
@@ -67,9 +68,12 @@ def render_verified(rows: Sequence[VerifyRow], skipped: Sequence[SkippedRow], co
 
 
 def _closing(rows: Sequence[VerifyRow], skipped: Sequence[SkippedRow]) -> str:
-    """As `9 of 9 patches applied and verified, 7 of them together too; 17 skipped: 13 faults, by name only`."""
+    """As `9 of 9 patches applied and verified, 2 of them upstream, 7 of them together too. 13 skipped: 13 faults, by
+    name only`."""
     single = [row for row in rows if row.name != "all"]
     told = f"{sum(row.verified for row in single)} of {len(single)} patches applied and verified"
+    if upstream := sum(row.upstream for row in single):
+        told += f", {upstream} of them upstream"
     for row in rows:
         if row.name == "all":
             told += f", {len(row.changed)} of them together too" if row.verified else ", NOT all together"

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from g4diag.errors import UsageError
+from g4diag.errors import UsageError, unwritable
 from g4diag.whole import write_whole
 
 # Kind of report -> how it begins, and what g4diag writes near its beginning.
@@ -30,7 +30,7 @@ def refuse_to_overwrite(path: Path, kind: str, inputs: Sequence[Path]) -> None:
         if not path.is_file() or not _is_ours(path, kind):
             raise UsageError(f"{path}: wanted a new file or an earlier {kind} report of g4diag's, found something else")
     except (OSError, ValueError) as error:
-        raise _refused(path, error) from None
+        raise unwritable(path, error) from None
 
 
 def _same(path: Path, given: Path) -> bool:
@@ -49,9 +49,4 @@ def save(text: str, path: Path) -> None:
     try:
         write_whole(path, text)
     except (OSError, ValueError) as error:
-        raise _refused(path, error) from None
-
-
-def _refused(path: Path, error: OSError | ValueError) -> UsageError:
-    reason = error.strerror if isinstance(error, OSError) else str(error)
-    return UsageError(f"{path}: cannot be written: {reason}")
+        raise unwritable(path, error) from None

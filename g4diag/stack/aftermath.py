@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from g4diag.guard import guard
-from g4diag.settings import DEFAULT_DUMP_DIR
+from g4diag.settings import dump_dir
 from g4diag.stack import postmortem
 from g4diag.stack.tee import Tee
 
@@ -25,7 +25,7 @@ class Aftermath:
 
     def __init__(self, environ: Mapping[str, str], run_dir: Path, watched: bool, say: Callable[[str], None]) -> None:
         given = environ.get("G4DIAG_DUMP_DIR", "").strip()
-        self._folder, self._run_dir = Path(given) if given else DEFAULT_DUMP_DIR, run_dir
+        self._folder, self._run_dir = dump_dir(environ=environ), run_dir
         self._environ, self._say, self._wanted = environ, say, watched or bool(given)
         self._started, self._kills = time.time(), postmortem.oom_kills()
         self._tee: Tee | None = None

@@ -19,13 +19,14 @@ KNOWN_RELEASE = "0.5.13"
 
 
 def examine(arguments: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> Checkup:
-    """Look at everything; imports nothing heavy and starts nothing but nvidia-smi. arguments: sglang's, to judge."""
+    """Look at everything; imports nothing heavy, and starts nothing but nvidia-smi and, given arguments, sglang's
+    parser. arguments: sglang's, to judge."""
     gpus = hardware.gpus()
     capability = hardware.capability_of(gpus)
     settings = Settings.from_env(environ)
     patches, traps = arming.selected_patches(settings.patches), arming.selected_traps(settings.traps)
     hazards, remarks = judged(arguments, environ, patches, capability)
-    flags = checked_flags(arguments, environ)
+    flags = checked_flags(arguments, environ, values=True)
     return Checkup(
         versions=installed(),
         gpus=gpus,
@@ -43,11 +44,11 @@ def examine(arguments: Sequence[str] = (), environ: Mapping[str, str] = os.envir
     )
 
 
-def checked_flags(arguments: Sequence[str], environ: Mapping[str, str]) -> FlagCheck:
-    """sglang's arguments by sglang's own parser."""
+def checked_flags(arguments: Sequence[str], environ: Mapping[str, str], *, values: bool = False) -> FlagCheck:
+    """sglang's arguments by sglang's own parser. values: see `flag_check.check`."""
     if version_of("sglang") is None:
         return FlagCheck(unchecked="no sglang is installed") if arguments else FlagCheck()
-    return flag_check.check(arguments, environ)
+    return flag_check.check(arguments, environ, values=values)
 
 
 def judged(
@@ -87,7 +88,10 @@ def _unknown(deployment: Deployment) -> list[str]:
     remarks = []
     for flag, config in (("model-path", deployment.target), ("speculative-draft-model-path", deployment.draft)):
         if (path := deployment.flag(flag)) and config is None:
-            remarks.append(f"--{flag} {path}: no config.json on this machine, so rules about this model are silent")
+            remarks.append(
+                f"--{flag} {path}: no config.json of it on this machine, so checks of this model were not made;"
+                " a folder with its config.json makes them"
+            )
     if deployment.capability is None:
         remarks.append("no GPU seen, so rules about its architecture are silent")
     return remarks

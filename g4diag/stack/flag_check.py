@@ -1,8 +1,9 @@
 """Do sglang's own arguments parse: by its own parser, in a child process, so that nothing heavy is imported here.
 
 `python -m g4diag.stack.flag_check FILE ARGUMENTS...` parses them as `sglang.launch_server` does and writes what came
-of it to FILE. The child is started only for a flag that the text of server_args.py does not declare, and for a --config
-file, whose keys sglang makes into flags in its own way.
+of it to FILE. The child takes some 6 s. `doctor` always starts it. `serve`, whose server will judge the values itself,
+does so only for a flag that the text of server_args.py does not declare, and for a --config file, whose keys sglang
+makes into flags in its own way.
 """
 
 from __future__ import annotations
@@ -43,11 +44,14 @@ def declared_flags() -> frozenset[str]:
     return known_flags(located[0].read_text(encoding="utf-8")) if located else frozenset()
 
 
-def check(arguments: Sequence[str], environ: Mapping[str, str], program: Sequence[str] = PROGRAM) -> FlagCheck:
-    """What sglang's parser makes of these arguments, those of a --config file included."""
+def check(
+    arguments: Sequence[str], environ: Mapping[str, str], program: Sequence[str] = PROGRAM, *, values: bool = False
+) -> FlagCheck:
+    """What sglang's parser makes of these arguments, those of a --config file included. values: ask it for the sake of
+    the values too, where all flags are declared."""
     declared = declared_flags() - {"config"}
     short = {argument for argument in arguments if _FLAG.match(argument) and not argument.startswith("--")}
-    if not short and set(parse(arguments, declared)) <= declared:
+    if not arguments or (not (values or short) and set(parse(arguments, declared)) <= declared):
         return FlagCheck()
     # Plugins of others may add flags; ours shall arm nothing there.
     own = {name: value for name, value in environ.items() if not name.startswith("G4DIAG_")}

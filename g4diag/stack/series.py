@@ -63,7 +63,11 @@ def verify_here(names: Sequence[str] = ()) -> tuple[VerifyRow, ...]:
     return verify(names)
 
 
-_SKIPPED = {"upstream": "in sglang already", "not-applicable": "not for this release", "broken": "not loadable"}
+_SKIPPED = {
+    "upstream": "upstream, nothing to apply",
+    "not-applicable": "not for this release",
+    "broken": "not loadable",
+}
 
 
 def skipped(names: Sequence[str] = ()) -> tuple[SkippedRow, ...]:
@@ -81,6 +85,7 @@ def _applicable(known: dict[str, Patch]) -> tuple[str, ...]:
 
 
 def _verified(patch: Patch) -> VerifyRow:
+    upstream = fit(patch).state == "upstream"
     try:
         # Hook lists are made anew on each call; targets are what matters here.
         before = {path: _bound(path) for path in _targets(patch)}
@@ -89,9 +94,9 @@ def _verified(patch: Patch) -> VerifyRow:
             problems = arming.problems()
         left = [path for path, raw in before.items() if _bound(path) is not raw]
     except (G4DiagError, ImportError) as error:
-        return VerifyRow(patch.name, patch.kind, error=str(error))
+        return VerifyRow(patch.name, patch.kind, error=str(error), upstream=upstream)
     missing = [path for path in before if path not in changed]
-    return VerifyRow(patch.name, patch.kind, changed, next(_faults(missing, problems, left), ""))
+    return VerifyRow(patch.name, patch.kind, changed, next(_faults(missing, problems, left), ""), upstream)
 
 
 def _targets(patch: Patch) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from g4diag.checkup import HazardRow
 from g4diag.errors import CannotRunError, PatchRefused, UsageError
 from g4diag.hazards.judging import hazards as known_hazards
 from g4diag.patches.contract import fit
-from g4diag.settings import DEFAULT_DUMP_DIR, Selection, Settings
+from g4diag.settings import Selection, Settings, dump_dir, require_writable
 from g4diag.stack import arming, coredump, hardware
 from g4diag.stack.examine import checked_flags, explicit_flags, judged
 from g4diag.stack.plugin_state import VARIABLE, including_us, plugin_state
@@ -58,8 +58,9 @@ class Plan:
 
 
 def plan(asked: Asked, environ: Mapping[str, str] = os.environ) -> Plan:
-    """UsageError for an unknown name or a combination known to fail; CannotRunError or PatchRefused for a stack that
-    what was asked does not fit. Each in one line, and nothing heavy imported."""
+    """UsageError for an unknown name, a dump directory that cannot be written, or a combination known to fail;
+    CannotRunError or PatchRefused for a stack that what was asked does not fit. Each in one line, and nothing heavy
+    imported."""
     if not asked.arguments:
         raise UsageError("wanted sglang's arguments after --, found none")
     armed_environ = _environ(asked, environ)
@@ -75,6 +76,8 @@ def plan(asked: Asked, environ: Mapping[str, str] = os.environ) -> Plan:
     hazards, unknown = judged(asked.arguments, armed_environ, patches, hardware.capability_of(hardware.gpus()))
     _refuse(hazards, asked.despite)
     recorder = _recorder(armed_environ, bool(traps))
+    if traps or recorder or asked.coredump or settings.dump_dir:
+        require_writable(dump_dir(environ=armed_environ))
     if (patches or traps or recorder) and not (state := plugin_state(armed_environ)).loads:
         raise CannotRunError(f"the plugin would not be loaded: {state.why}")
     faults = tuple(name for name in patches if arming.patches()[name].kind == "fault")
@@ -99,7 +102,7 @@ def _environ(asked: Asked, environ: Mapping[str, str]) -> dict[str, str]:
     }
     made = dict(environ) | {name: value for name, value in given.items() if value is not None}
     if asked.coredump:
-        made |= coredump.environment(Path(made.get("G4DIAG_DUMP_DIR", "").strip() or DEFAULT_DUMP_DIR))
+        made |= coredump.environment(dump_dir(environ=made))
     return made
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from g4diag.settings import DEFAULT_DUMP_DIR
+from g4diag.settings import dump_dir
 from g4diag.stack import hardware, live, records
 from g4diag.stack.aftermath import Aftermath
 from g4diag.stack.preflight import PROGRAM as PREFLIGHT
@@ -49,7 +49,7 @@ def _announce(plan: Plan, manifest: Mapping[str, list[str]], say: Say) -> None:
     if manifest["faults"]:
         say(f"FAULT STATE PUT BACK ON PURPOSE, do not serve with this: {', '.join(manifest['faults'])}")
     if manifest["traps"]:
-        where = plan.environ.get("G4DIAG_DUMP_DIR") or DEFAULT_DUMP_DIR
+        where = dump_dir(environ=plan.environ)
         say(f"{live.DEVICE_REACH if hardware.gpus() else live.REACH}; dumps go to {where}")
     for row in plan.hazards:
         cured = f"cured by {row.cured_by}" if row.cured_by else "NOT CURED"

@@ -28,6 +28,14 @@ def h100(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for sglang's own parser, which takes some 6 s and which test_flag_check asks: it takes everything."""
+    said = json.dumps({"unknown": [], "refused": ""})
+    program = (sys.executable, "-c", f"import sys; open(sys.argv[1], 'w').write({said!r})")
+    monkeypatch.setattr(flag_check, "check", partial(flag_check.check, program=program))
+
+
+@pytest.fixture
 def pair(tmp_path: Path) -> tuple[str, ...]:
     """Flags naming a Gemma-4 target and its assistant, both on this machine."""
     given: list[str] = []
@@ -69,7 +77,7 @@ def test_text(h100: None, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_known_bad_command_line_is_1_and_its_cure_is_0(
-    h100: None, pair: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    h100: None, parsed: None, pair: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, found = doctor(capsys, "--", *pair, *SPECULATIVE)
     assert code == 1 and [row["name"] for row in found["hazards"]] == ["hybrid-draft-backend", "xqa-strided-query"]
@@ -89,6 +97,15 @@ def test_a_flag_that_sglang_does_not_know_is_1_and_told_first(
     assert [row["name"] for row in found["hazards"]] == ["hybrid-draft-backend", "xqa-strided-query"]
 
 
+def test_a_value_that_sglang_refuses_is_1_and_the_foot_agrees_with_the_head(
+    h100: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(capsys, "doctor", "--", "--model-path", "org/x", "--decode-attention-backend", "trtllm_mah")
+    head, first = out.splitlines()[:2]
+    assert code == 1 and head == "UNHEALTHY: g4diag: 1 problem" and "invalid choice: 'trtllm_mah'" in first
+    assert "\n  none found in what sglang's parser takes; what it does not take ends the server" in out
+
+
 def test_flags_that_could_not_be_checked_are_no_healthy_command_line(
     h100: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,10 +115,18 @@ def test_flags_that_could_not_be_checked_are_no_healthy_command_line(
     assert out.startswith("HEALTHY AS FAR AS JUDGED: ") and "flags were not checked: " in out.splitlines()[0]
 
 
-def test_what_cannot_be_told_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_told_is_said(
+    parsed: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hardware, "_smi", lambda *_: "")
     code, found = doctor(capsys, "--", "--model", "org/unseen", *SPECULATIVE)
     assert code == 0 and len(found["remarks"]) == 2 and found["gpus"] == []
+    assert found["remarks"][0] == (
+        "--model-path org/unseen: no config.json of it on this machine, so checks of this model were not made;"
+        " a folder with its config.json makes them"
+    )
+    out = run(capsys, "doctor", "--", "--model", "org/unseen", *SPECULATIVE)[1]
+    assert "\n  none found as far as judged\n" in out
 
 
 @pytest.mark.parametrize(
@@ -136,7 +161,7 @@ def test_a_plugin_that_is_not_ours_or_not_there(
 
 @pytest.mark.parametrize("release", [None, "0.5.11"])
 def test_no_sglang_or_another_is_3(
-    release: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    parsed: None, release: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(examine, "version_of", lambda name: release)
     code, found = doctor(capsys, "--", "--model", "x")

@@ -26,6 +26,7 @@ def test_list_names_the_machines(capsys: pytest.CaptureFixture[str]) -> None:
         (["--examples", "0"], 2, "above 0"),
         (["--fault", "patch-e"], 2, "unknown fault: wanted one of"),
         (["--profile", "weekly"], 2, "unknown profile"),
+        (["--dump-dir", "/proc/nope"], 2, "/proc/nope: cannot be written"),
     ],
 )
 def test_a_refusal_is_one_line_and_its_exit_code(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from g4diag.checkup import VerifyRow
 from g4diag.cli import main
@@ -110,9 +112,14 @@ def test_verify_takes_every_applicable_cure_and_then_all_together(capsys: pytest
     names = [row["name"].replace("-", "_") for row in (*rows[:-1], *skipped)]
     assert sorted(names) == FILES, "each is verified or skipped"
     assert {row["kind"]: row["why"] for row in skipped} == {
-        "cure": "in sglang already",
+        "cure": "upstream, nothing to apply",
         "fault": "faults, by name only",
     }
+    # Those that `patches list` calls upstream, one word in both: some still go on by name, for the fault they cure.
+    put_on = {row["name"] for row in rows if row["upstream"]}
+    upstream = {row.name for row in series.patch_rows() if row.state == "upstream"}
+    assert put_on == {"patch-e", "patch-e-views"}
+    assert put_on | {row["name"] for row in skipped if row["kind"] == "cure"} == upstream > put_on
 
 
 def test_the_closing_line_counts_what_was_skipped_and_says_why(capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +130,24 @@ def test_the_closing_line_counts_what_was_skipped_and_says_why(capsys: pytest.Ca
     told = patches_text._closing(rows, series.skipped())
     faults = sum(row.kind == "fault" for row in series.skipped())
     assert told.startswith("1 of 2 patches applied and verified, 1 of them together too. ")
-    assert told.endswith(" in sglang already") and f" skipped: {faults} faults, by name only; " in told and faults > 5
+    assert (
+        told.endswith(" upstream, nothing to apply")
+        and f" skipped: {faults} faults, by name only; " in told
+        and faults > 5
+    )
+
+
+def test_a_cure_that_sglang_has_is_called_upstream_where_it_is_verified() -> None:
+    rows = (VerifyRow("a", "cure"), VerifyRow("b", "cure", upstream=True), VerifyRow("all", "cure", ("a",)))
+    console = Console(file=io.StringIO(), width=120)
+    patches_text.render_verified(rows, (), console)
+    assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
+        "verified a",
+        "verified b (upstream: sglang has it; put on over sglang's own)",
+        "verified all",
+        "  changed a",
+        "2 of 2 patches applied and verified, 1 of them upstream, 1 of them together too. 0 skipped",
+    ]
 
 
 def test_a_patch_without_effect_is_not_verified(

@@ -55,6 +55,42 @@ def test_without_this_sglang_it_cannot_run(
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("trtllm-mha-swa", "--dump-dir"),
+        ("xqa-strided-query", "--dump-dir"),
+        ("--all", "--dump-dir"),
+        ("xqa-strided-query", "--device", "cuda", "--out"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_2_before_anything_is_run(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for run_it in ("repro.driving.run_drives", "repro.catalogue.run_all", "repro.on_server.run_on_server"):
+        monkeypatch.setattr(run_it, lambda *_: pytest.fail("run"))
+    monkeypatch.setattr("repro.on_cpu.run_on_cpu", lambda *_, **__: pytest.fail("run"))
+    assert run(["repro", *arguments, str(tmp_path / "file" / "x")]) == 2
+    assert capsys.readouterr() == ("", f"g4diag: {tmp_path}/file/x: cannot be written: Not a directory\n")
+
+
+def test_dumps_go_where_the_variable_says_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("G4DIAG_DUMP_DIR", "/proc/nope")
+    assert run(["repro", "trtllm-mha-swa"]) == 2 and "/proc/nope: cannot be written" in capsys.readouterr().err
+    monkeypatch.setenv("G4DIAG_DUMP_DIR", str(tmp_path / "told"))
+    assert run(["repro", "free-swa-per-token", "--state", "upstream", "--state", "cure"]) == 0
+    assert run(["repro", "trtllm-mha-swa", "--state", "faulty"]) == 0
+    (folder,) = tmp_path.iterdir()
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"free-swa-per-token-upstream.pt", "trtllm-mha-swa-faulty-seed0.pt"}
+    assert run(["repro", "free-swa-per-token", "--state", "upstream", "--state", "cure", "--dump-dir", "other"]) == 0
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["free-swa-per-token-upstream.pt"]
+
+
 def test_json_is_one_versioned_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["repro", "trtllm-mha-swa", "--json", "--state", "faulty", "--state", "patch-e", "--dump-dir"]
     assert run([*arguments, str(tmp_path)]) == 0

@@ -116,6 +116,24 @@ def test_usage_is_2_and_nothing_starts(
     assert not (tmp_path / "started").exists()
 
 
+@pytest.mark.parametrize("watched", [("--traps", "all"), ("--coredump",), ()])
+def test_a_dump_directory_that_cannot_be_written_is_2_in_one_line_and_nothing_starts(
+    stand_in,
+    watched: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    stand_in(f"open({str(tmp_path / 'started')!r}, 'w')", (sys.executable, "-c", "raise SystemExit('not reached')"))
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "x"
+    for given in (("--dump-dir", str(folder)), ()):
+        code, err = serve(capsys, *watched, *given, "--", "--model", "x")
+        assert (code, err) == (2, f"g4diag: {folder}: cannot be written: Not a directory\n")
+        monkeypatch.setenv("G4DIAG_DUMP_DIR", str(folder))
+    assert not (tmp_path / "started").exists()
+
+
 def test_a_flag_that_would_end_the_server_is_2_and_nothing_starts(
     stand_in, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

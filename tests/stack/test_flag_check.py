@@ -1,4 +1,4 @@
-"""sglang's flags are judged by its own parser, which is asked only where the text of its source leaves doubt."""
+"""sglang's flags are judged by its own parser, which `serve` asks only where the text of its source leaves doubt."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ def test_declared_flags_and_their_abbreviations_start_nothing() -> None:
     given = ("--model", "x", "--page-size=64", "--swa-full-tokens", "0.8", "--trust-remote-code", "-1")
     assert flag_check.check(given, {}, NEVER) == FlagCheck()
     assert "not to be asked" in flag_check.check((*given, "--config", "c.yaml"), {}, NEVER).unchecked
+    assert "not to be asked" in flag_check.check(given, {}, NEVER, values=True).unchecked
+    assert flag_check.check((), {}, NEVER, values=True) == FlagCheck()
 
 
 def test_sglangs_own_parser_tells_what_it_does_not_know_and_what_is_meant() -> None:
@@ -39,6 +41,25 @@ def test_every_flag_that_the_text_declares_is_the_parsers() -> None:
     parser = argparse.ArgumentParser()
     ServerArgs.add_cli_args(parser)
     assert {f"--{name}" for name in flag_check.declared_flags()} <= set(parser._option_string_actions)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        (("--model-path", "x", "--decode-attention-backend", "trtllm_mah"), "invalid choice: 'trtllm_mah'"),
+        (("--model-path", "x", "--page-size", "foo"), "argument --page-size: invalid int value: 'foo'"),
+        (("--model-path",), "expected one argument"),
+        (("--model-path", "x", "--page-size", "64", "--decode-attention-backend", "trtllm_mha"), ""),
+    ],
+)
+def test_sglangs_own_parser_refuses_a_value(arguments: tuple[str, ...], refused: str) -> None:
+    prepare_environment()
+    from sglang.srt.server_args import ServerArgs
+
+    parser = flag_check._Parser()
+    ServerArgs.add_cli_args(parser)
+    found = flag_check.judge(parser, arguments)
+    assert refused in found["refused"] and bool(found["refused"]) == bool(refused) and not found["unknown"]
 
 
 def test_a_parser_that_cannot_be_had_is_said() -> None:
