@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.judging import judge, lead
+from g4diag.analyzers.on_record import told
 from g4diag.model import Finding, Grade, Incident, KernelFault
 
 _ROW = re.compile(r"row (\d{1,9}), K/V head (?:\d{1,9}) (if .*?)?\(")
@@ -26,32 +27,30 @@ def analyze(incident: Incident) -> Iterator[Finding]:
 def named_row(incident: Incident) -> int | None:
     """The row that a trap named: judged again, on record, or as a mark of the recorder or of the log."""
     first = lead(judge(incident).hits)
-    violations = ([first.violation] if first else []) + [*incident.violations]
+    violations = ([first.violation] if first else []) + [*told(incident)]
     rows = [violation.row for violation in violations if violation.row is not None]
-    texts = [record.text for record in incident.ring if record.kind == "violation"]
-    texts += [event.text for event in incident.log if event.kind == "violation"]
-    texts += [text for _, text in incident.notes if text.startswith("verdict ")]
+    texts = [text for _, text in incident.notes if text.startswith("verdict ")]
     rows += [int(found[1]) for text in texts if (found := _SAID.search(text))]
     return rows[0] if rows else None
 
 
 def compared(faults: Sequence[KernelFault], row: int | None) -> Iterator[Finding]:
     """The first fault whose block stands for a row, against the row that was named."""
-    told = next((fault for fault in faults if _ROW.match(fault.meaning) or _PRODUCT.match(fault.meaning)), None)
-    if told is None or row is None:
+    fault = next((fault for fault in faults if _ROW.match(fault.meaning) or _PRODUCT.match(fault.meaning)), None)
+    if fault is None or row is None:
         return
-    if exact := _ROW.match(told.meaning):
+    if exact := _ROW.match(fault.meaning):
         same = int(exact[1]) == row
         block = f"the faulting block is row {exact[1]}" + (f", {exact[2].strip()}" if exact[2] else "")
     else:
-        product = int(_PRODUCT.match(told.meaning)[1])  # type: ignore[index]
+        product = int(_PRODUCT.match(fault.meaning)[1])  # type: ignore[index]
         heads = _heads(product, row)
         same = heads is not None
         block = f"the faulting block is number {product} of rows x K/V heads"
         block += f", row {row} if the layer has {heads}" if heads else ""
     against = "the row that the trap named" if same else f"the trap named row {row}: they differ"
-    data = {"row": row, "same": same, "kernel": told.kernel, "source": told.source}
-    yield Finding("faulting_block", f"{block}: {against} ({told.source})", Grade.DERIVED, False, data)
+    data = {"row": row, "same": same, "kernel": fault.kernel, "source": fault.source}
+    yield Finding("faulting_block", f"{block}: {against} ({fault.source})", Grade.DERIVED, False, data)
 
 
 def _heads(product: int, row: int) -> str | None:

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from g4diag.analyzers import faulting_block
 from g4diag.dump.case import Case, Part
+from g4diag.dump.server_log import ARMED
 from g4diag.dump.timeline import Moment
 from g4diag.model import Finding, Grade, Incident, Inspection, KernelFault, Outcome
 
 _MOMENTS, _FEW = 200, 6
-_ARMED_PID = re.compile(r"\bpid=(\d{1,9})\b")
 
 Inspect = Callable[[Incident, str], Inspection]
 
@@ -111,7 +111,7 @@ def _pids(part: Part) -> set[int]:
     incident, pid = part.incident, part.incident.context.get("pid")
     if incident.origin == "cuda-coredump":
         return _named_pid(part.name)
-    armed = [found[1] for event in incident.log if event.kind == "armed" and (found := _ARMED_PID.search(event.text))]
+    armed = [found[2] for event in incident.log if event.kind == "armed" and (found := ARMED.search(event.text))]
     return {*([pid] if type(pid) is int else []), *map(int, armed)}
 
 

@@ -38,6 +38,12 @@ class Deployment:
             return None
 
     @property
+    def xqa_arch(self) -> str:
+        """As "sm90" where FlashInfer's XQA runs trtllm_mha decode; "" elsewhere, and where the GPU is not told."""
+        has_it = self.capability is not None and self.capability[0] in (9, 12)
+        return "sm{}{}".format(*self.capability or ()) if has_it else ""
+
+    @property
     def is_gemma4(self) -> bool | None:
         """Whether the target is a Gemma-4."""
         return _is_one_of(self.target, GEMMA4)

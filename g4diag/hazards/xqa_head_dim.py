@@ -15,13 +15,13 @@ _XQA_LARGEST = 256
 def found(deployment: Deployment) -> str | None:
     """A head dimension above XQA's largest where XQA would run."""
     _, decode = deployment.backends
-    if decode != "trtllm_mha" or deployment.capability is None or deployment.capability[0] not in (9, 12):
+    if decode != "trtllm_mha" or not deployment.xqa_arch:
         return None
     text = deployment.text_config or {}
     heads = {int(text.get(name) or 0) for name in ("head_dim", "global_head_dim")}
     largest = max(heads)
-    arch = "sm{}{}".format(*deployment.capability)
-    return f"head dimension {largest} with trtllm_mha decode on {arch}" if largest > _XQA_LARGEST else None
+    found = f"head dimension {largest} with trtllm_mha decode on {deployment.xqa_arch}"
+    return found if largest > _XQA_LARGEST else None
 
 
 HAZARD = Hazard(

@@ -14,16 +14,15 @@ from g4diag.hazards.deployment import Deployment
 
 def found(deployment: Deployment) -> str | None:
     """Whatever of a Gemma-4 runs on trtllm_mha, on a GPU where that is XQA."""
-    if not deployment.is_gemma4 or deployment.capability is None or deployment.capability[0] not in (9, 12):
+    if not deployment.is_gemma4 or not deployment.xqa_arch:
         return None
     _, decode = deployment.backends
     draft = deployment.flag("speculative-draft-attention-backend") or decode
     speculative = deployment.flag("speculative-algorithm") is not None
-    arch = "sm{}{}".format(*deployment.capability)
     if decode == "trtllm_mha" and not speculative:
-        return f"decode on trtllm_mha on {arch}, no draft: wrong output in batches"
+        return f"decode on trtllm_mha on {deployment.xqa_arch}, no draft: wrong output in batches"
     if speculative and draft == "trtllm_mha":
-        return f"draft on trtllm_mha on {arch}: accept length falls as the batch grows"
+        return f"draft on trtllm_mha on {deployment.xqa_arch}: accept length falls as the batch grows"
     return None
 
 

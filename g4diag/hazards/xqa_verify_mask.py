@@ -13,13 +13,11 @@ from g4diag.hazards.deployment import Deployment
 
 def found(deployment: Deployment) -> str | None:
     """A speculative server whose verify runs on trtllm_mha, on a GPU where that is XQA."""
-    if deployment.capability is None or deployment.capability[0] not in (9, 12):
-        return None
-    if deployment.flag("speculative-algorithm") is None:
+    if not deployment.xqa_arch or deployment.flag("speculative-algorithm") is None:
         return None
     _, decode = deployment.backends
     if decode == "trtllm_mha" and deployment.flag("speculative-attention-mode") == "decode":
-        return "verify on trtllm_mha on sm{}{}".format(*deployment.capability)
+        return f"verify on trtllm_mha on {deployment.xqa_arch}"
     return None
 
 

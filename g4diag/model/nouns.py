@@ -67,6 +67,11 @@ class PoolView:
     free_pages_N: IntArray | None = None
 
     @property
+    def slot_space(self) -> IndexSpace:
+        """The slot space that goes with its page space."""
+        return IndexSpace.SWA_SLOT if self.space is IndexSpace.SWA_PAGE else IndexSpace.FULL_SLOT
+
+    @property
     def use(self) -> float | None:
         """Share of allocatable pages not on the free list, 0..1; None when the free list was not taken."""
         if self.free_pages_N is None or self.num_pages < 2:

@@ -197,7 +197,7 @@ class KVSlots:
     @property
     def expected_space(self) -> IndexSpace:
         """The space the layer's own pool is written in."""
-        return IndexSpace.SWA_SLOT if self.pool.space is IndexSpace.SWA_PAGE else IndexSpace.FULL_SLOT
+        return self.pool.slot_space
 
     def expected_N(self) -> IntArray | None:
         """int64[N]: the slots of this batch in that space, None if they cannot be told."""

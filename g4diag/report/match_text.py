@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from g4diag.analyzers.cure import put_back
 from g4diag.model import Inspection
 from g4diag.report.match_json import faults, unread
 from g4diag.report.plain import plain
@@ -31,8 +32,7 @@ def _lines(inspection: Inspection) -> Iterator[str]:
         yield f"            by {issue['by']}" + (f"; {'; '.join(issue['facts'])}" if issue["facts"] else "")
         references = ", ".join(issue["references"]) or "no upstream thread known"
         yield f"            {references}; affected: {issue['affected']}"
-        put_back = "; here the fault was put back on purpose" if faults(inspection) else ""
-        yield f"            cure: {issue['cure']}{put_back}"
+        yield f"            cure: {issue['cure']}{put_back(faults(inspection))}"
     for finding in inspection.of("provenance"):
         if finding.data.get("faults"):
             yield f"  {finding.grade:<9} {finding.text}"

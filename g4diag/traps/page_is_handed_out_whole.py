@@ -13,7 +13,7 @@ import numpy as np
 
 from g4diag.model import Allocation, BoolArray, IntArray, Violation
 from g4diag.traps.contract import Trap
-from g4diag.traps.slots import violation_in_call
+from g4diag.traps.slots import lacks_book, violation_in_call
 
 
 def judge(allocation: Allocation) -> Iterator[Violation]:
@@ -44,11 +44,6 @@ def _all_go_on(slots_N: IntArray, begins_N: BoolArray, pages_N: IntArray, live_p
     return set(pages_N[loose_N].tolist()) <= {*live_pages_N.tolist(), *pages_N[begins_N].tolist()}
 
 
-def needs(allocation: Allocation) -> str:
-    """A book of what was live."""
-    return "the pages that were live before the call" if allocation.live_pages_N is None else ""
-
-
 TRAP = Trap(
     name="page_is_handed_out_whole",
     claim="An allocator hands out a page from its first slot on, and `alloc` hands out all of it.",
@@ -58,5 +53,5 @@ TRAP = Trap(
     judges=Allocation,
     judge=judge,
     group="allocator",
-    needs=needs,
+    needs=lacks_book,
 )

@@ -14,7 +14,7 @@ import numpy as np
 
 from g4diag.model import Allocation, Violation
 from g4diag.traps.contract import Trap
-from g4diag.traps.slots import repeated, violation_in_call
+from g4diag.traps.slots import lacks_book, repeated, violation_in_call
 
 
 def judge(allocation: Allocation) -> Iterator[Violation]:
@@ -32,11 +32,6 @@ def judge(allocation: Allocation) -> Iterator[Violation]:
     yield violation_in_call(TRAP.name, pool, allocation.call, slots_N, bad_N, summary)
 
 
-def needs(allocation: Allocation) -> str:
-    """A book of what was live."""
-    return "the pages that were live before the call" if allocation.live_pages_N is None else ""
-
-
 TRAP = Trap(
     name="slot_has_one_owner",
     claim="No allocator hands out a page that is live, or one slot twice in a call.",
@@ -46,5 +41,5 @@ TRAP = Trap(
     judges=Allocation,
     judge=judge,
     group="allocator",
-    needs=needs,
+    needs=lacks_book,
 )

@@ -13,7 +13,6 @@ import numpy as np
 
 from g4diag.model import Allocation, Severity, Violation
 from g4diag.traps.contract import Trap
-from g4diag.traps.slots import slot_space
 
 
 def judge(allocation: Allocation) -> Iterator[Violation]:
@@ -24,7 +23,7 @@ def judge(allocation: Allocation) -> Iterator[Violation]:
     if not len(bad):
         return
     value = int(slots_N[bad[0]])
-    space = slot_space(pool)
+    space = pool.slot_space
     yield Violation(
         trap=TRAP.name,
         severity=Severity.ERROR,

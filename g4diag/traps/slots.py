@@ -1,4 +1,4 @@
-"""Shared by the traps that judge what an allocator does: spaces, pages, and a violation at one id of a call."""
+"""Shared by the traps that judge what an allocator does: pages, and a violation at one id of a call."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from g4diag.model import BoolArray, IndexSpace, IntArray, PoolView, Severity, Violation
+from g4diag.model import Allocation, BoolArray, IntArray, PoolView, Severity, Violation
 
 
-def slot_space(pool: PoolView) -> IndexSpace:
-    """The slot space that goes with the pool's page space."""
-    return IndexSpace.SWA_SLOT if pool.space is IndexSpace.SWA_PAGE else IndexSpace.FULL_SLOT
+def lacks_book(allocation: Allocation) -> str:
+    """What an allocation lacks where nobody kept a book of what was live."""
+    return "the pages that were live before the call" if allocation.live_pages_N is None else ""
 
 
 def repeated(ids_N: IntArray) -> BoolArray:
@@ -29,7 +29,7 @@ def violation_in_call(
 ) -> Violation:
     """An error at the first bad id of a call. summary: with `{id}` where the id goes. more: other fields."""
     at = int(np.flatnonzero(bad_N)[0])
-    value, space = int(ids_N[at]), more.pop("space", slot_space(pool))
+    value, space = int(ids_N[at]), more.pop("space", pool.slot_space)
     return Violation(
         trap=trap,
         severity=Severity.ERROR,
