@@ -20,11 +20,14 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
-from g4diag.stack import cpu  # noqa: E402
+from g4diag.stack.drive import cpu  # noqa: E402
 
 cpu.prepare_environment()
 
-from g4diag.stack.accepting_pair.acceptance import (  # noqa: E402
+from g4diag.patches.applying import applied  # noqa: E402
+from g4diag.stack.drive.frozen_draft import FrozenDraft  # noqa: E402
+from g4diag.stack.drive.serving import Geometry  # noqa: E402
+from g4diag.stack.pairs.accepting_pair.acceptance import (  # noqa: E402
     BOTH,
     FULL,
     SLIDING,
@@ -35,9 +38,6 @@ from g4diag.stack.accepting_pair.acceptance import (  # noqa: E402
     without_hidden,
     without_layer,
 )
-from g4diag.stack.arming import applied  # noqa: E402
-from g4diag.stack.frozen_draft import FrozenDraft  # noqa: E402
-from g4diag.stack.serving import Geometry  # noqa: E402
 
 SHARES = (0.1, 0.25, 0.5, 1.0)
 STATES = {

@@ -61,8 +61,8 @@ class Row:
 @contextmanager
 def forced(config: Config) -> Iterator[None]:
     """Every launch with this tile, through the same seams as the patch."""
-    from g4diag.stack.hooks import Hook, install
-    from g4diag.stack.swaps import Swap, swap
+    from g4diag.hooks.attribute_patches import Swap, swap
+    from g4diag.hooks.install import Hook, install
 
     class Staged:
         def __init__(self, kernel: Any) -> None:
@@ -80,7 +80,7 @@ def forced(config: Config) -> Iterator[None]:
 
 
 def variant(name: str) -> Any:
-    from g4diag.stack.arming import applied
+    from g4diag.patches.applying import applied
 
     return forced(OLD) if name == "older stock" else applied([PATCH] if name == "patch" else [])
 

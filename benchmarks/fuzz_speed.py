@@ -11,10 +11,10 @@ from __future__ import annotations
 import statistics
 import sys
 
-from g4diag.campaign import MachineRun
 from g4diag.fuzz.contract import Machine
 from g4diag.fuzz.replay import machines
 from g4diag.fuzz.runner import Budget, run
+from g4diag.model.campaign import MachineRun
 
 
 def measured(machine: Machine, seconds: float, rounds: int) -> list[MachineRun]:

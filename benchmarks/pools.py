@@ -81,7 +81,7 @@ def configurator(model: Model, ratio: float) -> Any:
     from sglang.srt.configs.model_config import ModelConfig
     from sglang.srt.model_executor.pool_configurator import HybridSWAPoolConfigurator, create_memory_pool_configurator
 
-    from g4diag.stack import cpu
+    from g4diag.stack.drive import cpu
 
     args = cpu.server_args(swa_full_tokens_ratio=ratio, page_size=model.page_size)
     cpu.start_process(args)
@@ -149,7 +149,7 @@ def table(title: str, rows: list[Pools]) -> Table:
 
 def main() -> int:
     from g4diag.errors import CannotRunError
-    from g4diag.stack import cpu
+    from g4diag.stack.drive import cpu
 
     console = Console(width=120)
     try:

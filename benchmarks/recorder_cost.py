@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from g4diag.dump.ring import NUMBERS, RingWriter
-from g4diag.stack.recorder import Recorder
+from g4diag.stack.live.recorder import Recorder
 
 BATCH, STEPS = 64, 2000
 NUMBERS_OF_A_STEP = tuple(range(len(NUMBERS) - 1))

@@ -27,7 +27,8 @@ from typing import Any
 import servers
 from servers import CURES, FAULT
 
-from g4diag.stack import server_child, tiny_pair
+from g4diag.servers import child as server_child
+from g4diag.stack.pairs import tiny_pair
 
 G4DIAG = (sys.executable, "-m", "g4diag")
 

@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from g4diag.stack.server_child import noted
+from g4diag.servers.child import noted
 
 CONTEXT, VOCAB = 7900, 2048
 

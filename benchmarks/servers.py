@@ -25,8 +25,10 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
-from g4diag.stack import crash_log, plugin_site, server_run, tiny_pair  # noqa: E402
-from g4diag.stack.server_run import Job, Result  # noqa: E402
+from g4diag.servers import crash_log, plugin_site  # noqa: E402
+from g4diag.servers import run as server_run  # noqa: E402
+from g4diag.servers.run import Job, Result  # noqa: E402
+from g4diag.stack.pairs import tiny_pair  # noqa: E402
 
 # A released 0.5.13 has both bugs, so a healthy server has both cures.
 CURES, FAULT = ("eager-draft-out-cache-loc", "xqa-strided-query"), "faulty-rule"
@@ -227,7 +229,7 @@ def free_gib() -> float | None:
 
 def machine() -> dict[str, Any]:
     """What the figures were taken on; imports nothing heavy and touches no device."""
-    from g4diag.stack.versions import installed
+    from g4diag.hooks.versions import installed
 
     query = ["nvidia-smi", "--query-gpu=name,driver_version,clocks.sm,temperature.gpu", "--format=csv,noheader"]
     try:

@@ -20,7 +20,7 @@ from typing import Any
 import servers
 from servers import CURES, Server
 
-from g4diag.stack.server_run import Job
+from g4diag.servers.run import Job
 
 POOLS = {
     "calm": {"max_total_tokens": 200_000, "swa_full_tokens_ratio": 0.3},

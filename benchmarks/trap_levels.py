@@ -20,7 +20,7 @@ from typing import Any
 import servers
 from servers import CURES, FAULT, Server
 
-from g4diag.stack.server_run import Job
+from g4diag.servers.run import Job
 
 LEVELS, PATHS = ("warn", "strict", "contain"), ("eager", "graph")
 HEALTHY = "graph-healthy"

@@ -31,8 +31,8 @@ from typing import Any
 import servers
 from servers import CURES, Server
 
-from g4diag.stack import crash_log
-from g4diag.stack.server_run import Job
+from g4diag.servers import crash_log
+from g4diag.servers.run import Job
 
 NOT_RUN = {
     "--kv-canary log": "does not run on this configuration: it does not know the frozen-KV draft",

@@ -26,7 +26,7 @@ import servers
 from servers import CURES, Server
 from trap_overhead import SHAPES, Shape, summary
 
-from g4diag.stack.server_run import Job
+from g4diag.servers.run import Job
 
 MODES = {
     "none": {"G4DIAG_TRAPS": "none", "G4DIAG_RECORDER": "off"},

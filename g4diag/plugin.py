@@ -69,23 +69,25 @@ def disarm() -> None:
 def _arm(settings: Settings) -> Outcome:
     if not (settings.patches or settings.traps or settings.recorder):
         return Outcome("inert")
-    from g4diag.stack import arming
+    from g4diag.hooks.manifest import armed_manifest, recorded
+    from g4diag.patches import applying
+    from g4diag.stack.live import selection
 
     # Names before anything is touched: a misspelt trap must not leave a patched server behind.
-    patches, traps = arming.selected_patches(settings.patches), arming.selected_traps(settings.traps)
+    patches, traps = applying.selected_patches(settings.patches), selection.selected_traps(settings.traps)
     with ExitStack() as attempt:
-        attempt.enter_context(arming.applied(patches))
+        attempt.enter_context(applying.applied(patches))
         if traps:
-            from g4diag.stack import live
+            from g4diag.stack.live import sink as live
 
             armed = live.armed(traps, settings.dump_dir, level=settings.level, every=settings.sample)
             attempt.enter_context(armed)
-        attempt.enter_context(arming.traps_recorded(traps))
+        attempt.enter_context(recorded("traps", traps))
         if settings.recorder:
-            from g4diag.stack import recorder
+            from g4diag.stack.live import recorder
 
             attempt.enter_context(recorder.armed(settings.dump_dir or DEFAULT_DUMP_DIR))
-        manifest = arming.armed_manifest()
+        manifest = armed_manifest()
         _held.enter_context(attempt.pop_all())
     # WARNING: sglang loads plugins before it configures logging, and INFO would be lost.
     logger.warning("g4diag armed: %s pid=%d", json.dumps(manifest, sort_keys=True), os.getpid())
@@ -97,7 +99,7 @@ def _arm(settings: Settings) -> Outcome:
 def _record(outcome: Outcome) -> None:
     """Tell the `g4diag serve` that started this process, if one did."""
     if folder := run_dir(os.environ):
-        from g4diag.stack import records
+        from g4diag.stack.live import records
 
         with guard("writing the arming record"):
             records.write(folder, outcome.state, outcome.error, outcome.manifest)

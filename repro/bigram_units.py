@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 
 from g4diag.scenario import Drive, Found
-from repro.driving import driven
+from g4diag.scenario.driving import driven
 
 _FAULT = ("bigram-key-loses-frontier",)
 _TRAP = "page_in_window_is_mapped"
@@ -23,9 +23,9 @@ _TRAP = "page_in_window_is_mapped"
 
 def drive(*, eagle: bool) -> Found:
     """eagle: keys are bigrams."""
-    from repro.prefixes import prefix_used_again
+    from g4diag.stack.drive.prefixes import prefix_used_again
 
-    return prefix_used_again(window=8, eagle=eagle, shared=33)
+    return Found(**prefix_used_again(window=8, eagle=eagle, shared=33))
 
 
 SCENARIO = driven(

@@ -13,14 +13,14 @@ from __future__ import annotations
 import sys
 
 from g4diag.scenario import Drive, Found
-from repro.driving import driven
+from g4diag.scenario.driving import driven
 
 _FAULT = ("deferred-free-reads-new-mapping",)
 
 
 def drive(*, grouped: bool) -> Found:
     """grouped: the free is inside a free group. Damaged: slots that lost the SWA page they were given after it."""
-    from repro.allocators import PAGE, extend, free_pages, small_server
+    from g4diag.stack.drive.allocators import PAGE, extend, free_pages, small_server
 
     allocator = small_server().allocator
     slots = extend(allocator, 2 * PAGE)[:PAGE]

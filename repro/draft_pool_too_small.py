@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 
 from g4diag.scenario import Drive, Found
-from repro.driving import driven
+from g4diag.scenario.driving import driven
 
 _FAULT = ("draft-pool-before-swa-adjustment",)
 _TOKENS = 100
@@ -24,9 +24,9 @@ def drive(*, others: int) -> Found:
     """others: tokens of the full pool that other requests have. Damaged: slots of one request past the draft's pool."""
     from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnBackend
 
-    from g4diag.stack.own_pool_draft import OwnPoolDraft
-    from g4diag.stack.serving import Serving
-    from repro.backends import SMALL, give_pools, split_sizes
+    from g4diag.stack.drive.backends import SMALL, give_pools, split_sizes
+    from g4diag.stack.drive.own_pool_draft import OwnPoolDraft
+    from g4diag.stack.drive.serving import Serving
 
     serving = Serving(SMALL, 0, algorithm="EAGLE")
     draft = OwnPoolDraft(serving)

@@ -31,7 +31,7 @@ _STATES = (
 
 def run(options: Options, progress: Progress) -> Outcome:
     """Every selected state, each from a fresh server. Raises CannotRunError, UsageError, VacuousError."""
-    from repro.on_cpu import run_on_cpu
+    from g4diag.scenario.on_cpu import run_on_cpu
 
     outcome = run_on_cpu(SCENARIO, options, progress, dumped="allocator")
     return replace(outcome, readings=tuple(replace(reading, twin=not reading.twin) for reading in outcome.readings))

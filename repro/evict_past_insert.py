@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 
 from g4diag.scenario import Drive, Found
-from repro.driving import driven
+from g4diag.scenario.driving import driven
 
 _FAULT = ("eviction-reaches-insert-boundary",)
 _TRAP = "page_in_window_is_mapped"
@@ -22,9 +22,9 @@ _TRAP = "page_in_window_is_mapped"
 
 def drive(*, window: int) -> Found:
     """window: tokens, against pages of 16."""
-    from repro.prefixes import prefix_used_again
+    from g4diag.stack.drive.prefixes import prefix_used_again
 
-    return prefix_used_again(window=window, eagle=False, shared=48)
+    return Found(**prefix_used_again(window=window, eagle=False, shared=48))
 
 
 SCENARIO = driven(

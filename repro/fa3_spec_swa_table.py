@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from g4diag.scenario import Drive, DriveOutcome, Found, Options, Progress
-from repro.driving import driven
+from g4diag.scenario.driving import driven
 
 _FAULT = ("fa-spec-full-table",)
 _COMMITTED, _DRAFTED = 30, 3
@@ -29,7 +29,7 @@ def drive(*, topk: int) -> Found:
     """topk: branches; 1 is a chain. Damaged: entries of the sliding layers' table that are not the request's slots."""
     import torch
 
-    from repro.backends import unpaged_server
+    from g4diag.stack.drive.backends import unpaged_server
 
     serving = unpaged_server()
     allocator, mapping = serving.allocator, serving.allocator.full_to_swa_index_mapping
@@ -85,8 +85,8 @@ def _verified(serving: Any, slots: Any, tree: Any, topk: int) -> Any:
 
 def run(options: Options, progress: Progress) -> DriveOutcome:
     """Every selected state. Raises CannotRunError, UsageError, StaleError, VacuousError."""
-    from repro.backends import flash_attention_imports
-    from repro.driving import run_drives
+    from g4diag.scenario.driving import run_drives
+    from g4diag.stack.drive.backends import flash_attention_imports
 
     with flash_attention_imports():
         return run_drives(SCENARIO, drive, options, progress)

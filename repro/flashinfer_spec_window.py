@@ -24,9 +24,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from g4diag.hooks.install import Hook
 from g4diag.scenario import Drive, Found
-from g4diag.stack.hooks import Hook
-from repro.driving import driven
+from g4diag.scenario.driving import driven
 
 _BACKEND = "sglang.srt.layers.attention.flashinfer_backend"
 _UPDATER = f"{_BACKEND}.FlashInferIndicesUpdaterPrefill"
@@ -40,7 +40,7 @@ def drive(*, committed: int = 30, sliding: bool = True, evicted: bool = False, g
     import torch
     from sglang.srt.layers.attention.flashinfer_backend import FlashInferAttnBackend
 
-    from repro.backends import cuda_is_cpu, recorded_wrappers, unpaged_server
+    from g4diag.stack.drive.backends import cuda_is_cpu, recorded_wrappers, unpaged_server
 
     serving = unpaged_server()
     allocator, mapping = serving.allocator, serving.allocator.full_to_swa_index_mapping

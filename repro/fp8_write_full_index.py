@@ -18,7 +18,7 @@ import sys
 from typing import Any
 
 from g4diag.scenario import Drive, Found
-from repro.driving import driven
+from g4diag.scenario.driving import driven
 
 _FAULT = ("fused-write-full-index",)
 _TOKENS = 4
@@ -30,8 +30,8 @@ def drive(*, fp8: bool = True, own_pool: bool = False) -> Found:
     import torch
     from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnBackend
 
-    from repro.allocators import small_server
-    from repro.backends import extend_batch, runner_with_pool
+    from g4diag.stack.drive.allocators import small_server
+    from g4diag.stack.drive.backends import extend_batch, runner_with_pool
 
     serving = small_server()
     mapping = serving.allocator.full_to_swa_index_mapping
@@ -64,7 +64,7 @@ def drive(*, fp8: bool = True, own_pool: bool = False) -> Found:
 
 def _recycled(allocator: Any) -> list[Any]:
     """Slots of two requests: the second's SWA page has the number of the first's full page."""
-    from repro.allocators import PAGE, extend
+    from g4diag.stack.drive.allocators import PAGE, extend
 
     gone = extend(allocator, PAGE)
     allocator.free_swa(gone)  # left the window: the full page stays

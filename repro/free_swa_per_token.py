@@ -16,16 +16,16 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from g4diag.hooks.install import Hook
 from g4diag.scenario import Drive, Found
-from g4diag.stack.hooks import Hook
-from repro.driving import driven
+from g4diag.scenario.driving import driven
 
 _FREE = "sglang.srt.mem_cache.allocator.swa.SWATokenToKVPoolAllocator.free_swa"
 
 
 def drive(*, first: int) -> Found:
     """first: slots of the two pages that the first free is given. Damaged: pages that are on the free list twice."""
-    from repro.allocators import PAGE, extend, freed_twice, small_server
+    from g4diag.stack.drive.allocators import PAGE, extend, freed_twice, small_server
 
     allocator = small_server().allocator
     slots = extend(allocator, 2 * PAGE)

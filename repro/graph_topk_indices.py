@@ -17,7 +17,7 @@ from __future__ import annotations
 import sys
 
 from g4diag.scenario import Drive, Found
-from repro.driving import driven
+from g4diag.scenario.driving import driven
 
 _FAULT = ("graph-indices-lack-topk",)
 
@@ -30,8 +30,8 @@ def drive(*, topk: int) -> Found:
     import torch
     from sglang.srt.layers.attention.flashinfer_backend import FlashInferMultiStepDraftBackend
 
-    from g4diag.stack.serving import Serving
-    from repro.backends import SMALL, cuda_is_cpu
+    from g4diag.stack.drive.backends import SMALL, cuda_is_cpu
+    from g4diag.stack.drive.serving import Serving
 
     serving = Serving(SMALL, 0)
     serving.runner.sliding_window_size = None  # a draft that is full throughout

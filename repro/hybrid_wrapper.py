@@ -37,7 +37,7 @@ _SERVER_STATES = (
 
 def run(options: Options, progress: Progress) -> Outcome:
     """Every selected state, each from a fresh server. Raises CannotRunError, UsageError, VacuousError."""
-    from repro.on_cpu import run_on_cpu
+    from g4diag.scenario.on_cpu import run_on_cpu
 
     return run_on_cpu(SCENARIO, options, progress, dumped="in-range")
 

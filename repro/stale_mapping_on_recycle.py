@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 
 from g4diag.scenario import Drive, Found
-from repro.driving import driven
+from g4diag.scenario.driving import driven
 
 _FAULT = ("tail-alloc-keeps-stale-mapping",)
 
@@ -22,7 +22,7 @@ _FAULT = ("tail-alloc-keeps-stale-mapping",)
 def drive(*, freed: int) -> Found:
     """freed: slots of two pages that their first owner gives back. Damaged: slots before the tail that map to an SWA
     page."""
-    from repro.allocators import PAGE, extend, int64, small_server
+    from g4diag.stack.drive.allocators import PAGE, extend, int64, small_server
 
     allocator = small_server().allocator
     first = extend(allocator, 2 * PAGE)

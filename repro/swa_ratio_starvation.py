@@ -18,12 +18,12 @@ from __future__ import annotations
 import sys
 
 from g4diag.scenario import Drive, Found
-from repro.driving import driven
+from g4diag.scenario.driving import driven
 
 
 def drive(*, full: int, ratio: float) -> Found:
     """full: tokens of the full pool. Damaged: requests retracted, counted each time."""
-    from repro.starving import serve_all
+    from g4diag.stack.drive.starving import serve_all
 
     served = serve_all(full=full, ratio=ratio)
     return Found(

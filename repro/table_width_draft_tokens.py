@@ -16,10 +16,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from g4diag.hooks.install import Hook
 from g4diag.patches.backend_rule import BACKEND
 from g4diag.scenario import Drive, Found
-from g4diag.stack.hooks import Hook
-from repro.driving import driven
+from g4diag.scenario.driving import driven
 
 _STATE = f"{BACKEND}.init_cuda_graph_state"
 
@@ -28,8 +28,8 @@ def drive(*, below: int, graph: bool = True) -> Found:
     """below: tokens between the request's end and the context's. Damaged: pages looked up past the table's row."""
     from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnBackend
 
-    from g4diag.stack.serving import Serving
-    from repro.backends import PAGE, SMALL, verify_batch
+    from g4diag.stack.drive.backends import PAGE, SMALL, verify_batch
+    from g4diag.stack.drive.serving import Serving
 
     serving = Serving(SMALL, 0)
     drafted = serving.args.speculative_num_draft_tokens

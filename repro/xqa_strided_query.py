@@ -17,7 +17,7 @@ from __future__ import annotations
 import sys
 
 from g4diag.scenario import Drive, Found, Load, ServerState
-from repro.driving import driven
+from g4diag.scenario.driving import driven
 
 _CURE = "xqa-strided-query"
 _TRITON = {"decode_attention_backend": "triton", "speculative_draft_attention_backend": "triton"}
@@ -39,10 +39,10 @@ def drive(*, in_place: bool) -> Found:
     """in_place: queries are left in the qkv buffer. Damaged: query rows, over all layers, with a wrong answer."""
     from contextlib import nullcontext
 
-    from g4diag.stack.hooks import Hook, install
+    from g4diag.hooks.install import Hook, install
+    from g4diag.stack.drive.serving import Geometry, Serving
+    from g4diag.stack.drive.xqa import PackedRows, queries_in_place
     from g4diag.stack.probes.query_rows import KERNEL
-    from g4diag.stack.serving import Geometry, Serving
-    from g4diag.stack.xqa import PackedRows, queries_in_place
 
     serving = Serving(Geometry(requests=_REQUESTS, live=_REQUESTS, prompt=200), 0)
     serving.runner.attn_backend.is_xqa_impl = True  # what it asks the GPU for

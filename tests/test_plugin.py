@@ -15,8 +15,10 @@ pytest.importorskip("sglang")
 
 from g4diag import guard, plugin
 from g4diag.dump.ring import read_ring
-from g4diag.stack import arming
-from repro.backends import flash_attention_imports
+from g4diag.hooks.manifest import armed_manifest
+from g4diag.patches import applying
+from g4diag.stack.drive.backends import flash_attention_imports
+from g4diag.stack.live import selection
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +49,7 @@ def test_sglang_loads_it_and_a_process_that_ends_armed_ends_quietly() -> None:
     done = python(
         "from sglang.srt.plugins import load_plugins; load_plugins();"
         "import g4diag.plugin as p, sys; print(p.outcome().manifest);"
-        "from g4diag.stack import arming; sys.exit(len(arming.problems()))",
+        "from g4diag.patches import applying; sys.exit(len(applying.problems()))",
         SGLANG_PLUGINS="g4diag",
         G4DIAG_PATCHES="faulty-rule,patch-e",
         G4DIAG_TRAPS="page_table_stays_in_pool",
@@ -60,7 +62,7 @@ def test_the_recorder_alone_is_armed_in_a_real_process_and_ends_quietly(tmp_path
     done = python(
         "from sglang.srt.plugins import load_plugins; load_plugins();"
         "import g4diag.plugin as p; assert p.outcome().state == 'armed', p.outcome();"
-        "from g4diag.stack import recorder; recorder.mark('verdict', 'x', 3)",
+        "from g4diag.stack.live import recorder; recorder.mark('verdict', 'x', 3)",
         SGLANG_PLUGINS="g4diag",
         G4DIAG_RECORDER="on",
         G4DIAG_DUMP_DIR=str(tmp_path),
@@ -75,13 +77,13 @@ def test_with_nothing_armed_it_adds_no_hook() -> None:
 
     before = dict(HookRegistry._hooks), set(HookRegistry._patched)
     plugin.register()
-    assert (dict(HookRegistry._hooks), set(HookRegistry._patched)) == before and not arming.problems()
+    assert (dict(HookRegistry._hooks), set(HookRegistry._patched)) == before and not applying.problems()
 
 
 def test_every_applicable_patch_is_applied_and_verified(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    names = [name for name, patch in arming.patches().items() if arming.status(patch).can_apply]
+    names = [name for name, patch in applying.patches().items() if applying.status(patch).can_apply]
     monkeypatch.setenv("G4DIAG_PATCHES", ",".join(names))
     monkeypatch.setenv("G4DIAG_TRAPS", "all")
     # A fault of fa3 is among them, and its module wants a GPU's libraries.
@@ -90,12 +92,12 @@ def test_every_applicable_patch_is_applied_and_verified(
             plugin.register()
             plugin.register()
         manifest = plugin.outcome().manifest
-        assert plugin.outcome().state == "armed" and manifest == arming.armed_manifest()
-        assert sorted(manifest["patches"] + manifest["faults"]) == sorted(names) and not arming.problems()
-        assert manifest["traps"] == sorted(arming.traps())
+        assert plugin.outcome().state == "armed" and manifest == armed_manifest()
+        assert sorted(manifest["patches"] + manifest["faults"]) == sorted(names) and not applying.problems()
+        assert manifest["traps"] == sorted(selection.traps())
         assert caplog.text.count("g4diag armed: {") == 1 and "FAULT STATE" in caplog.text
         plugin.disarm()
-    assert not any(arming.armed_manifest().values())
+    assert not any(armed_manifest().values())
 
 
 def test_all_picks_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +118,7 @@ def test_a_failure_is_recorded_and_loud_and_never_raised(
     monkeypatch.setenv(name, text)
     plugin.register()
     assert plugin.outcome().state == "failed" and "onsense" in plugin.outcome().error.lower()
-    assert "NOT ARMED" in caplog.text and not any(arming.armed_manifest().values())
+    assert "NOT ARMED" in caplog.text and not any(armed_manifest().values())
 
 
 @pytest.mark.parametrize(

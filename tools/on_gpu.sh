@@ -27,7 +27,7 @@ unpack() {
     echo '"""Stand-in: see tools/on_gpu.sh."""' > "$SITE/IPython/__init__.py"
     printf '"""Stand-in: see tools/on_gpu.sh."""\nHTML = display = None\n' > "$SITE/IPython/display.py"
   fi
-  "$PYTHON" -c 'import sys; from pathlib import Path; from g4diag.stack.plugin_site import write_dist_info
+  "$PYTHON" -c 'import sys; from pathlib import Path; from g4diag.servers.plugin_site import write_dist_info
 write_dist_info(Path(sys.argv[1]))' "$SITE" || exit 3
   touch "$SITE/.complete"
 }

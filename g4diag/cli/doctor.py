@@ -27,7 +27,7 @@ def doctor(
         if arguments:
             raise UsageError("wanted --selftest or sglang's arguments, found both")
         _selftest(json)
-    from g4diag.stack.examine import examine
+    from g4diag.doctor.examine import examine
 
     checkup = examine(tuple(arguments or ()))
     if json:
@@ -43,7 +43,7 @@ def doctor(
 
 
 def _selftest(json: bool) -> NoReturn:
-    from g4diag.selftests.run import selftest
+    from g4diag.doctor.selftest import selftest
 
     found = selftest()
     if json:

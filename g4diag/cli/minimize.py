@@ -31,9 +31,10 @@ def minimize(
     Exit 0 a case and its test, 2 usage, 3 no such sglang or a scenario without sizes, 4 no signature or no state that
     has it, 5 an unsafe FILE, 130 interrupted: the best so far is written.
     """
-    from g4diag.minimize.case import running, scenarios, served
+    from g4diag.minimize.case import running, served
     from g4diag.minimize.reduce import reduce
     from g4diag.minimize.target import of_dump, of_scenario
+    from g4diag.scenario.catalogue import scenarios
 
     dump = None
     if subject in scenarios():

@@ -35,9 +35,9 @@ def patches(
 
 
 def _rows(action: Action, names: list[str], json: bool) -> int:
+    from g4diag.doctor.series import patch_rows
+    from g4diag.hooks.versions import version_of
     from g4diag.report import patches_json, patches_text
-    from g4diag.stack.series import patch_rows
-    from g4diag.stack.versions import version_of
 
     rows = patch_rows()
     if action is Action.SHOW:
@@ -59,9 +59,9 @@ def _rows(action: Action, names: list[str], json: bool) -> int:
 
 
 def _verify(names: list[str], json: bool) -> int:
+    from g4diag.doctor.series import skipped, verify_here
+    from g4diag.hooks.versions import version_of
     from g4diag.report import patches_json, patches_text
-    from g4diag.stack.series import skipped, verify_here
-    from g4diag.stack.versions import version_of
 
     rows, left_out = verify_here(names), skipped(names)
     code = int(not all(row.verified for row in rows))

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from g4diag import settings
+from g4diag.atomic_write import atomic_write
 from g4diag.cli.contract import Command
 from g4diag.errors import UsageError
-from g4diag.whole import write_whole
 
 if TYPE_CHECKING:
     from g4diag.scenario import Options, Progress, Scenario
@@ -79,8 +79,9 @@ def repro(
     Exit 0 every state as expected, 1 one was not, 2 usage, 3 no such sglang or GPU, 4 vacuous or inconclusive.
     """
     from g4diag.scenario import Options
+    from g4diag.scenario.catalogue import scenarios
 
-    known = _scenarios()
+    known = scenarios()
     if list_them:
         for found in known.values():
             typer.echo(f"{found.name}\t{', '.join(found.needs)}\t{found.symptom}")
@@ -120,16 +121,15 @@ def _on_cpu(scenario: Scenario, options: Options, json: bool) -> int:
 
 def _all(scenario: str | None, jobs: int | None, dump_dir: Path | None, json: bool) -> int:
     """Every scenario, each in a process of its own; the exit code."""
-    from g4diag.discover import contributions
     from g4diag.report import repro_all_json, repro_all_text
     from g4diag.report.console import console
-    from repro.catalogue import run_all
+    from g4diag.scenario.catalogue import listed, run_all
 
     if scenario is not None:
         raise UsageError(f"--all runs every scenario: found {scenario!r} too")
     settings.require_writable(settings.dump_dir(dump_dir))
     with _progress(lines=True) as progress:
-        board = run_all(contributions("repro", "SCENARIO"), jobs or min(2, os.cpu_count() or 1), dump_dir, progress)
+        board = run_all(listed(), jobs or min(2, os.cpu_count() or 1), dump_dir, progress)
     if json:
         typer.echo(repro_all_json.render(board))
     else:
@@ -143,7 +143,7 @@ def _on_gpu(scenario: Scenario, device: Device | None) -> bool:
     if scenario.needs == ("cuda",):
         return True
     if device is None and scenario.server_states:
-        from g4diag.stack.gpu import usable
+        from g4diag.servers.gpu import usable
 
         return usable()
     return device is Device.cuda
@@ -151,7 +151,7 @@ def _on_gpu(scenario: Scenario, device: Device | None) -> bool:
 
 def _on_server(scenario: Scenario, options: Options, json: bool) -> int:
     """Real servers; the exit code. A polite request to leave takes them along."""
-    from repro.on_server import run_on_server
+    from g4diag.scenario.on_server import run_on_server
 
     if options.out is not None:
         settings.require_writable(options.out)
@@ -161,7 +161,7 @@ def _on_server(scenario: Scenario, options: Options, json: bool) -> int:
     from g4diag.report.repro_server_json import render as render_json
 
     if options.out is not None:
-        write_whole(options.out / "report.json", render_json(outcome) + "\n")
+        atomic_write(options.out / "report.json", render_json(outcome) + "\n")
     if json:
         typer.echo(render_json(outcome))
     else:
@@ -170,13 +170,6 @@ def _on_server(scenario: Scenario, options: Options, json: bool) -> int:
 
         render(outcome, console(_WIDTH))
     return outcome.exit_code
-
-
-def _scenarios() -> dict[str, Scenario]:
-    from g4diag.discover import contributions
-
-    rows = contributions("repro", "SCENARIO")
-    return {row.value.name: row.value for row in rows if row.error is None}
 
 
 @contextmanager

@@ -31,8 +31,8 @@ def serve(
     directory that cannot be written, or a combination known to fail; 3 no sglang, or a patch that does not fit: the
     server is then not started.
     """
-    from g4diag.stack.serve_plan import Asked, plan
-    from g4diag.stack.supervise import run
+    from g4diag.serve.plan import Asked, plan
+    from g4diag.serve.supervise import run
 
     asked = Asked(tuple(arguments or ()), patches, traps, dump_dir, tuple(despite or ()), coredump)
     raise typer.Exit(run(plan(asked), _say))

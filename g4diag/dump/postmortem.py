@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from g4diag.atomic_write import atomic_write
 from g4diag.dump import core_dump, server_log
 from g4diag.dump.fields import At, Flag, Int, Many, Maybe, Named, Plain, Record, Text, Word
 from g4diag.dump.safety import parse_json
@@ -18,7 +19,6 @@ from g4diag.dump.schema import RING
 from g4diag.dump.secrets import masked
 from g4diag.errors import UnsafeInputError
 from g4diag.model import Grade, Incident, RingRecord
-from g4diag.whole import write_whole
 
 SCHEMA, VERSION = "g4diag.postmortem", 1
 MAX_PROCESSES = 64
@@ -128,7 +128,7 @@ def write(found: PostMortem, path: Path) -> Path:
     # surrogateescape in a file name or a log line becomes an escape that the reader takes.
     text = json.dumps(head | _POSTMORTEM.pack(found), indent=1, ensure_ascii=True, allow_nan=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write_whole(path, text)
+    return atomic_write(path, text)
 
 
 def parse(raw: bytes) -> PostMortem:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from g4diag.atomic_write import atomic_write
 from g4diag.dump.fields import MAX_ITEMS
 from g4diag.dump.schema import from_document, to_document
 from g4diag.errors import G4DiagError
 from g4diag.model import AttentionRead, Incident, Violation
-from g4diag.whole import write_whole
 
 MAX_DUMP_BYTES = 16 << 20
 
@@ -28,7 +28,7 @@ def write_dump(incident: Incident, path: Path, *, max_bytes: int = MAX_DUMP_BYTE
     """
     data = _fitting(_capped(incident), max_bytes)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write_whole(path, data, durable=True)
+    return atomic_write(path, data, durable=True)
 
 
 def _capped(incident: Incident) -> Incident:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from g4diag.fuzz.kernels import switchable, use_interpreter
 from g4diag.fuzz.session import current
-from g4diag.fuzz.swa_pool import int64
 from g4diag.model import IntArray
+from g4diag.stack.drive.allocation_kernels import switchable, use_interpreter
+from g4diag.stack.drive.swa_pool import int64
 
 _LONGEST = 1024  # positions a request may have; ids stay exact in float32
 
@@ -136,7 +136,7 @@ class Reading:
 def reading_kernels() -> Iterator[None]:
     """In the places of FlashInfer's kernels, one that hands what it is given to the running machine's `kernel`. The
     allocation kernels go the fast way: they have a machine of their own."""
-    from g4diag.stack import cpu
+    from g4diag.stack.drive import cpu
 
     def kernel(query: Any, **arguments: Any) -> Any:
         current().outside(current().subject.kernel)(arguments)

@@ -7,11 +7,11 @@ from typing import ClassVar
 import hypothesis.strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from g4diag.fuzz import cache_server
-from g4diag.fuzz.cache_claims import CacheClaims
-from g4diag.fuzz.cache_server import DRAFT_TOKENS, VOCAB, Shape
-from g4diag.fuzz.kernels import use_interpreter
+from g4diag.fuzz.cache_invariants import CacheInvariants
 from g4diag.fuzz.strategies import prompts, running, tokens, windows
+from g4diag.stack.drive import cache_server
+from g4diag.stack.drive.allocation_kernels import use_interpreter
+from g4diag.stack.drive.cache_server import DRAFT_TOKENS, VOCAB, Shape
 
 PAGE_SIZES = (1, 16, 64)
 GOALS = (
@@ -21,7 +21,7 @@ GOALS = (
 )
 
 
-class CacheMachine(CacheClaims):
+class CacheMachine(CacheInvariants):
     """A scheduler over one kind of cache."""
 
     cache_class: ClassVar[str]

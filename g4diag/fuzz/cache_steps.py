@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from g4diag.fuzz.cache_server import DRAFT_TOKENS, CacheServer, Shape, request
 from g4diag.fuzz.machine import FuzzMachine
+from g4diag.stack.drive.cache_server import DRAFT_TOKENS, CacheServer, Shape, request
 
 
 @dataclass(frozen=True)

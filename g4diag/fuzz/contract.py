@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from g4diag.hooks.install import Hook
 from g4diag.model import View
-from g4diag.stack.hooks import Hook
 
 Sink = Callable[[View], None]
 

@@ -6,18 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from g4diag.campaign import Failure
+from g4diag.atomic_write import atomic_write
 from g4diag.dump.writer import write_dump
 from g4diag.fuzz.program import as_test
 from g4diag.fuzz.session import Session
+from g4diag.hooks.versions import installed
 from g4diag.model import (
     Grade,
     Incident,
     by_field,
 )
+from g4diag.model.campaign import Failure
 from g4diag.settings import DEFAULT_DUMP_DIR
-from g4diag.stack.versions import installed
-from g4diag.whole import write_whole
 
 
 def written(failure: Failure, session: Session, seed: int, folder: Path | None) -> Failure:
@@ -27,7 +27,7 @@ def written(failure: Failure, session: Session, seed: int, folder: Path | None) 
     folder = folder or DEFAULT_DUMP_DIR
     dump = write_dump(incident(failure, session, seed), folder / f"{stem}.pt")
     test = as_test(machine, faults, failure.program, f"{failure.claim}: {failure.text}")
-    return replace(failure, dump=dump, test=write_whole(folder / f"test_{stem}.py", test))
+    return replace(failure, dump=dump, test=atomic_write(folder / f"test_{stem}.py", test))
 
 
 def incident(failure: Failure, session: Session, seed: int) -> Incident:

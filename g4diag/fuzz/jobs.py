@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 
-from g4diag.campaign import Campaign, MachineRun
 from g4diag.errors import UsageError
 from g4diag.fuzz.profiles import Keep
 from g4diag.fuzz.replay import selected
 from g4diag.fuzz.runner import Budget, run
 from g4diag.fuzz.session import check_faults, prepare
-from g4diag.stack.versions import installed
+from g4diag.hooks.versions import installed
+from g4diag.model.campaign import Campaign, MachineRun
 
 _SECONDS_BETWEEN_LINES = 5.0
 

@@ -17,12 +17,12 @@ from hypothesis.internal.conjecture import engine
 from hypothesis.reporting import with_reporter
 from hypothesis.stateful import run_state_machine_as_test
 
-from g4diag.campaign import Failure, MachineRun
 from g4diag.errors import VacuousError
 from g4diag.fuzz.contract import Machine
 from g4diag.fuzz.evidence import written
 from g4diag.fuzz.program import steps_of
 from g4diag.fuzz.session import Broken, Session, opened
+from g4diag.model.campaign import Failure, MachineRun
 
 Progress = Callable[[MachineRun], None]
 ROUND = 50

@@ -17,8 +17,8 @@ from hypothesis import reject
 from g4diag import guard
 from g4diag.errors import CannotRunError, G4DiagError, UsageError
 from g4diag.fuzz.contract import Machine
+from g4diag.hooks.install import Hook
 from g4diag.model import View, Violation
-from g4diag.stack.hooks import Hook
 from g4diag.traps.contract import Trap
 from g4diag.verdict import precedence
 
@@ -187,8 +187,10 @@ def opened(machine: Machine, faults: Sequence[str] = ()) -> Iterator[Session]:
     """A session for the body. faults: patches of that kind to put in. UsageError for a name that is none;
     CannotRunError without this sglang."""
     prepare()
-    from g4diag.stack.arming import applied, armed_manifest, traps, traps_recorded
-    from g4diag.stack.hooks import install
+    from g4diag.hooks.install import install
+    from g4diag.hooks.manifest import armed_manifest, recorded
+    from g4diag.patches.applying import applied
+    from g4diag.stack.live.selection import traps
 
     check_faults(faults)
     known = traps()
@@ -199,7 +201,7 @@ def opened(machine: Machine, faults: Sequence[str] = ()) -> Iterator[Session]:
         applied(faults),
         machine.surroundings(),
         install("g4diag fuzz", session.hooks()),
-        traps_recorded(machine.oracle),
+        recorded("traps", machine.oracle),
     ):
         session.manifest = armed_manifest()
         _sessions.append(session)
@@ -213,8 +215,8 @@ def opened(machine: Machine, faults: Sequence[str] = ()) -> Iterator[Session]:
 
 def prepare() -> None:
     """Make this process fit to drive sglang on the CPU. CannotRunError if it cannot be."""
-    from g4diag.stack import cpu
-    from g4diag.stack.versions import require_sglang
+    from g4diag.hooks.versions import require_sglang
+    from g4diag.stack.drive import cpu
 
     require_sglang("0.5.13")
     cpu.prepare_environment()
@@ -228,7 +230,7 @@ def prepare() -> None:
 
 def check_faults(names: Sequence[str]) -> None:
     """UsageError unless each is a patch that puts a bug back."""
-    from g4diag.stack.arming import patches
+    from g4diag.patches.applying import patches
 
     known = [patch.name for patch in patches().values() if patch.kind == "fault"]
     for name in names:

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from packaging.specifiers import SpecifierSet
 
-from g4diag.checkup import HazardRow
 from g4diag.discover import contributions
 from g4diag.hazards.command_line import parse
 from g4diag.hazards.contract import Hazard
 from g4diag.hazards.deployment import Deployment
+from g4diag.model.doctor import HazardRow
 
 
 def hazards() -> dict[str, Hazard]:

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from g4diag.discover import contributions
 from g4diag.errors import CannotRunError, UsageError
 from g4diag.model import Severity, Violation
-from g4diag.reduction import Case, Sizes
+from g4diag.model.reduction import Case, Sizes
+from g4diag.scenario.catalogue import scenarios
 from g4diag.signature import signature
 from g4diag.verdict import verdict_line
 
 if TYPE_CHECKING:
     from g4diag.scenario import Scenario, State
-    from repro.measure import Measured
+    from g4diag.scenario.measure import Measured
 
 Runner = Callable[["State", Sizes, int, str], Case]
 
@@ -32,11 +32,6 @@ def run_case(scenario: str, state: str, sizes: Sizes, *, seed: int = 0, until: s
         return run(chosen, sizes, seed, until)
 
 
-def scenarios() -> dict[str, Scenario]:
-    """Every scenario that imports, by name."""
-    return {row.value.name: row.value for row in contributions("repro", "SCENARIO") if row.error is None}
-
-
 def served(name: str) -> Scenario:
     """The scenario of that name. UsageError: unknown. CannotRunError: it serves no requests on the CPU."""
     known = scenarios()
@@ -51,14 +46,14 @@ def served(name: str) -> Scenario:
 @contextmanager
 def running() -> Iterator[Runner]:
     """A runner, with the process set up and the probes hooked once for the body."""
-    from g4diag.stack.versions import require_sglang
+    from g4diag.hooks.versions import require_sglang
 
     require_sglang("0.5.13")
-    from g4diag.stack import cpu
+    from g4diag.stack.drive import cpu
 
     cpu.prepare_environment()
-    from g4diag.stack.serving import Geometry
-    from repro.measure import measure, probed
+    from g4diag.scenario.measure import measure, probed
+    from g4diag.stack.drive.serving import Geometry
 
     with probed() as probes:
 

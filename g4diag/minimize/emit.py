@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from g4diag.atomic_write import atomic_write
 from g4diag.errors import UsageError, unwritable
-from g4diag.reduction import Case, Sizes, Target
-from g4diag.whole import write_whole
+from g4diag.model.reduction import Case, Sizes, Target
 
 _OURS = '"""The smallest case of '
 
@@ -59,6 +59,6 @@ def require_ours(path: Path) -> None:
 def write(path: Path, text: str) -> None:
     """The file whole or not at all. UsageError if the disk refuses."""
     try:
-        write_whole(path, text)
+        atomic_write(path, text)
     except OSError as error:
         raise unwritable(path, error) from None

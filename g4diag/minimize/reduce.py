@@ -14,7 +14,7 @@ from g4diag.minimize.case import Runner, served
 from g4diag.minimize.memory import Memory
 from g4diag.minimize.search import Point, shrink
 from g4diag.minimize.sizes import AXES, TOGETHER, is_legal, point_of, sizes_of
-from g4diag.reduction import Case, Reduction, Target
+from g4diag.model.reduction import Case, Reduction, Target
 
 Say = Callable[[str, bool], None]  # a line, and whether it tells of a smaller case
 
@@ -27,7 +27,7 @@ def reduce(
 
     Raises UsageError for `out` or a state file of something else, VacuousError where the healthy state is not silent.
     """
-    from g4diag.stack.versions import installed
+    from g4diag.hooks.versions import installed
 
     emit.require_ours(out)
     versions, start = installed(), time.monotonic()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from g4diag.errors import UsageError
 from g4diag.minimize.search import Point
-from g4diag.reduction import Sizes
+from g4diag.model.reduction import Sizes
 
 # In the order they are made smaller: what makes a run short before what makes a pool small.
 AXES = (
@@ -52,7 +52,7 @@ def sizes_of(point: Point) -> Sizes:
 def is_legal(point: Point) -> bool:
     """Whether a server can have these sizes. Besides what `Geometry.check` says: prompts are up to two pages shorter
     than named, and an SWA pool is no larger than the full one."""
-    from g4diag.stack.serving import Geometry
+    from g4diag.stack.drive.serving import Geometry
 
     if point["prompt"] <= 2 * point["page_size"] or point["swa_pages"] > point["full_pages"]:
         return False

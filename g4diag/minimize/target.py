@@ -11,11 +11,12 @@ from dataclasses import asdict
 from typing import Any
 
 from g4diag.errors import UsageError, VacuousError
-from g4diag.minimize.case import Runner, scenarios, served
+from g4diag.minimize.case import Runner, served
 from g4diag.minimize.sizes import point_of, sizes_of
 from g4diag.model import Inspection
-from g4diag.reduction import Sizes, Target
+from g4diag.model.reduction import Sizes, Target
 from g4diag.scenario import Scenario, State
+from g4diag.scenario.catalogue import scenarios
 
 _EQUAL = ("equal", "equal")
 
@@ -86,21 +87,21 @@ def _healthy(scenario: Scenario, faulty: State) -> State:
 
 
 def _target(scenario: Scenario, state: State, seed: int, signature: str, sizes: Sizes, source: str) -> Target:
-    from repro.measure import faults_of
+    from g4diag.scenario.measure import faults_of
 
     healthy, begin = _healthy(scenario, state).name, sizes_of(point_of(sizes))
     return Target(scenario.name, state.name, healthy, seed, signature, faults_of([state]), begin, source)
 
 
 def _default() -> dict[str, int | float]:
-    from g4diag.stack.serving import Geometry
+    from g4diag.stack.drive.serving import Geometry
 
     return asdict(Geometry())
 
 
 def _like(found: Inspection) -> Sizes | None:
     """The defaults with the dump's page size, ratio and window; None if it does not say, or nothing could be served."""
-    from g4diag.stack.serving import Geometry
+    from g4diag.stack.drive.serving import Geometry
 
     pools = {f.data["name"]: f.data for f in found.of("pools") if "num_pages" in f.data}
     windows = [row["window_left"] for f in found.of("layer_map") for row in f.data["layers"] if row["window_left"] > 0]

@@ -13,9 +13,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from g4diag.errors import PatchRefused
+from g4diag.hooks.install import Hook
 from g4diag.patches.backend_rule import CALLED_ONCE, TWO_SIDED, rule_hook
 from g4diag.patches.contract import Patch
-from g4diag.stack.hooks import Hook
 
 
 def hooks() -> tuple[Hook, ...]:

@@ -8,8 +8,8 @@ config.num_experts. The assistant inherits that method, and its text config has 
 
 from __future__ import annotations
 
+from g4diag.hooks.anchors import Anchor
 from g4diag.patches.contract import Patch, nothing_to_apply
-from g4diag.stack.pins import Anchor
 
 _LOAD = "sglang.srt.models.gemma4_causal.Gemma4ForCausalLM.load_weights"
 

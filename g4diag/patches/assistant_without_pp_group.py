@@ -9,8 +9,8 @@ assistant inherits that method and skips the constructor which sets the attribut
 
 from __future__ import annotations
 
+from g4diag.hooks.anchors import Anchor
 from g4diag.patches.contract import Patch, nothing_to_apply
-from g4diag.stack.pins import Anchor
 
 PATCH = Patch(
     name="assistant-without-pp-group",

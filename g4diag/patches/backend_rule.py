@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from g4diag.stack.hooks import Hook
-from g4diag.stack.pins import Anchor
+from g4diag.hooks.anchors import Anchor
+from g4diag.hooks.install import Hook
 
 BACKEND = "sglang.srt.layers.attention.trtllm_mha_backend.TRTLLMHAAttnBackend"
 RESOLVER = f"{BACKEND}._resolve_swa_kv_pool"

@@ -8,10 +8,10 @@ from typing import Literal
 
 from packaging.specifiers import SpecifierSet
 
-from g4diag.stack.hooks import Hook
-from g4diag.stack.pins import Anchor, pin
-from g4diag.stack.swaps import Swap
-from g4diag.stack.versions import version_of
+from g4diag.hooks.anchors import Anchor, pin
+from g4diag.hooks.attribute_patches import Swap
+from g4diag.hooks.install import Hook
+from g4diag.hooks.versions import version_of
 
 State = Literal["upstream", "applied", "available", "not-applicable", "refused"]
 
@@ -75,7 +75,7 @@ class Patch:
 
 def fit(patch: Patch) -> Status:
     """The patch against the installed sglang, from metadata and source alone; nothing is imported or raised.
-    Never `applied`: what is on in this process is `g4diag.stack.arming.status`."""
+    Never `applied`: what is on in this process is `g4diag.patches.applying.status`."""
     release = version_of("sglang")
     wanted = f"sglang {patch.releases}"
     if release is None:

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from g4diag.hooks.anchors import Anchor
+from g4diag.hooks.install import Hook
 from g4diag.patches.contract import Patch
-from g4diag.stack.hooks import Hook
-from g4diag.stack.pins import Anchor
 
 _SOLVE = "sglang.srt.model_executor.pool_configurator.HybridSWAPoolConfigurator._solve_pool_sizes"
 _APPLY = "sglang.srt.model_executor.model_runner_kv_cache_mixin.ModelRunnerKVCacheMixin._apply_memory_pool_config"

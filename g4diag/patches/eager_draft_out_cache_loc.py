@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from g4diag.hooks.anchors import Anchor
+from g4diag.hooks.install import Hook
 from g4diag.patches.contract import Patch
-from g4diag.stack.hooks import Hook
-from g4diag.stack.pins import Anchor
 
 _DRAFT = "sglang.srt.speculative.frozen_kv_mtp_worker.FrozenKVMTPWorker.draft_forward"
 _RUNNER = "sglang.srt.model_executor.model_runner.ModelRunner"

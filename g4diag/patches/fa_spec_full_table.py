@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from g4diag.hooks.anchors import Anchor
+from g4diag.hooks.install import Hook
 from g4diag.patches.contract import Patch
-from g4diag.stack.hooks import Hook
-from g4diag.stack.pins import Anchor
 
 _METADATA = (
     "sglang.srt.layers.attention.flashattention_backend.FlashAttentionBackend._init_sliding_window_attn_spec_metadata"

@@ -11,8 +11,8 @@ more to keep right. What is kept is the test: upstream's kernel against torch (t
 
 from __future__ import annotations
 
+from g4diag.hooks.anchors import Anchor
 from g4diag.patches.contract import Patch, nothing_to_apply
-from g4diag.stack.pins import Anchor
 
 PATCH = Patch(
     name="fused-router",

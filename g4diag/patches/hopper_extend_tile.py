@@ -35,11 +35,11 @@ from typing import Any, NamedTuple
 
 from g4diag.errors import PatchRefused
 from g4diag.guard import guard
+from g4diag.hooks.anchors import Anchor
+from g4diag.hooks.attribute_patches import Swap
+from g4diag.hooks.install import Hook
+from g4diag.hooks.targets import resolve
 from g4diag.patches.contract import Patch
-from g4diag.stack.hooks import Hook
-from g4diag.stack.pins import Anchor
-from g4diag.stack.swaps import Swap
-from g4diag.stack.targets import resolve
 
 _MODULE = "sglang.srt.layers.attention.triton_ops.extend_attention"
 _SIZES = f"{_MODULE}._get_block_sizes_for_extend_attention"

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from g4diag.hooks.anchors import Anchor
 from g4diag.patches.contract import Patch
 from g4diag.patches.swa_state import VIEW_ANCHORS, following, verify_views, view_hooks
-from g4diag.stack.pins import Anchor
 
 _WRAPPER = "sglang.srt.layers.attention.hybrid_attn_backend.HybridAttnBackend"
 _POOL = "token_to_kv_pool"

@@ -27,9 +27,9 @@ from typing import Any
 
 from g4diag.errors import PatchRefused
 from g4diag.guard import guard
+from g4diag.hooks.anchors import Anchor
+from g4diag.hooks.install import Hook
 from g4diag.patches.contract import Patch
-from g4diag.stack.hooks import Hook
-from g4diag.stack.pins import Anchor
 
 _SITES = {
     "distributed/custom_all_reduce_pull.cuh": 1,

@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from g4diag.errors import PatchRefused
+from g4diag.hooks.anchors import Anchor
+from g4diag.hooks.install import Hook
 from g4diag.patches.contract import Patch
-from g4diag.stack.hooks import Hook
-from g4diag.stack.pins import Anchor
 
 logger = logging.getLogger(__name__)
 

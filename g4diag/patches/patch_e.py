@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from g4diag.hooks.anchors import Anchor
+from g4diag.hooks.install import Hook
 from g4diag.patches.backend_rule import CALLED_ONCE, TWO_SIDED
 from g4diag.patches.contract import Patch
 from g4diag.patches.swa_state import VIEW_ANCHORS, following, verify_views, view_hooks
-from g4diag.stack.hooks import Hook
-from g4diag.stack.pins import Anchor
 
 _RUNNER_INIT = "sglang.srt.speculative.frozen_kv_mtp_cuda_graph_runner.FrozenKVMTPCudaGraphRunner.__init__"
 

@@ -10,8 +10,8 @@ What is known of #26026 is its title and the parts of its diff that could be rea
 
 from __future__ import annotations
 
+from g4diag.hooks.anchors import Anchor
 from g4diag.patches.contract import Patch, nothing_to_apply
-from g4diag.stack.pins import Anchor
 
 _ADJUST = "sglang.srt.server_args.ServerArgs._handle_model_specific_adjustments"
 

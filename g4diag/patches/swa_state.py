@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from g4diag.errors import PatchRefused
+from g4diag.hooks.anchors import Anchor
+from g4diag.hooks.install import Hook
 from g4diag.patches.backend_rule import swa_pool_or_none
-from g4diag.stack.hooks import Hook
-from g4diag.stack.pins import Anchor
 
 UTILS = "sglang.srt.speculative.frozen_kv_mtp_utils"
 VIEWS = ("frozen_kv_target_view", "target_kv_pool_view")

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from g4diag.checkup import Checkup
+from g4diag.model.doctor import Checkup
 
 SCHEMA = "g4diag.doctor"
 VERSION = 1

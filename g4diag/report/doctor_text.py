@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.text import Text
 
-from g4diag.checkup import Checkup, HazardRow
+from g4diag.model.doctor import Checkup, HazardRow
 from g4diag.report.patches_text import render as render_patches
 from g4diag.report.plain import plain
 

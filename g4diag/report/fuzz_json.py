@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from g4diag.campaign import Campaign, Failure, MachineRun
+from g4diag.model.campaign import Campaign, Failure, MachineRun
 
 SCHEMA = "g4diag.fuzz"
 VERSION = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from g4diag.campaign import Campaign, Failure, MachineRun
+from g4diag.model.campaign import Campaign, Failure, MachineRun
 from g4diag.report.plain import plain
 
 

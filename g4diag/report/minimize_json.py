@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from g4diag.reduction import Case, Reduction
+from g4diag.model.reduction import Case, Reduction
 
 SCHEMA = "g4diag.minimize"
 VERSION = 1

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from g4diag.reduction import Reduction
+from g4diag.model.reduction import Reduction
 from g4diag.report.plain import plain
 
 _ROWS = {

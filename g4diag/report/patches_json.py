@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from g4diag.checkup import PatchRow, SkippedRow, VerifyRow
+from g4diag.model.doctor import PatchRow, SkippedRow, VerifyRow
 
 SCHEMA, VERIFY_SCHEMA = "g4diag.patches", "g4diag.patches.verify"
 VERSION = 1

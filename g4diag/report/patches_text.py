@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from g4diag.checkup import PatchRow, SkippedRow, VerifyRow
+from g4diag.model.doctor import PatchRow, SkippedRow, VerifyRow
 from g4diag.report.plain import plain
 
 FAULT = "FAULT"

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from g4diag.atomic_write import atomic_write
 from g4diag.errors import UsageError, unwritable
-from g4diag.whole import write_whole
 
 # Kind of report -> how it begins, and what g4diag writes near its beginning.
 _OURS = {
@@ -47,6 +47,6 @@ def _is_ours(path: Path, kind: str) -> bool:
 def save(text: str, path: Path) -> None:
     """Write `text` as UTF-8 beside `path`, then rename. UsageError if the folder or the disk refuses."""
     try:
-        write_whole(path, text)
+        atomic_write(path, text)
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from g4diag.checkup import Selftest, SelftestRow
+from g4diag.model.doctor import Selftest, SelftestRow
 
 SCHEMA = "g4diag.selftest"
 VERSION = 1

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from g4diag.checkup import Selftest, SelftestRow
+from g4diag.model.doctor import Selftest, SelftestRow
 from g4diag.report.plain import plain
 
 _COLUMNS = ("trap", "how it was broken", "woke", "others that woke", "checked", "s")

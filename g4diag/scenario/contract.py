@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from g4diag.errors import UsageError
-from g4diag.scenario.driven import Drive, DriveOutcome
+from g4diag.scenario.driven import Drive, DriveOutcome, Found
 from g4diag.scenario.readings import Outcome
 
 _S = TypeVar("_S", "State", "ServerState", Drive)
@@ -37,7 +37,7 @@ class State:
 
 @dataclass(frozen=True)
 class ServerState:
-    """One way to start a real server on a GPU, and how that ends: an outcome of `g4diag.stack.crash_log`.
+    """One way to start a real server on a GPU, and how that ends: an outcome of `g4diag.servers.crash_log`.
 
     engine, environment: on top of the scenario's own. graphs: with decode CUDA graphs, without, or both in turn.
     traps: armed at level warn, and one of them has to name the read. coredump: ask CUDA for one, which has to name a
@@ -104,7 +104,8 @@ class Scenario:
     single classes show it, and neither where only a GPU does. server_states, load: the same on a GPU, each a real
     server in a process of its own. anchors: (dotted target, fragment of one line) that must be in the installed source
     exactly once, or the scenario is stale; those of the patches its states apply are held against it anyway.
-    launches: parts of the paths of the Python files that launch the kernel which faults."""
+    launches: parts of the paths of the Python files that launch the kernel which faults. drive: what its drives call,
+    with a drive's arguments."""
 
     name: str
     symptom: str
@@ -116,6 +117,7 @@ class Scenario:
     drives: tuple[Drive, ...] = ()
     anchors: tuple[tuple[str, str], ...] = ()
     launches: tuple[str, ...] = ()
+    drive: Callable[..., Found] | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What every selftest file declares: one upper-case BREAK, which breaks one trap's invariant on sglang's classes."""
+"""What every selftest file declares: one upper-case SELFTEST, which breaks one trap's invariant on sglang's classes."""
 
 from __future__ import annotations
 

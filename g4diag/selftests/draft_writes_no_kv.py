@@ -28,7 +28,7 @@ def _write(serving: Any) -> None:
     serving.kv_pool.set_kv_buffer(SimpleNamespace(layer_id=layer), slot, kv, kv, swa_loc=swa_slot)
 
 
-BREAK = Break(
+SELFTEST = Break(
     name="draft_writes_no_kv",
     how="A token's K/V is written to the target's pool inside frozen_kv_target_view.",
     drive=_drive,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from g4diag.fuzz.swa_pool import int64
+from g4diag.stack.drive.swa_pool import int64
 
 PAGE = 4
 
@@ -27,8 +27,8 @@ def extend(made: Any, tokens: int, have: int = 0, last: int = -1) -> Any:
 def frozen_draft(*, apart: int = 0) -> Any:
     """A FrozenDraft over a server with two requests in it. apart: SWA pages that are taken first, so that full page
     n maps to SWA page n + apart."""
-    from g4diag.stack.frozen_draft import FrozenDraft
-    from g4diag.stack.serving import Geometry, Serving
+    from g4diag.stack.drive.frozen_draft import FrozenDraft
+    from g4diag.stack.drive.serving import Geometry, Serving
 
     serving = Serving(Geometry(requests=2), seed=0)
     serving.allocator.swa_attn_allocator.alloc(apart * serving.geometry.page_size)

@@ -16,7 +16,7 @@ def _drive(broken: bool) -> None:
     made.alloc(PAGE)
 
 
-BREAK = Break(
+SELFTEST = Break(
     name="free_list_is_free",
     how="A page with an owner is put on the free list, at its end.",
     drive=_drive,

@@ -14,7 +14,7 @@ def _drive(broken: bool) -> None:
         made.free(slots[:PAGE])
 
 
-BREAK = Break(
+SELFTEST = Break(
     name="free_of_live_only",
     how="A page is freed twice.",
     drive=_drive,

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
+from g4diag.scenario.catalogue import drive_of
 from g4diag.selftests.contract import Break
 
-
-def _drive(broken: bool) -> None:
-    from repro.fp8_write_full_index import drive
-
-    drive()
-
-
-BREAK = Break(
+SELFTEST = Break(
     name="kv_slots_in_layer_space",
     how="The fused FP8 write takes the batch's full slots on sliding layers.",
-    drive=_drive,
+    drive=lambda broken: drive_of("fp8-write-full-index")(),
     faults=("fused-write-full-index",),
 )

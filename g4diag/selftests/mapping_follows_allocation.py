@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from g4diag.scenario.catalogue import drive_of
 from g4diag.selftests.contract import Break
-from repro.stale_mapping_on_recycle import drive
 
-BREAK = Break(
+SELFTEST = Break(
     name="mapping_follows_allocation",
     how="sglang #25805 put back; a recycled full page is handed out without an SWA slot.",
-    drive=lambda broken: drive(freed=17),
+    drive=lambda broken: drive_of("stale-mapping-on-recycle")(freed=17),
     faults=("tail-alloc-keeps-stale-mapping",),
 )

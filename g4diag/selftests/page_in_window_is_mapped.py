@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from g4diag.scenario.catalogue import drive_of
 from g4diag.selftests.contract import Break
-from repro.evict_past_insert import drive
 
-BREAK = Break(
+SELFTEST = Break(
     name="page_in_window_is_mapped",
     how="sglang #22470 put back; a request takes up a prefix whose last SWA page is gone.",
-    drive=lambda broken: drive(window=8),
+    drive=lambda broken: drive_of("evict-past-insert")(window=8),
     faults=("eviction-reaches-insert-boundary",),
 )

@@ -14,7 +14,7 @@ def _drive(broken: bool) -> None:
     extend(made, 2, have=2, last=5 * PAGE + 1 if broken else int(slots[-1]))
 
 
-BREAK = Break(
+SELFTEST = Break(
     name="page_is_handed_out_whole",
     how="A request is extended from a last slot in a page that nobody was given.",
     drive=_drive,

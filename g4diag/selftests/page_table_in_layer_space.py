@@ -19,7 +19,7 @@ def _drive(broken: bool) -> None:
     draft.eager()
 
 
-BREAK = Break(
+SELFTEST = Break(
     name="page_table_in_layer_space",
     how="The draft's sliding layers are handed full page ids, none of them past the SWA pool.",
     drive=_drive,

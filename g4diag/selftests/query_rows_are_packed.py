@@ -8,8 +8,8 @@ from g4diag.selftests.contract import Break
 
 
 def _drive(broken: bool) -> None:
-    from g4diag.stack.serving import Geometry, Serving
-    from g4diag.stack.xqa import queries_in_place
+    from g4diag.stack.drive.serving import Geometry, Serving
+    from g4diag.stack.drive.xqa import queries_in_place
 
     serving = Serving(Geometry(requests=2), 0)
     serving.runner.attn_backend.is_xqa_impl = True
@@ -19,7 +19,7 @@ def _drive(broken: bool) -> None:
         serving.decode()
 
 
-BREAK = Break(
+SELFTEST = Break(
     name="query_rows_are_packed",
     how="The target's queries are slices of the qkv buffer, as on CUDA, in a decode on XQA.",
     drive=_drive,

@@ -16,7 +16,7 @@ def _drive(broken: bool) -> None:
     made.alloc(PAGE)
 
 
-BREAK = Break(
+SELFTEST = Break(
     name="slot_has_one_owner",
     how="A page with an owner is put on the free list and handed out to the next.",
     drive=_drive,

@@ -13,7 +13,7 @@ def _drive(broken: bool) -> None:
     made.alloc(8 * PAGE)
 
 
-BREAK = Break(
+SELFTEST = Break(
     name="slot_inside_allocator",
     how="The free list's last page is one past the pool; the whole pool is handed out.",
     drive=_drive,

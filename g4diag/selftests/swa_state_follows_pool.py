@@ -13,7 +13,7 @@ def _drive(broken: bool) -> None:
             draft.backend._swa_kv_pool = None
 
 
-BREAK = Break(
+SELFTEST = Break(
     name="swa_state_follows_pool",
     how="A frozen-KV view is left with another SWA state than it was entered with.",
     drive=_drive,

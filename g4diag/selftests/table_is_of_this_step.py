@@ -15,7 +15,7 @@ def _drive(broken: bool) -> None:
     draft.graph()
 
 
-BREAK = Break(
+SELFTEST = Break(
     name="table_is_of_this_step",
     how="A draft's graph is replayed a decode step later, and its metadata is not filled anew.",
     drive=_drive,

@@ -19,7 +19,7 @@ def _drive(broken: bool) -> None:
     draft.eager()
 
 
-BREAK = Break(
+SELFTEST = Break(
     name="table_is_wide_enough",
     how="The draft's page tables have three columns, for requests of sixty pages.",
     drive=_drive,

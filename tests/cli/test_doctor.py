@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from g4diag.stack import examine, flag_check, hardware, plugin_state
+from g4diag.doctor import examine, flag_check, plugin_state
+from g4diag.servers import hardware
 from tests.cli.test_inspect import run, without_the_stack
 
 pytest.importorskip("sglang")

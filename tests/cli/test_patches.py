@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from g4diag.checkup import VerifyRow
 from g4diag.cli import main
 from g4diag.discover import Contribution
+from g4diag.doctor import series
+from g4diag.model.doctor import VerifyRow
 from g4diag.report import patches_text
-from g4diag.stack import series
 from tests.cli.test_inspect import run, without_the_stack
 
 FILES = sorted(
@@ -70,7 +70,7 @@ def test_a_file_that_does_not_import_is_a_row_and_1(
 
 WITHOUT_METADATA = """
 import sys
-from g4diag.stack import versions
+from g4diag.hooks import versions
 versions.metadata.version = lambda name: (_ for _ in ()).throw(versions.metadata.PackageNotFoundError(name))
 from g4diag.cli.main import run
 sys.exit(run(sys.argv[1:]))

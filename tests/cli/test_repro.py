@@ -50,7 +50,7 @@ def test_a_refusal_is_one_line_and_its_exit_code(
 def test_without_this_sglang_it_cannot_run(
     found: str | None, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("g4diag.stack.versions.version_of", lambda name: found)
+    monkeypatch.setattr("g4diag.hooks.versions.version_of", lambda name: found)
     assert run(["repro", "trtllm-mha-swa"]) == 3
     assert says in capsys.readouterr().err
 
@@ -68,9 +68,13 @@ def test_a_folder_that_cannot_be_written_is_2_before_anything_is_run(
     arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
-    for run_it in ("repro.driving.run_drives", "repro.catalogue.run_all", "repro.on_server.run_on_server"):
+    for run_it in (
+        "g4diag.scenario.driving.run_drives",
+        "g4diag.scenario.catalogue.run_all",
+        "g4diag.scenario.on_server.run_on_server",
+    ):
         monkeypatch.setattr(run_it, lambda *_: pytest.fail("run"))
-    monkeypatch.setattr("repro.on_cpu.run_on_cpu", lambda *_, **__: pytest.fail("run"))
+    monkeypatch.setattr("g4diag.scenario.on_cpu.run_on_cpu", lambda *_, **__: pytest.fail("run"))
     assert run(["repro", *arguments, str(tmp_path / "file" / "x")]) == 2
     assert capsys.readouterr() == ("", f"g4diag: {tmp_path}/file/x: cannot be written: Not a directory\n")
 
@@ -122,7 +126,7 @@ def test_all_of_them_print_one_table_and_leave_with_its_code(
 
     score = Score((1, 1), (1, 1), (2, 2), (0, 0))
     rows = (Row("a", "as expected", 8.0, score), Row("b", "stale", 7.0, why="wanted x, found y"))
-    monkeypatch.setattr("repro.catalogue.run_all", lambda *_: Board(rows, {}, 9.0))
+    monkeypatch.setattr("g4diag.scenario.catalogue.run_all", lambda *_: Board(rows, {}, 9.0))
     assert run(["repro", "--all"]) == 4
     assert "1 of 2 scenarios as expected, 9 s" in capsys.readouterr().out
     assert run(["repro", "--all", "--json"]) == 4

@@ -9,16 +9,16 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from g4diag.checkup import Selftest, SelftestRow
 from g4diag.discover import contributions
 from g4diag.model import Release
+from g4diag.model.doctor import Selftest, SelftestRow
 from g4diag.report import selftest_text
 from g4diag.selftests.contract import Break
 from tests.cli.test_inspect import run
 
 ROW = SelftestRow("a", "it was broken", fired=("a", "b"), companions=("b",), checked=(3, 4))
 TRAPS = {found.name for found in contributions("g4diag.traps", "TRAP")}
-BREAKS = contributions("g4diag.selftests", "BREAK")
+BREAKS = contributions("g4diag.selftests", "SELFTEST")
 
 
 def test_every_trap_is_broken_and_companions_are_traps() -> None:
@@ -59,7 +59,7 @@ def test_it_goes_with_no_arguments_of_sglangs(capsys: pytest.CaptureFixture[str]
 
 
 def test_without_sglang_is_3(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from g4diag.stack import versions
+    from g4diag.hooks import versions
 
     monkeypatch.setattr(versions, "version_of", lambda name: None)
     code, out, err = run(capsys, "doctor", "--selftest")
@@ -80,8 +80,8 @@ def test_each_trap_wakes_and_alone(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_broken_selftest_is_a_row_and_not_a_traceback() -> None:
     """A drive that raises, and one whose break does nothing."""
     pytest.importorskip("sglang")
-    from g4diag.selftests import run as runner
-    from repro.driving import Seen
+    from g4diag.doctor import selftest as runner
+    from g4diag.scenario.driving import Seen
 
     def raises(broken: bool) -> None:
         raise ValueError("no such thing")

@@ -16,12 +16,14 @@ import pytest
 
 pytest.importorskip("sglang")
 
+from g4diag.doctor import flag_check
 from g4diag.errors import CannotRunError
-from g4diag.stack import flag_check, preflight, serve_plan, supervise
+from g4diag.serve import plan as serve_plan
+from g4diag.serve import preflight, supervise
 from tests.cli.test_inspect import run
 
 ARMED = {"patches": [], "faults": [], "traps": ["page_table_stays_in_pool"]}
-SPEAK = "from g4diag.stack import records; import os, sys, time, pathlib;"
+SPEAK = "from g4diag.stack.live import records; import os, sys, time, pathlib;"
 SPEAK += "speak = lambda state, error='': records.write(pathlib.Path(os.environ['G4DIAG_RUN_DIR']), state, error, {});"
 
 
@@ -196,10 +198,10 @@ def test_a_patch_that_does_not_fit_is_3_before_anything_is_imported(
 ) -> None:
     from dataclasses import replace
 
-    from g4diag.stack import arming
+    from g4diag.patches import applying
 
-    misfit = replace(arming.patches()["clamp"], releases=">=9")
-    monkeypatch.setattr(arming, "patches", lambda: {misfit.name: misfit})
+    misfit = replace(applying.patches()["clamp"], releases=">=9")
+    monkeypatch.setattr(applying, "patches", lambda: {misfit.name: misfit})
     stand_in("", (sys.executable, "-c", "raise SystemExit('not reached')"))
     code, err = serve(capsys, "--patches", "clamp", "--", "--model", "x")
     assert code == 3 and "clamp: wanted sglang >=9, found sglang 0.5.13" in err and err.count("\n") == 1
@@ -262,7 +264,7 @@ def started(tmp_path: Path) -> Iterator[object]:
         )
         stand_in = program(f"{code}; {say}; time.sleep(60)")
         harness = (
-            "import sys, functools; from g4diag.stack import supervise;"
+            "import sys, functools; from g4diag.serve import supervise;"
             f"supervise.run = functools.partial(supervise.run, server={stand_in!r});"
             "from g4diag.cli.main import main; sys.argv = ['g4diag', 'serve', '--', '--model', 'x']; main()"
         )

@@ -21,7 +21,7 @@ RING = (
 ILLEGAL = "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"
 HARNESS = """
 import sys, functools
-from g4diag.stack import supervise
+from g4diag.serve import supervise
 supervise.run = functools.partial(supervise.run, server={server!r}, checker={checker!r})
 from g4diag.cli.main import main
 sys.argv = ['g4diag', 'serve', *{arguments!r}]
@@ -103,7 +103,7 @@ def test_inspect_reads_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     ("traps", "given", "on"), [("all", None, "on"), ("none", None, "off"), ("all", "off", "off"), ("none", "on", "on")]
 )
 def test_the_recorder_goes_with_the_traps_unless_told_otherwise(traps: str, given: str | None, on: str) -> None:
-    from g4diag.stack.serve_plan import Asked, plan
+    from g4diag.serve.plan import Asked, plan
 
     found = plan(Asked(("--model", "x"), traps=traps), clean_environ(**{"G4DIAG_RECORDER": given} if given else {}))
     assert found.environ["G4DIAG_RECORDER"] == on and found.recorder is (on == "on")
@@ -118,7 +118,7 @@ def test_a_watched_server_keeps_its_log_where_dumps_go_by_default(tmp_path: Path
 
 
 def test_a_core_dump_of_the_gpu_is_asked_for_without_memory(tmp_path: Path) -> None:
-    from g4diag.stack.serve_plan import Asked, plan
+    from g4diag.serve.plan import Asked, plan
 
     asked = Asked(("--model", "x"), traps="none", dump_dir=tmp_path, coredump=True)
     found = plan(asked, clean_environ())

@@ -19,63 +19,58 @@ CONSTANTS = {
     "g4diag/analyzers": "ANALYZER",
     "g4diag/hazards": "HAZARD",
     "g4diag/fuzz/machines": "MACHINE",
-    "g4diag/selftests": "BREAK",
+    "g4diag/selftests": "SELFTEST",
     "repro": "SCENARIO",
 }
 
 _BASE = frozenset({"errors", "model"})
-_MECHANISM = _BASE | {"discover", "guard", "settings", "whole"}
-# Unit (first part below g4diag/) -> units of ours it may import, itself and g4diag/__init__ aside.
+_MECHANISM = _BASE | {"atomic_write", "discover", "guard", "settings"}
+_SERVED = _MECHANISM | {"dump", "hooks", "patches", "stack", "traps"}
+# Unit (first part below g4diag/) -> units of ours it may import, itself and g4diag/__init__ aside. No import runs up:
+# read from the top, each unit imports units above it only, and a test holds that there is such an order.
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "__init__": frozenset(),
-    "__main__": frozenset({"cli"}),
     "errors": frozenset(),
-    "whole": frozenset(),
     "model": frozenset(),
+    "atomic_write": frozenset(),
     "settings": _BASE,
     "discover": _BASE,
     "guard": _BASE | {"settings"},
-    "scenario": _BASE,
-    "checkup": _BASE,
-    "campaign": _BASE,
-    "reduction": _BASE,
-    "hazards": _MECHANISM | {"checkup"},
     "traps": frozenset({"model"}),
     "verdict": frozenset({"model"}),
     "signature": frozenset({"model"}),
+    "hazards": _MECHANISM,
+    "hooks": _MECHANISM,
     "dump": _MECHANISM,
+    "patches": _MECHANISM | {"hooks"},
+    "stack": _MECHANISM | {"dump", "hooks", "traps", "verdict"},
     "analyzers": _MECHANISM | {"dump", "signature", "traps", "verdict"},
-    "report": _MECHANISM | {"analyzers", "campaign", "checkup", "dump", "reduction", "scenario", "traps"},
+    "scenario": _SERVED | {"analyzers", "servers"},
+    "fuzz": _SERVED | {"signature", "verdict"},
+    "selftests": _MECHANISM | {"hooks", "scenario", "stack", "traps"},
+    "doctor": _SERVED | {"hazards", "scenario", "selftests", "servers"},
+    "servers": _SERVED,
+    "serve": _SERVED | {"doctor", "hazards", "servers"},
+    "minimize": _SERVED | {"analyzers", "scenario", "signature", "verdict"},
     "sandbox": _MECHANISM | {"analyzers", "dump", "traps"},
-    "stack": _MECHANISM | {"checkup", "dump", "hazards", "patches", "traps", "verdict"},
-    "patches": _MECHANISM | {"stack"},
-    "plugin": _MECHANISM | {"dump", "patches", "stack", "traps"},
-    "fuzz": _MECHANISM | {"campaign", "dump", "patches", "signature", "stack", "traps", "verdict"},
-    "selftests": _MECHANISM | {"checkup", "fuzz", "repro", "stack", "traps"},
-    "minimize": _MECHANISM | {"analyzers", "reduction", "repro", "scenario", "signature", "stack", "verdict"},
-    "cli": _MECHANISM
+    "report": _MECHANISM | {"analyzers", "dump", "scenario", "traps"},
+    "plugin": _SERVED,
+    "repro": _SERVED | {"scenario"},
+    "cli": _SERVED
     | {
-        "analyzers",
-        "checkup",
-        "dump",
-        "fuzz",
-        "minimize",
-        "patches",
-        "repro",
-        "report",
-        "sandbox",
-        "scenario",
-        "selftests",
+        *("analyzers", "doctor", "fuzz", "minimize", "report", "sandbox", "scenario", "serve", "servers"),
         "signature",
-        "stack",
-        "traps",
     },
-    "repro": _MECHANISM | {"analyzers", "dump", "patches", "scenario", "stack", "traps"},
+    "__main__": frozenset({"cli"}),
 }
 # Units that may import heavy packages, and which; "lazily" is inside a function or under TYPE_CHECKING.
 HEAVY_AT_TOP = {"stack": HEAVY}
 HEAVY_LAZILY = {"stack": HEAVY, "patches": HEAVY, "fuzz": HEAVY, "selftests": HEAVY, "repro": HEAVY} | {
-    "dump": frozenset({"torch"})
+    "dump": frozenset({"torch"}),
+    "hooks": frozenset({"sglang"}),
+    "scenario": frozenset({"torch"}),
+    "serve": frozenset({"sglang", "torch"}),
+    "servers": frozenset({"sglang", "torch"}),
 }
 # Units that import nothing but these and the standard library.
 ONLY = {"model": {"numpy"}, "errors": set(), "traps": {"numpy"}}

@@ -10,13 +10,13 @@ pytest.importorskip("sglang")
 
 import torch
 
-from g4diag.fuzz import kernels
 from g4diag.fuzz.contract import Machine
 from g4diag.fuzz.machines.swa_chunk_cache import MACHINE as CHUNK
 from g4diag.fuzz.machines.swa_radix_cache import MACHINE as RADIX
 from g4diag.fuzz.runner import Budget, run
 from g4diag.fuzz.session import Broken, opened
-from g4diag.fuzz.swa_pool import int64
+from g4diag.stack.drive import allocation_kernels as kernels
+from g4diag.stack.drive.swa_pool import int64
 
 
 @pytest.mark.parametrize("machine", [RADIX, CHUNK], ids=lambda machine: machine.name)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis.database import DirectoryBasedExampleDatabase
 
-from g4diag.campaign import Campaign, Failure, MachineRun
 from g4diag.errors import CannotRunError, UsageError
 from g4diag.fuzz import profiles
 from g4diag.fuzz.jobs import Plan, _merged, line_of
+from g4diag.model.campaign import Campaign, Failure, MachineRun
 
 FAILURE = Failure("slot_has_one_owner", "text", ("state.start()",), found_after=7, seconds=1.0, shrink_seconds=2.0)
 ONE = MachineRun("m", 0, examples=10, steps=100, seconds=2.0, inside=1.0, coverage={"a": 1}, judged={"t": 5})

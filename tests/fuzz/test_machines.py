@@ -8,7 +8,7 @@ from g4diag.fuzz.contract import Machine
 from g4diag.fuzz.machine import FuzzMachine
 from g4diag.fuzz.program import steps_of
 from g4diag.fuzz.replay import machines
-from g4diag.stack.arming import traps
+from g4diag.stack.live.selection import traps
 
 MACHINES = machines()
 

@@ -15,8 +15,8 @@ from g4diag.errors import UsageError
 from g4diag.fuzz.contract import Machine
 from g4diag.fuzz.runner import Budget, run
 from g4diag.fuzz.session import Broken, ProbeFailed, current, opened
+from g4diag.hooks.install import Hook
 from g4diag.model import Allocation, FreeList
-from g4diag.stack.hooks import Hook
 from tests.fuzz.toy import POOL, Choosy, hows, toy
 
 FEW = Budget(examples=30)

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("sglang")
 
 from g4diag.fuzz.session import Broken, opened
-from g4diag.stack.hooks import Hook
+from g4diag.hooks.install import Hook
 from tests.fuzz.toy import toy
 
 TARGET = "sglang.srt.mem_cache.memory_pool.ReqToTokenPool.alloc"

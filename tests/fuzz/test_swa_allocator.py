@@ -13,8 +13,8 @@ from g4diag.fuzz.machines.swa_allocator import MACHINE
 from g4diag.fuzz.program import as_test
 from g4diag.fuzz.runner import Budget, run
 from g4diag.fuzz.session import Broken
-from g4diag.fuzz.swa_pool import build, free_pages, int64
-from g4diag.stack.hooks import Hook, install
+from g4diag.hooks.install import Hook, install
+from g4diag.stack.drive.swa_pool import build, free_pages, int64
 from tests.rediscovery.sabotage import OWNER, clears_first_slot_only
 
 

@@ -16,7 +16,7 @@ from g4diag.fuzz.machines.frozen_kv_views import MACHINE, FrozenKVViewsMachine
 from g4diag.fuzz.replay import replaying
 from g4diag.fuzz.runner import Budget, run
 from g4diag.fuzz.session import Broken, opened
-from g4diag.stack.hooks import Hook, install
+from g4diag.hooks.install import Hook, install
 from g4diag.stack.probes.pool_swap import VIEWS
 
 UNCURED = replace(MACHINE, surroundings=reading_kernels)

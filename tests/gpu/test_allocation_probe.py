@@ -13,10 +13,10 @@ def test_calls_are_judged_in_order_without_a_sync() -> None:
         pytest.skip("needs a CUDA device")
     from sglang.srt.mem_cache.allocator.paged import PagedTokenToKVPoolAllocator
 
+    from g4diag.hooks.install import install
     from g4diag.model import View
-    from g4diag.stack.hooks import install
+    from g4diag.scenario.measure import judge_all
     from g4diag.stack.probes.allocation import AllocationProbe
-    from repro.measure import judge_all
 
     views: list[View] = []
     probe = AllocationProbe(views.append, stock_every=1)

@@ -11,7 +11,7 @@ import pytest
 
 BUILD = """
 import torch
-from g4diag.stack.arming import applied
+from g4diag.patches.applying import applied
 from sglang.jit_kernel import all_reduce
 with applied(["jit-bit-cast"]):
     modules = [

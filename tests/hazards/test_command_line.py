@@ -44,7 +44,7 @@ def test_a_config_file_counts_and_the_command_line_wins(tmp_path: Path) -> None:
 
 def test_the_installed_sglang_declares_the_flags_that_hazards_name() -> None:
     pytest.importorskip("sglang")
-    from g4diag.stack.pins import source_file
+    from g4diag.hooks.anchors import source_file
 
     located = source_file("sglang.srt.server_args")
     assert located is not None

@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 pytest.importorskip("sglang")
 
 from g4diag.errors import PatchRefused
-from g4diag.stack.hooks import Hook, Installation, install
+from g4diag.hooks.install import Hook, Installation, install
 from tests.synthetic import BASE, USER, differences, module, raw_snapshot, tree
 
 # Place -> the place whose hooks it shares: aliases of a module function are one target.

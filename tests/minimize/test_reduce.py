@@ -14,9 +14,9 @@ pytest.importorskip("sglang")
 from g4diag.errors import PatchRefused, UsageError, VacuousError
 from g4diag.minimize.case import Runner, running
 from g4diag.minimize.reduce import reduce, state_file
-from g4diag.reduction import Case, Sizes, Target
+from g4diag.model.reduction import Case, Sizes, Target
 from g4diag.scenario import State
-from g4diag.stack.serving import Geometry
+from g4diag.stack.drive.serving import Geometry
 
 SIGNATURE = "g4d1:page_table_stays_in_pool:swa-page:swa:trtllm_mha:draft_decode"
 SILENT = Case("", "", (), None, checked=9, divergent=3)

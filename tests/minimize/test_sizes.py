@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 pytest.importorskip("sglang")
 
 from g4diag.minimize.sizes import AXES, TOGETHER, is_legal, point_of, sizes_of
-from g4diag.stack.serving import Geometry
+from g4diag.stack.drive.serving import Geometry
 
 POINTS = st.builds(
     lambda full, swa, page, rest: rest | {"full_pages": full, "swa_pages": min(full, swa), "page_size": page},

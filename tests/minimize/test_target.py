@@ -12,7 +12,7 @@ from g4diag.errors import CannotRunError, VacuousError
 from g4diag.minimize.case import Runner, scenarios
 from g4diag.minimize.target import of_dump, of_scenario
 from g4diag.model import Finding, Grade, Inspection, Outcome
-from g4diag.reduction import Case, Sizes
+from g4diag.model.reduction import Case, Sizes
 from g4diag.scenario import State
 
 SIGNATURE = "g4d1:page_table_stays_in_pool:swa-page:swa:trtllm_mha:draft_decode"

@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from g4diag.fuzz.swa_pool import build, free_pages, int64
+from g4diag.hooks.install import install
 from g4diag.model import View
-from g4diag.stack import cpu
-from g4diag.stack.hooks import install
+from g4diag.stack.drive import cpu
+from g4diag.stack.drive.serving import Geometry, Serving
+from g4diag.stack.drive.swa_pool import build, free_pages, int64
 from g4diag.stack.probes.allocation import AllocationProbe
-from g4diag.stack.probes.backends import Backends
 from g4diag.stack.probes.page_table import PageTableProbe
-from g4diag.stack.serving import Geometry, Serving
+from g4diag.stack.probes.workers import Backends
 from repro import (
     bigram_units,
     deferred_free_remap,

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("sglang")
 
-from g4diag.stack.arming import applied
+from g4diag.patches.applying import applied
 from tests.patches.runners import resolved, swa_pool
 
 

@@ -10,7 +10,7 @@ pytest.importorskip("sglang")
 
 import torch
 
-from g4diag.stack.arming import applied
+from g4diag.patches.applying import applied
 from tests.patches.runners import FULL_LAYER, FULL_TOKENS, PAGE_SIZE, SWA_LAYER, SWA_TOKENS, swa_pool
 
 

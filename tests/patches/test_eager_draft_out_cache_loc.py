@@ -11,8 +11,8 @@ pytest.importorskip("sglang")
 
 import torch
 
+from g4diag.patches.applying import applied, selected_patches
 from g4diag.settings import Selection
-from g4diag.stack.arming import applied, selected_patches
 
 NAME = "eager-draft-out-cache-loc"
 

@@ -13,14 +13,15 @@ import pytest
 
 pytest.importorskip("sglang")
 
+from g4diag.hooks.install import Hook, install
 from g4diag.model import View
+from g4diag.patches.applying import applied, patches
 from g4diag.patches.backend_rule import BACKEND
-from g4diag.stack.arming import applied, patches, traps
-from g4diag.stack.hooks import Hook, install
+from g4diag.scenario.measure import judge_all
+from g4diag.stack.drive.backends import SMALL
+from g4diag.stack.live.selection import traps
 from g4diag.stack.probes.mapping_update import OWNER
 from repro import table_width_draft_tokens
-from repro.backends import SMALL
-from repro.measure import judge_all
 from tests.patches import fault_drives as drives
 
 # The rules of the resolver and the clamp have tests of their own; of the last two no trap says anything.

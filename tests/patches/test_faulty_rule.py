@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip("sglang")
 
-from g4diag.stack.arming import applied, armed_manifest
+from g4diag.hooks.manifest import armed_manifest
+from g4diag.patches.applying import applied
 from tests.patches.runners import resolved, swa_pool
 
 UPSTREAM = {"target": True, "frozen-kv": True, "eagle": False}

@@ -12,9 +12,9 @@ pytest.importorskip("sglang")
 
 import torch
 
+from g4diag.hooks.anchors import pin
+from g4diag.patches.applying import applied, problems
 from g4diag.patches.hopper_extend_tile import _INVARIANT, PATCH, Launcher, Tile, tile_for
-from g4diag.stack.arming import applied, problems
-from g4diag.stack.pins import pin
 
 NAME = "hopper-extend-tile"
 STOCK = (64, 64, 8, 1)
@@ -280,7 +280,7 @@ def test_a_failing_launch_raises_its_own_error_and_leaves_no_scope(
 
 
 def test_stages_are_set_only_on_the_very_tile(module: Any, kernels: Any) -> None:
-    from g4diag.stack.hooks import Hook, install
+    from g4diag.hooks.install import Hook, install
 
     path = f"{module.__name__}._get_block_sizes_for_extend_attention"
     with applied([NAME]), install("another", [Hook(path, "after", lambda sizes, *_: (*sizes[:3], 128, 64, 8))]):

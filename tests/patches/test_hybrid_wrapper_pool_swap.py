@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("sglang")
 
+from g4diag.patches.applying import applied, selected_patches, status
 from g4diag.settings import Selection
-from g4diag.stack.arming import applied, selected_patches, status
 from tests.patches.runners import swa_pool
 from tests.patches.test_patch_e_views import VIEWS, view
 
@@ -88,6 +88,6 @@ def test_it_goes_with_patch_e_and_all_takes_it() -> None:
 
 
 def status_of() -> str:
-    from g4diag.stack.arming import patches
+    from g4diag.patches.applying import patches
 
     return status(patches()[NAME]).state

@@ -17,7 +17,7 @@ pytest.importorskip("sglang")
 from g4diag import guard
 from g4diag.errors import PatchRefused
 from g4diag.patches import jit_bit_cast
-from g4diag.stack.arming import applied
+from g4diag.patches.applying import applied
 
 COUNTS = {"custom_all_reduce_pull.cuh": 1, "custom_all_reduce_push.cuh": 1, "tp_qknorm.cuh": 4}
 

@@ -14,8 +14,8 @@ import torch
 
 from g4diag.errors import PatchRefused
 from g4diag.patches import mm_disabled
-from g4diag.stack import cpu
-from g4diag.stack.arming import applied
+from g4diag.patches.applying import applied
+from g4diag.stack.drive import cpu
 from tests.patches import tiny_configs
 from tests.patches.tiny_configs import command_line
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("sglang")
 
-from g4diag.stack.arming import applied, patches, status
+from g4diag.patches.applying import applied, patches, status
 from tests.patches.runners import swa_pool
 
 

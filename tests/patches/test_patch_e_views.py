@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("sglang")
 
+from g4diag.patches.applying import applied, selected_patches
 from g4diag.settings import Selection
-from g4diag.stack.arming import applied, selected_patches
 from tests.patches.runners import swa_pool
 
 VIEWS = ("frozen_kv_target_view", "target_kv_pool_view")

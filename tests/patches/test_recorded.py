@@ -14,11 +14,13 @@ pytest.importorskip("sglang")
 import torch
 
 from g4diag.errors import PatchRefused
+from g4diag.hooks.anchors import Anchor
+from g4diag.hooks.manifest import armed_manifest
+from g4diag.patches.applying import applied, patches, selected_patches, status
 from g4diag.patches.contract import fit
 from g4diag.settings import Selection
-from g4diag.stack import cpu, tiny_gemma
-from g4diag.stack.arming import applied, armed_manifest, patches, selected_patches, status
-from g4diag.stack.pins import Anchor
+from g4diag.stack.drive import cpu
+from g4diag.stack.pairs import tiny_gemma
 from tests.patches.router import reference, tolerances
 
 RECORDED = ("assistant-without-experts", "assistant-without-pp-group", "fused-router", "sm100-moe-select")

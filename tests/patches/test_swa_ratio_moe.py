@@ -14,7 +14,7 @@ pytest.importorskip("sglang")
 
 from g4diag.errors import PatchRefused
 from g4diag.patches import swa_ratio_moe
-from g4diag.stack.arming import applied
+from g4diag.patches.applying import applied
 from tests.patches import tiny_configs
 from tests.patches.tiny_configs import DENSE, MOE, command_line
 

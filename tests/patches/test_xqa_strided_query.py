@@ -13,12 +13,12 @@ pytest.importorskip("sglang")
 
 import torch
 
+from g4diag.hooks.anchors import Anchor
+from g4diag.patches.applying import applied, patches, selected_patches
 from g4diag.patches.contract import fit
 from g4diag.settings import Selection
-from g4diag.stack import cpu
-from g4diag.stack.arming import applied, patches, selected_patches
-from g4diag.stack.pins import Anchor
-from g4diag.stack.serving import Geometry, Serving
+from g4diag.stack.drive import cpu
+from g4diag.stack.drive.serving import Geometry, Serving
 
 NAME = "xqa-strided-query"
 ROWS = 2

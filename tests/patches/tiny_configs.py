@@ -14,7 +14,7 @@ def gemma4_config(**text: Any) -> Any:
     """Gemma4Config with a vision and an audio tower of one layer each. text: more for the text config."""
     from transformers import Gemma4AudioConfig, Gemma4Config, Gemma4VisionConfig
 
-    from g4diag.stack.tiny_gemma import target_config
+    from g4diag.stack.pairs.tiny_gemma import target_config
 
     heads = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = Gemma4Config(

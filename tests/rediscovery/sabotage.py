@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-from g4diag.stack.hooks import Hook
+from g4diag.hooks.install import Hook
 
 OWNER = "sglang.srt.mem_cache.allocator.swa.SWATokenToKVPoolAllocator"
 PAGED = "sglang.srt.mem_cache.allocator.paged.PagedTokenToKVPoolAllocator"

@@ -14,8 +14,8 @@ from g4diag.fuzz.machines.frozen_kv_views import MACHINE as VIEWS
 from g4diag.fuzz.machines.swa_allocator import MACHINE as SWA_ALLOCATOR
 from g4diag.fuzz.machines.swa_allocator import SwaAllocatorMachine
 from g4diag.fuzz.machines.swa_radix_cache import MACHINE as RADIX
-from g4diag.fuzz.swa_pool import int64
-from g4diag.stack.hooks import Hook
+from g4diag.hooks.install import Hook
+from g4diag.stack.drive.swa_pool import int64
 from tests.rediscovery import sabotage
 from tests.rediscovery.sabotage import OWNER, of_swa_side
 

@@ -11,7 +11,7 @@ pytest.importorskip("sglang")
 
 from g4diag.fuzz.runner import Budget, run
 from g4diag.fuzz.session import opened
-from g4diag.stack.hooks import install
+from g4diag.hooks.install import install
 from tests.rediscovery.table import INJECTED, UPSTREAM, Row
 
 

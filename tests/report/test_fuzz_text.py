@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from g4diag.campaign import Campaign, Failure, MachineRun
+from g4diag.model.campaign import Campaign, Failure, MachineRun
 from g4diag.report.fuzz_text import render
 
 FAILURE = Failure(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from g4diag.reduction import Case, Reduction, Target
+from g4diag.model.reduction import Case, Reduction, Target
 from g4diag.report.minimize_text import render
 
 BEFORE = {"requests": 6, "live": 3, "prompt": 1000, "chunk": 256, "window": 128, "page_size": 16, "full_tokens": 16384}

@@ -150,7 +150,7 @@ def test_impossible_geometry_is_refused_in_one_line(options: Options, says: str)
 
 @pytest.mark.parametrize("found", [None, "0.5.12"])
 def test_another_sglang_cannot_run(monkeypatch: pytest.MonkeyPatch, found: str | None) -> None:
-    monkeypatch.setattr("g4diag.stack.versions.version_of", lambda name: found)
+    monkeypatch.setattr("g4diag.hooks.versions.version_of", lambda name: found)
     with pytest.raises(CannotRunError, match=r"wanted 0\.5\.13"):
         SCENARIO.run(Options(), silent)
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from g4diag.fuzz.backend_rig import Rig, Sizes
-from g4diag.fuzz.backend_sides import BackendSides, row_of
+from g4diag.fuzz.backend_runners import BackendSides, row_of
 from g4diag.fuzz.backend_steps import Step, reading_kernels
 from g4diag.fuzz.contract import Machine, Sink
 from g4diag.fuzz.strategies import paddings, pool_pages, requests, tokens
 from g4diag.fuzz.swa_model import SwaModel
-from g4diag.fuzz.swa_pool import int64
-from g4diag.stack.hooks import Hook
+from g4diag.hooks.install import Hook
+from g4diag.stack.drive.backend_fixture import Rig, Sizes
+from g4diag.stack.drive.swa_pool import int64
 
 _PAGE_SIZES = (16, 32, 64)
 _someone_lives = precondition(lambda self: self.held)
@@ -239,8 +239,8 @@ def _step(
 
 
 def _probes(sink: Sink) -> list[Hook]:
-    from g4diag.stack.probes.backends import Backends
     from g4diag.stack.probes.page_table import PageTableProbe
+    from g4diag.stack.probes.workers import Backends
 
     backends = Backends(lambda swap: None)
     return [*backends.hooks(), *PageTableProbe(backends, sink, rid_of=lambda row: f"row{row}").hooks()]

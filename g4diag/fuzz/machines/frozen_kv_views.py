@@ -17,12 +17,12 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from g4diag.fuzz.backend_rig import Rig, Sizes
 from g4diag.fuzz.backend_steps import Reading, Step, forward_batch, reading_kernels
 from g4diag.fuzz.contract import Machine, Sink
 from g4diag.fuzz.machine import FuzzMachine
 from g4diag.fuzz.strategies import draft_numbers
-from g4diag.stack.hooks import Hook
+from g4diag.hooks.install import Hook
+from g4diag.stack.drive.backend_fixture import Rig, Sizes
 
 _KINDS = ("plain", "wrapped", "one_child")
 _VIEWS = ("frozen_kv_target_view", "target_kv_pool_view")
@@ -125,7 +125,7 @@ class FrozenKVViewsMachine(FuzzMachine):
     @rule(draft=draft_numbers(), fails=st.booleans())
     def capture(self, draft: int, fails: bool) -> None:
         """A graph runner is made for a draft."""
-        from g4diag.stack.frozen_draft import closure_graph_runner
+        from g4diag.stack.drive.frozen_draft import closure_graph_runner
 
         chosen = self.drafts[draft]
         chosen.graphs = self._run(chosen, closure_graph_runner, chosen.worker, fails=fails)
@@ -208,8 +208,8 @@ def _stoppable(function: Callable[[Any], Any], argument: Any) -> Any:
 
 
 def _probes(sink: Sink) -> list[Hook]:
-    from g4diag.stack.probes.backends import Backends
     from g4diag.stack.probes.pool_swap import PoolSwapProbe
+    from g4diag.stack.probes.workers import Backends
 
     backends = Backends(sink)
     return [*backends.hooks(), *PoolSwapProbe(backends, sink).hooks()]
@@ -217,7 +217,7 @@ def _probes(sink: Sink) -> list[Hook]:
 
 @contextmanager
 def _with_the_cure() -> Iterator[None]:
-    from g4diag.stack.arming import applied
+    from g4diag.patches.applying import applied
 
     with applied(["hybrid-wrapper-pool-swap"]), reading_kernels():
         yield

@@ -14,12 +14,12 @@ import hypothesis.strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from g4diag.fuzz.contract import Machine, Sink
-from g4diag.fuzz.kernels import switchable, use_interpreter
 from g4diag.fuzz.strategies import pool_pages, requests, tokens
-from g4diag.fuzz.swa_claims import SwaClaims
+from g4diag.fuzz.swa_invariants import SwaInvariants
 from g4diag.fuzz.swa_model import SwaModel
-from g4diag.fuzz.swa_pool import build, int64
-from g4diag.stack.hooks import Hook
+from g4diag.hooks.install import Hook
+from g4diag.stack.drive.allocation_kernels import switchable, use_interpreter
+from g4diag.stack.drive.swa_pool import build, int64
 
 _PAGE_SIZES = (1, 16, 32, 64)
 _someone_lives = precondition(lambda self: self.model.requests)
@@ -27,7 +27,7 @@ _full_house = precondition(lambda self: not (self.model.full_free and self.model
 _paged = precondition(lambda self: self.page_size > 1)
 
 
-class SwaAllocatorMachine(SwaClaims):
+class SwaAllocatorMachine(SwaInvariants):
     """The allocator under the calls of a scheduler, beside a model that is two sets and a dict."""
 
     @initialize(

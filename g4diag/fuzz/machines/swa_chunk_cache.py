@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from g4diag.fuzz.cache_machine import GOALS, PAGE_SIZES, CacheMachine
 from g4diag.fuzz.contract import Machine, Sink
-from g4diag.fuzz.kernels import switchable_with_rows
-from g4diag.stack.hooks import Hook
+from g4diag.hooks.install import Hook
+from g4diag.stack.drive.allocation_kernels import switchable_with_rows
 
 
 class SwaChunkCacheMachine(CacheMachine):

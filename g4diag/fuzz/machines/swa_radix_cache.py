@@ -7,12 +7,12 @@ from typing import ClassVar
 
 from g4diag.fuzz.cache_machine import GOALS, PAGE_SIZES
 from g4diag.fuzz.contract import Machine, Sink
-from g4diag.fuzz.kernels import switchable_with_rows
-from g4diag.fuzz.tree_claims import TreeClaims
-from g4diag.stack.hooks import Hook
+from g4diag.fuzz.tree_invariants import TreeInvariants
+from g4diag.hooks.install import Hook
+from g4diag.stack.drive.allocation_kernels import switchable_with_rows
 
 
-class SwaRadixCacheMachine(TreeClaims):
+class SwaRadixCacheMachine(TreeInvariants):
     """The radix cache under a scheduler's calls."""
 
     cache_class: ClassVar[str] = "SWARadixCache"

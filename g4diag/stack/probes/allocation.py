@@ -16,9 +16,9 @@ from weakref import WeakKeyDictionary, WeakSet
 import numpy as np
 
 from g4diag.guard import guard
+from g4diag.hooks.install import Hook
 from g4diag.model import Allocation, FreeList, IndexSpace, MappingUpdate, PoolView, Release
-from g4diag.stack.hooks import Hook
-from g4diag.stack.probes.arrivals import Arrivals
+from g4diag.stack.probes.async_copies import Arrivals
 from g4diag.stack.probes.live_pages import LivePages
 from g4diag.stack.probes.mapping_update import OWNER, MappingUpdateProbe
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from g4diag.stack.hooks import Hook
-from g4diag.stack.probes.backends import BACKEND
+from g4diag.hooks.install import Hook
+from g4diag.stack.probes.workers import BACKEND
 
 
 class Forward(NamedTuple):

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from g4diag.hooks.install import Hook
 from g4diag.model import IndexSpace, KVSlots
-from g4diag.stack.hooks import Hook
-from g4diag.stack.probes.backends import BACKEND, Backends, layer_pool
 from g4diag.stack.probes.forwards import Forwards
 from g4diag.stack.probes.page_table import is_graph_metadata, phase_of
+from g4diag.stack.probes.workers import BACKEND, Backends, layer_pool
 
 _HYBRID = "sglang.srt.mem_cache.swa_memory_pool.SWAKVPool.set_kv_buffer"
 _PLAIN = "sglang.srt.mem_cache.memory_pool.MHATokenToKVPool.set_kv_buffer"

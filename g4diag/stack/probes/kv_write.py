@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from g4diag.hooks.install import Hook
 from g4diag.model import KVWrite
-from g4diag.stack.hooks import Hook
-from g4diag.stack.probes.backends import BACKEND, Backends
 from g4diag.stack.probes.pool_swap import VIEW_NAMES, VIEWS
+from g4diag.stack.probes.workers import BACKEND, Backends
 
 _POOLS = (
     "sglang.srt.mem_cache.swa_memory_pool.SWAKVPool",

@@ -13,9 +13,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from g4diag.guard import guard
+from g4diag.hooks.install import Hook
 from g4diag.model import MappingUpdate
-from g4diag.stack.hooks import Hook
-from g4diag.stack.probes.arrivals import Arrivals
+from g4diag.stack.probes.async_copies import Arrivals
 
 OWNER = "sglang.srt.mem_cache.allocator.swa.SWATokenToKVPoolAllocator"
 CALLS = ("alloc", "alloc_extend", "alloc_decode")

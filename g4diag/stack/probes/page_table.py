@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from g4diag.guard import guard
+from g4diag.hooks.install import Hook
 from g4diag.model import AttentionRead, IndexSpace, LayerKind
-from g4diag.stack.hooks import Hook
-from g4diag.stack.probes.backends import BACKEND, Backends, layer_pool
+from g4diag.stack.probes.workers import BACKEND, Backends, layer_pool
 
 
 class PageTableProbe:

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from g4diag.guard import guard
+from g4diag.hooks.install import Hook
 from g4diag.model import PoolSwap
-from g4diag.stack.hooks import Hook
-from g4diag.stack.probes.backends import Backends
+from g4diag.stack.probes.workers import Backends
 
 VIEWS = "sglang.srt.speculative.frozen_kv_mtp_utils"
 GRAPH_RUNNER = "sglang.srt.speculative.frozen_kv_mtp_cuda_graph_runner.FrozenKVMTPCudaGraphRunner"

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from g4diag.hooks.install import Hook
 from g4diag.model import QueryRows
-from g4diag.stack.hooks import Hook
-from g4diag.stack.probes.backends import Backends
 from g4diag.stack.probes.forwards import Forwards
 from g4diag.stack.probes.page_table import is_graph_metadata, phase_of
+from g4diag.stack.probes.workers import Backends
 
 KERNEL = "flashinfer.decode.trtllm_batch_decode_with_kv_cache"
 

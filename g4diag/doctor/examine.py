@@ -1,0 +1,107 @@
+"""The whole of `doctor`: what is installed, what the machine has, what would be armed, what is known to go wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from g4diag.doctor import flag_check
+from g4diag.doctor.plugin_state import plugin_state
+from g4diag.doctor.series import patch_rows, trap_rows
+from g4diag.hazards.command_line import model_config, parse
+from g4diag.hazards.deployment import Deployment
+from g4diag.hazards.judging import judge
+from g4diag.hooks.versions import installed, version_of
+from g4diag.model.doctor import Checkup, FlagCheck, HazardRow
+from g4diag.patches import applying
+from g4diag.servers import hardware
+from g4diag.settings import Settings
+from g4diag.stack.live import selection
+
+KNOWN_RELEASE = "0.5.13"
+
+
+def examine(arguments: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> Checkup:
+    """Look at everything; imports nothing heavy, and starts nothing but nvidia-smi and, given arguments, sglang's
+    parser. arguments: sglang's, to judge."""
+    gpus = hardware.gpus()
+    capability = hardware.capability_of(gpus)
+    settings = Settings.from_env(environ)
+    patches, traps = applying.selected_patches(settings.patches), selection.selected_traps(settings.traps)
+    hazards, remarks = judged(arguments, environ, patches, capability)
+    flags = checked_flags(arguments, environ, values=True)
+    return Checkup(
+        versions=installed(),
+        gpus=gpus,
+        cuda=hardware.cuda_versions(),
+        backends=hardware.attention_backends(capability),
+        plugin=plugin_state(environ),
+        patches=patch_rows(),
+        traps=trap_rows(),
+        hazards=hazards,
+        armed={"patches": list(patches), "traps": list(traps)},
+        cannot_run=_cannot_run(),
+        judged=bool(arguments),
+        remarks=(*flags.remarks, *remarks),
+        flags=flags,
+    )
+
+
+def checked_flags(arguments: Sequence[str], environ: Mapping[str, str], *, values: bool = False) -> FlagCheck:
+    """sglang's arguments by sglang's own parser. values: see `flag_check.check`."""
+    if version_of("sglang") is None:
+        return FlagCheck(unchecked="no sglang is installed") if arguments else FlagCheck()
+    return flag_check.check(arguments, environ, values=values)
+
+
+def judged(
+    arguments: Sequence[str], environ: Mapping[str, str], patches: Sequence[str], capability: tuple[int, int] | None
+) -> tuple[tuple[HazardRow, ...], tuple[str, ...]]:
+    """(hazards of this command line, what could not be judged). patches: those that will be on."""
+    deployment = deployment_of(arguments, environ, capability)
+    if deployment is None or not arguments:
+        return (), ()
+    return judge(deployment, patches), tuple(_unknown(deployment))
+
+
+def deployment_of(
+    arguments: Sequence[str], environ: Mapping[str, str], capability: tuple[int, int] | None
+) -> Deployment | None:
+    """The server these arguments describe; None without sglang."""
+    release = version_of("sglang")
+    if release is None:
+        return None
+    flags = explicit_flags(arguments)
+    return Deployment(
+        sglang=release,
+        flags=flags,
+        environ=environ,
+        target=model_config(flags.get("model-path"), environ),
+        draft=model_config(flags.get("speculative-draft-model-path"), environ),
+        capability=capability,
+    )
+
+
+def explicit_flags(arguments: Sequence[str]) -> dict[str, str]:
+    """Flags given, by their full names in the installed sglang."""
+    return parse(arguments, flag_check.declared_flags())
+
+
+def _unknown(deployment: Deployment) -> list[str]:
+    remarks = []
+    for flag, config in (("model-path", deployment.target), ("speculative-draft-model-path", deployment.draft)):
+        if (path := deployment.flag(flag)) and config is None:
+            remarks.append(
+                f"--{flag} {path}: no config.json of it on this machine, so checks of this model were not made;"
+                " a folder with its config.json makes them"
+            )
+    if deployment.capability is None:
+        remarks.append("no GPU seen, so rules about its architecture are silent")
+    return remarks
+
+
+def _cannot_run() -> str:
+    release = version_of("sglang")
+    if release is None:
+        return f"sglang: wanted {KNOWN_RELEASE}, found none; install g4diag[stack]"
+    return "" if release == KNOWN_RELEASE else f"sglang: wanted {KNOWN_RELEASE}, found {release}"

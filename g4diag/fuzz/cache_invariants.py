@@ -1,0 +1,196 @@
+"""What must hold of a prefix cache and of the requests it serves, told from outside: who owns each page, what each
+position reads, and upstream's own sums.
+
+Two books say whose K/V a slot holds, one a pool: each forward enters what it would have written, a hash of the tokens
+up to and with that position. A later forward must find its own tokens' hash in every slot that it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from g4diag.fuzz.cache_steps import CacheSteps
+from g4diag.model import AttentionRead, BoolArray, FreeList, IndexMapping, IndexSpace, IntArray, LayerKind, PoolView
+from g4diag.stack.drive.cache_server import DRAFT_TOKENS, CacheServer, Shape
+from g4diag.stack.drive.swa_pool import free_pages
+
+Owner = tuple[str, IntArray]
+
+
+class CacheInvariants(CacheSteps):
+    """Base of a machine: books at each launch, and claims after each step."""
+
+    def begin(self, shape: Shape, server: CacheServer) -> None:
+        super().begin(shape, server)
+        self.full_book_M = np.zeros(server.allocator.size_full + shape.page_size, dtype=np.int64)
+        self.swa_book_M = np.zeros(server.allocator.size_swa + shape.page_size, dtype=np.int64)
+
+    def check(self) -> None:
+        if hasattr(self, "server"):
+            self.check_cache()
+            self._check_pages("full", list(self.full_owners()))
+            self._check_pages("swa", list(self.swa_owners()))
+            self._check_sums()
+
+    def check_cache(self) -> None:
+        """What must hold of this cache beyond its pages."""
+
+    def known_stale(self, req: Any, start: int) -> BoolArray:
+        """bool[start]: positions that a defect known of this sglang lets read another's K/V."""
+        return np.zeros(start, dtype=np.bool_)
+
+    def cached(self) -> Iterator[tuple[str, IntArray, bool]]:
+        """(whose, full slots, whether they claim SWA slots) of what the cache holds for no request in particular."""
+        yield from ()
+
+    def full_owners(self) -> Iterator[Owner]:
+        """(whose, full slots) of everything that has any."""
+        for whose, slots_N, _ in self.cached():
+            yield whose, slots_N
+        for req in self.holders():
+            yield req.rid, self.row(req)[req.cache_protected_len : req.kv_allocated_len]
+
+    def swa_owners(self) -> Iterator[Owner]:
+        """(whose, SWA slots) of everything that has any."""
+        mapping_M = self.mapping()
+        for whose, slots_N, is_alive in self.cached():
+            if is_alive:
+                yield whose, mapping_M[slots_N]
+        for req in self.holders():
+            start = max(req.cache_protected_len, req.swa_evicted_seqlen)
+            yield req.rid, mapping_M[self.row(req)[start : req.kv_allocated_len]]
+
+    def row(self, req: Any) -> IntArray:
+        """The request's row of req_to_token: full slots by position."""
+        slots_N: IntArray = self.server.request_pool.req_to_token[req.req_pool_idx].numpy()
+        return slots_N
+
+    def mapping(self) -> IntArray:
+        """full_to_swa_index_mapping as it is now."""
+        full_to_swa_M: IntArray = self.server.allocator.full_to_swa_index_mapping.numpy()
+        return full_to_swa_M
+
+    def launched_extend(self, batch: Any) -> None:
+        for req, start in zip(batch.reqs, batch.prefix_lens, strict=True):
+            tokens = [*req.origin_input_ids, *req.output_ids][: req.fill_len]
+            hashes_N = prefix_hashes(tokens)
+            self.read([req.rid], [self.row(req)], "extend", np.array([len(tokens)]), len(tokens) - start)
+            self._requires_own(req, hashes_N, start)
+            self._writes(req, start, hashes_N[start:])
+
+    def launched_decode(self, batch: Any, token: int, accepted: int) -> None:
+        is_verify = self.shape.eagle
+        queries = DRAFT_TOKENS if is_verify else 1
+        ends_B = batch.seq_lens.numpy() + (queries if is_verify else 0)
+        rids, rows = [req.rid for req in batch.reqs], [self.row(req) for req in batch.reqs]
+        self.read(rids, rows, "target_verify" if is_verify else "decode", ends_B, queries)
+        for req, end in zip(batch.reqs, ends_B.tolist(), strict=True):
+            start = end - queries
+            # With overlap the tokens of the step before are on the device only.
+            known = [*req.origin_input_ids, *req.output_ids, *self._in_flight(req)]
+            self.claim("lengths_agree", len(known) == start + 1, f"{req.rid} has {len(known)} tokens, {start} with K/V")
+            self.claim("room_for_queries", end <= req.kv_allocated_len, f"{req.rid} has {req.kv_allocated_len} slots")
+            hashes_N = prefix_hashes([*known, *[token] * (accepted - 1)])
+            self._requires_own(req, hashes_N, start)
+            garbage_N = np.full(end - len(hashes_N), -1, dtype=np.int64)
+            self._writes(req, start, np.concatenate([hashes_N[start:], garbage_N]))
+
+    def _in_flight(self, req: Any) -> list[int]:
+        return self.flight.tokens.get(req.rid, []) if self.flight is not None else []
+
+    def read(self, rids: list[str], rows: list[IntArray], phase: str, ends_B: IntArray, queries: int) -> None:
+        """Let the traps judge the page table that a sliding layer would be handed, made as a backend makes it. rows:
+        full slots by position, of each request. ends_B: keys a row, the queries included."""
+        page = self.shape.page_size
+        full_BP = np.stack([row[: int(ends_B.max()) : page] for row in rows]).astype(np.int64) // page
+        mapping = IndexMapping(self.mapping().copy(), page)
+        view = AttentionRead(
+            step=self.session.steps,
+            worker="target",
+            phase=phase,
+            path="eager",
+            backend=type(self.server.cache).__name__,
+            layer_id=0,
+            layer_kind=LayerKind.SWA,
+            window_left=self.shape.window,
+            pool=self.pool("swa"),
+            table_space=IndexSpace.SWA_PAGE,
+            page_table_BP=mapping.swa_pages(full_BP).astype(np.int32),
+            seq_lens_B=ends_B.astype(np.int32),
+            q_len=queries,
+            rids=tuple(rids),
+            full_page_table_BP=full_BP,
+            mapping=mapping,
+            batch_rows=len(rids),
+        )
+        self.session.judge(view)
+        self.session.conclude()
+
+    def _requires_own(self, req: Any, hashes_N: IntArray, start: int) -> None:
+        """Positions before `start` hold this request's tokens: all of them in the full pool, the window's in the
+        SWA pool."""
+        slots_N = self.row(req)[:start]
+        wrong = np.flatnonzero((self.full_book_M[slots_N] != hashes_N[:start]) & ~self.known_stale(req, start))
+        self.claim("prefix_is_its_own", not len(wrong), lambda: f"{req.rid}: {self._whose('full', slots_N, wrong)}")
+        first = max(0, start - self.shape.window)
+        swa_N = self.mapping()[slots_N[first:]]
+        wrong = np.flatnonzero(self.swa_book_M[swa_N] != hashes_N[first:start])
+        self.claim("window_is_its_own", not len(wrong), lambda: f"{req.rid}: {self._whose('SWA', swa_N, wrong, first)}")
+
+    @staticmethod
+    def _whose(pool: str, slots_N: IntArray, wrong: IntArray, first: int = 0) -> str:
+        at = int(wrong[0])
+        return f"position {at + first} reads {pool} slot {int(slots_N[at])}, which holds other tokens' K/V"
+
+    def _writes(self, req: Any, start: int, hashes_N: IntArray) -> None:
+        slots_N = self.row(req)[start : start + len(hashes_N)]
+        self.full_book_M[slots_N] = hashes_N
+        self.swa_book_M[self.mapping()[slots_N]] = hashes_N
+
+    def _check_pages(self, name: str, owners: list[Owner]) -> None:
+        """Each page is free or has one owner."""
+        page, pool = self.shape.page_size, self.pool(name)
+        free_N = pool.free_pages_N if pool.free_pages_N is not None else np.zeros(0, dtype=np.int64)
+        pages = [np.unique(slots_N // page) for _, slots_N in owners]
+        owned_N = np.concatenate([*pages, np.zeros(0, dtype=np.int64)])
+        all_N = np.sort(np.concatenate([owned_N, free_N]))
+        if np.array_equal(all_N, np.arange(1, pool.num_pages)):
+            return
+        # The trap names a free list that holds what has an owner; two owners and none are the model's.
+        self.session.judge(FreeList(pool, np.unique(owned_N)))
+        self.session.conclude()
+        ids, counts = np.unique(all_N, return_counts=True)
+        for twice in ids[counts > 1].tolist():
+            whose = [who for (who, _), its in zip(owners, pages, strict=True) if twice in its]
+            self.claim("page_has_one_owner", False, f"{name} page {twice} is had by {' and '.join(whose)}")
+        lost = sorted(set(range(1, pool.num_pages)) - set(ids.tolist()))
+        self.claim("page_is_not_lost", not lost, f"{name} pages {lost} are neither free nor anybody's")
+        self.claim("page_is_of_its_pool", False, f"{name} pages {ids.tolist()} of 1 .. {pool.num_pages - 1}")
+
+    def _check_sums(self) -> None:
+        """Upstream's own invariant."""
+        try:
+            self.server.checker.self_check_during_busy()
+        except AssertionError as error:
+            self.claim("sums_add_up", False, str(error))
+
+    def pool(self, name: str) -> PoolView:
+        """The "full" or "swa" pool with its free list."""
+        is_swa = name == "swa"
+        sub = self.server.allocator.swa_attn_allocator if is_swa else self.server.allocator.full_attn_allocator
+        space = IndexSpace.SWA_PAGE if is_swa else IndexSpace.FULL_PAGE
+        free_N = np.array(free_pages(sub), dtype=np.int64)
+        return PoolView(name, space, self.shape.page_size, sub.size // self.shape.page_size + 1, free_N)
+
+    def evidence(self) -> dict[str, Any]:
+        mapping = IndexMapping(self.mapping().copy(), self.shape.page_size)
+        return {"pools": (self.pool("full"), self.pool("swa")), "mapping": mapping}
+
+
+def prefix_hashes(tokens: list[int]) -> IntArray:
+    """int64[N]: for each position a hash of the tokens up to and with it, never 0."""
+    return np.array(list(accumulate(tokens, lambda h, token: hash((h, token)) | 1, initial=1))[1:], dtype=np.int64)

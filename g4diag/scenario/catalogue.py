@@ -1,0 +1,103 @@
+"""Which scenarios there are; and every one of them run, each in a process of its own, and scored.
+
+A process each, because fault states, the environment and sglang's globals are a process's; two at a time, because most
+of a scenario's seconds are the import of sglang.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from g4diag.discover import Contribution, contributions
+from g4diag.scenario import Board, Found, Progress, Row, Scenario, Score
+
+_LONGEST = 600.0  # seconds a scenario may take on a busy machine
+_VERDICTS = {0: "as expected", 1: "NOT AS EXPECTED", 3: "cannot run", 4: "vacuous"}
+
+# A wheel carries the scenarios inside the package; a checkout has them at its top.
+_PACKAGES = ("g4diag.repro", "repro")
+
+# A command line of g4diag -> (exit code, stdout, stderr).
+Child = Callable[[Sequence[str]], tuple[int, str, str]]
+
+
+def listed() -> list[Contribution]:
+    """Every scenario file, one that does not import included."""
+    package = next((name for name in _PACKAGES if find_spec(name) is not None), _PACKAGES[-1])
+    return contributions(package, "SCENARIO")
+
+
+def scenarios() -> dict[str, Scenario]:
+    """Every scenario that imports, by its name."""
+    return {row.value.name: row.value for row in listed() if row.error is None}
+
+
+def drive_of(name: str) -> Callable[..., Found]:
+    """The function that this scenario's drives call. KeyError: there is no such scenario, or it has no drives."""
+    drive = scenarios()[name].drive
+    if drive is None:
+        raise KeyError(f"{name} drives no single classes")
+    return drive
+
+
+def run_all(
+    found: Sequence[Contribution], jobs: int, dump_dir: Path | None, progress: Progress, child: Child | None = None
+) -> Board:
+    """Every scenario that can run on the CPU, `jobs` at a time; the others are rows that say what they need."""
+    from g4diag.hooks.versions import installed
+
+    start, run = time.perf_counter(), child or _child
+    rows: dict[str, Row] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = {}
+        for each in found:
+            if each.error is not None:
+                rows[each.name] = Row(each.name, "failed", 0.0, why=each.error)
+            elif "cpu" not in each.value.needs:
+                rows[each.name] = Row(
+                    each.value.name, "needs a GPU", 0.0, why=f"g4diag repro {each.value.name} --device cuda"
+                )
+            else:
+                waiting[pool.submit(_scored, each.value, dump_dir, run)] = each.name
+        for done, future in enumerate(as_completed(waiting)):
+            name = waiting[future]
+            rows[name] = future.result()
+            progress(f"{rows[name].scenario}: {rows[name].verdict}", done, len(waiting))
+    ordered = tuple(rows[each.name] for each in found)
+    return Board(ordered, installed(), time.perf_counter() - start)
+
+
+def _scored(scenario: Scenario, dump_dir: Path | None, run: Child) -> Row:
+    arguments = ["repro", scenario.name, "--device", "cpu", "--json"]
+    arguments += [] if dump_dir is None else ["--dump-dir", str(dump_dir)]
+    start = time.perf_counter()
+    code, out, said = run(arguments)
+    seconds = time.perf_counter() - start
+    why = (said.strip().splitlines() or [f"exit {code}, and no word"])[-1].removeprefix("g4diag: ")
+    if code not in (0, 1):
+        verdict = "stale" if code == 4 and ": stale: " in why else _VERDICTS.get(code, "failed")
+        return Row(scenario.name, verdict, seconds, why=why.removeprefix(f"{scenario.name}: "))
+    try:
+        document: dict[str, Any] = json.loads(out)
+        score = Score(**{name: (right, of) for name, (right, of) in document["score"].items()})
+    except (ValueError, KeyError, TypeError):
+        return Row(scenario.name, "failed", seconds, why=why)
+    odd = [f"{row['state']}: {row['outcome']}" for row in document["readings"] if not row["as_expected"]]
+    return Row(scenario.name, _VERDICTS[code], seconds, score, "; ".join(odd))
+
+
+def _child(arguments: Sequence[str]) -> tuple[int, str, str]:
+    command = [sys.executable, "-m", "g4diag", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST, check=False)
+    except subprocess.TimeoutExpired:
+        return 124, "", f"still running after {_LONGEST:.0f} s"
+    return done.returncode, done.stdout, done.stderr

@@ -1,0 +1,51 @@
+"""Run a scenario's states on the CPU, each from a fresh server: mechanism for scenario files, no scenario itself."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, replace
+
+from g4diag.scenario import Options, Outcome, Progress, Reading, Scenario
+
+
+def run_on_cpu(scenario: Scenario, options: Options, progress: Progress, dumped: str = "") -> Outcome:
+    """Every selected state. dumped: the state whose first bad read is written to a dump. Raises CannotRunError,
+    UsageError, StaleError, VacuousError."""
+    from g4diag.hooks.versions import installed, require_sglang
+    from g4diag.scenario.driving import require_anchors
+
+    require_sglang("0.5.13")
+    require_anchors(scenario)
+    from g4diag.stack.drive import cpu
+
+    cpu.prepare_environment()
+    from g4diag.stack.drive.serving import Geometry
+
+    given = {name: getattr(options, name) for name in ("requests", "page_size", "ratio", "window", "chunk")}
+    geometry = replace(Geometry(), **{name: value for name, value in given.items() if value is not None})
+    geometry.check()
+    from g4diag.scenario.measure import faults_of, measure, probed
+
+    readings: list[Reading] = []
+    seconds: dict[str, float] = {}
+    kept = None
+    states = scenario.selected(options.states)
+    with probed() as probes:
+        for i, state in enumerate(states):
+            progress(f"{state.name}: {state.what}", i, len(states))
+            start = time.perf_counter()
+            measured = measure(state, geometry, options.seed, probes)
+            seconds[state.name] = time.perf_counter() - start
+            readings += measured.readings
+            kept = measured if state.name == dumped else kept
+    outcome = Outcome(
+        scenario=scenario.name,
+        seed=options.seed,
+        geometry=asdict(geometry) | {"swa_tokens": geometry.swa_tokens},
+        versions=installed(),
+        faults=faults_of(states),
+        readings=tuple(readings),
+        seconds=seconds,
+    )
+    outcome.require_substance()
+    return outcome if kept is None else kept.written(outcome, options.dump_dir)

@@ -1,0 +1,62 @@
+"""Arm everything in a child process before the server starts, since sglang swallows what a plugin raises.
+
+`python -m g4diag.serve.preflight FILE` loads plugins as the server will and writes what came of it to FILE.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from g4diag.atomic_write import atomic_write
+from g4diag.errors import CannotRunError
+
+PROGRAM = (sys.executable, "-m", "g4diag.serve.preflight")
+_SECONDS = 600.0
+Manifest = dict[str, list[str]]
+
+
+def preflight(
+    environ: Mapping[str, str], program: Sequence[str] = PROGRAM, seconds: float = _SECONDS
+) -> tuple[Manifest, list[str]]:
+    """(what is armed in a child under `environ`, patches not in force there, one line each). CannotRunError, in one
+    line, for a plugin that was not loaded or did not arm."""
+    with tempfile.TemporaryDirectory(prefix="g4diag-preflight-") as folder:
+        file = Path(folder) / "outcome.json"
+        command, own = [*program, str(file)], dict(environ) | {"G4DIAG_RUN_DIR": folder}
+        try:
+            done = subprocess.run(command, env=own, capture_output=True, text=True, timeout=seconds, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise CannotRunError(f"preflight: wanted an answer within {seconds:.0f} s, found none") from error
+        if not file.exists():
+            last = ([line for line in done.stderr.splitlines() if line.strip()] or ["nothing said"])[-1]
+            raise CannotRunError(f"preflight: the process that arms ended with {done.returncode}: {last.strip()}")
+        said = json.loads(file.read_text(encoding="utf-8"))
+    if said["state"] == "failed":
+        raise CannotRunError(f"not armed, and so not started: {said['error']}")
+    if said["state"] == "not called":
+        raise CannotRunError("not armed, and so not started: sglang did not load the plugin; see g4diag doctor")
+    return said["manifest"], said["problems"]
+
+
+def main(file: Path) -> None:
+    """Load plugins, then say what came of ours, which is on record in this folder. Anything raised ends the process,
+    and its last line is shown."""
+    from g4diag.patches import applying
+    from g4diag.stack import entry_points
+    from g4diag.stack.live import records
+
+    entry_points.load_plugins()
+    spoken = [asdict(record) for record in records.read(file.parent) if record.pid == os.getpid()]
+    said = (spoken or [{"state": "not called"}])[0] | {"problems": applying.problems()}
+    atomic_write(file, json.dumps(said))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

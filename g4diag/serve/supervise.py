@@ -1,0 +1,184 @@
+"""Run the real server as a child: signals forwarded, exit code kept, and arming watched in every process of it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from g4diag.serve.crash_evidence import Aftermath
+from g4diag.serve.plan import Plan, with_run_dir
+from g4diag.serve.preflight import PROGRAM as PREFLIGHT
+from g4diag.serve.preflight import preflight
+from g4diag.servers import hardware
+from g4diag.settings import dump_dir
+from g4diag.stack import entry_points
+from g4diag.stack.live import records
+from g4diag.stack.live import sink as live
+
+SERVER = (sys.executable, "-m", entry_points.SERVER)
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_POLL, _GRACE = 0.25, 20.0  # seconds: between two looks at the child; between asking it to stop and killing it
+_SCHEDULER = b"sglang::scheduler"
+Say = Callable[[str], None]
+
+
+def run(plan: Plan, say: Say, *, server: Sequence[str] = SERVER, checker: Sequence[str] = PREFLIGHT) -> int:
+    """Preflight, announce, serve; the exit code. CannotRunError before anything is started if arming fails."""
+    manifest: dict[str, list[str]] = {"patches": [], "faults": [], "traps": []}
+    if plan.arms:
+        manifest, problems = preflight(plan.environ, checker)
+        for problem in problems:
+            say(f"WARNING: not in force: {problem}")
+    _announce(plan, manifest, say)
+    with tempfile.TemporaryDirectory(prefix="g4diag-run-") as folder:
+        armed = with_run_dir(plan, Path(folder))
+        command = [*server, *plan.arguments]
+        aftermath = Aftermath(armed.environ, Path(folder), plan.watches, say)
+        return Supervisor(command, armed.environ, Path(folder), say, must_arm=plan.arms, aftermath=aftermath).run()
+
+
+def _announce(plan: Plan, manifest: Mapping[str, list[str]], say: Say) -> None:
+    say(f"armed: {json.dumps(manifest, sort_keys=True)}")
+    if manifest["faults"]:
+        say(f"FAULT STATE PUT BACK ON PURPOSE, do not serve with this: {', '.join(manifest['faults'])}")
+    if manifest["traps"]:
+        where = dump_dir(environ=plan.environ)
+        say(f"{live.DEVICE_REACH if hardware.gpus() else live.REACH}; dumps go to {where}")
+    for row in plan.hazards:
+        cured = f"cured by {row.cured_by}" if row.cured_by else "NOT CURED"
+        say(f"known-bad combination, {cured}: {row.name}: {row.found}")
+    for remark in plan.remarks:
+        say(f"note: {remark}")
+
+
+class Supervisor:
+    """One server. must_arm: a process of it that is not armed stops it. aftermath: what to do when it died."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        run_dir: Path,
+        say: Say,
+        *,
+        must_arm: bool,
+        aftermath: Aftermath,
+    ) -> None:
+        self._command, self._environ, self._run_dir, self._say = list(command), dict(environ), run_dir, say
+        self._must_arm, self._aftermath = must_arm, aftermath
+        self._child: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+
+    def run(self) -> int:
+        """The server's exit code, 128+n if signal n killed it; 1 if a process of it could not be armed."""
+        with self._signals():
+            with self._aftermath.output() as (out, err):
+                child = self._child = self._start(out, err)
+                for number in self._early:
+                    child.send_signal(number)
+                if complaint := self._watch(child):
+                    self._say(complaint)
+                    self._stop(child)
+                    return 1
+            code = child.returncode
+            self._aftermath.ended(code)
+        return 128 - code if code < 0 else code
+
+    def _start(self, out: int | None, err: int | None) -> subprocess.Popen[bytes]:
+        # A session of its own: a terminal's Ctrl-C then reaches the server once, through us.
+        return subprocess.Popen(
+            self._command,
+            env=self._environ,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+
+    def _watch(self, child: subprocess.Popen[bytes]) -> str | None:
+        """Until the child ends, or until what is wrong with its arming is found."""
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(_POLL)
+            if complaint := self._complaint(child.pid, child.returncode):
+                return complaint
+            if child.returncode is not None:
+                return None
+            self._aftermath.saw(set(schedulers(child.pid)))
+
+    def _complaint(self, session: int, code: int | None) -> str | None:
+        spoken = records.read(self._run_dir)
+        for record in spoken:
+            if record.state == "failed":
+                return f"NOT ARMED in {record.process} (pid {record.pid}), server stopped: {record.error}"
+        if not self._must_arm:
+            return None
+        armed = {record.pid for record in spoken if record.state == "armed"}
+        for pid in schedulers(session) if code is None else []:
+            if pid not in armed:
+                return f"NOT ARMED in the scheduler (pid {pid}), server stopped: it never loaded the plugin"
+        if code == 0 and not armed:
+            return "NOT ARMED: no process of the server loaded the plugin"
+        return None
+
+    def _stop(self, child: subprocess.Popen[bytes]) -> None:
+        """Ask, wait, then kill whatever is left of its session."""
+        if child.poll() is None:
+            child.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(_GRACE)
+        deadline = time.monotonic() + _POLL
+        while time.monotonic() < deadline and _members(child.pid):
+            time.sleep(_POLL / 10)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+    def _forward(self, number: int, frame: FrameType | None) -> None:
+        self._aftermath.asked()
+        if self._child is None:
+            self._early.append(number)
+        else:
+            self._child.send_signal(number)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        # One that is ignored (nohup) stays ignored; the server inherits that.
+        ours = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._forward) for number in ours}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def schedulers(session: int) -> list[int]:
+    """Scheduler processes of a session: sglang names them after it has loaded plugins, so these have been asked."""
+    return [pid for pid, title in _members(session).items() if title.startswith(_SCHEDULER)]
+
+
+def _members(session: int) -> dict[int, bytes]:
+    """pid -> command line of the living processes in a session; none where there is no /proc."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getsid(int(entry.name)) == session:
+                found[int(entry.name)] = (entry / "cmdline").read_bytes()
+    return {pid: title for pid, title in found.items() if title}
+
+
+def _die_with_parent() -> None:
+    """In the child: SIGTERM should we be killed without a chance to forward anything (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))

@@ -1,0 +1,44 @@
+"""What the scenarios of the SWA allocator share: a small server's real allocator, and its book-keeping. No scenario."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from g4diag.stack.drive.serving import Geometry, Serving
+
+if TYPE_CHECKING:
+    import torch
+
+PAGE = 16
+_EIGHT_PAGES = Geometry(
+    full_tokens=8 * PAGE, ratio=0.75, page_size=PAGE, window=8, chunk=PAGE, prompt=40, live=1, requests=1
+)
+
+
+def small_server() -> Serving:
+    """Eight full and six SWA pages, and a model that is not run."""
+    return Serving(_EIGHT_PAGES, 0)
+
+
+def int64(*values: int) -> torch.Tensor:
+    """A tensor of them."""
+    import torch
+
+    return torch.tensor(values, dtype=torch.int64)
+
+
+def extend(allocator: Any, tokens: int) -> torch.Tensor:
+    """int64[tokens]: full slots of a new request, in full and SWA space."""
+    slots: torch.Tensor = allocator.alloc_extend(int64(0), int64(0), int64(tokens), int64(tokens), int64(-1), tokens)
+    return slots
+
+
+def free_pages(sub_allocator: Any) -> list[int]:
+    """Ids on a sub-allocator's free list, those waiting to be sorted in included."""
+    return [*sub_allocator.free_pages.tolist(), *sub_allocator.release_pages.tolist()]
+
+
+def freed_twice(sub_allocator: Any) -> int:
+    """Pages too many on its free list."""
+    return sum(count - 1 for count in Counter(free_pages(sub_allocator)).values())

@@ -1,0 +1,206 @@
+"""A target, its frozen-KV draft and an EAGLE draft around one tiny set of pools: what the backend machines stand on.
+
+Pools, allocator, request rows, runners, backends, worker and graph runner are sglang's own. The model is two attention
+layers and nothing else, one sliding and one full, of one head of one element: the K of a token is its token id.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from g4diag.stack.drive.swa_pool import build
+
+ROWS = 4
+SLIDING, FULL = 0, 1
+_VOCAB = 4
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """page_size, context, window in tokens; a query sees `window` keys left of it. Pools in pages. drafts: tokens a
+    verify looks at, the last accepted one included. verify_in: --speculative-attention-mode."""
+
+    page_size: int
+    full_pages: int
+    swa_pages: int
+    context: int
+    window: int
+    drafts: int
+    verify_in: str = "prefill"
+
+
+class TwoLayers:
+    """A model in the place of a checkpoint's. window: -1 for two full layers. own_kv: each token writes its id as K.
+    raises: what to raise between the layers."""
+
+    backbone_hidden_size = 1
+    raises: Exception | None = None
+
+    def __init__(self, window: int, own_kv: bool) -> None:
+        from sglang.srt.layers.radix_attention import RadixAttention
+
+        self.window, self.own_kv = window, own_kv
+        self.layers = [
+            RadixAttention(1, 1, 1.0, 1, layer_id=layer, sliding_window_size=window if layer == SLIDING else -1)
+            for layer in (SLIDING, FULL)
+        ]
+
+    def get_attention_sliding_window_size(self) -> int | None:
+        return None if self.window < 0 else self.window
+
+    def forward(self, input_ids: Any, positions: Any, forward_batch: Any) -> Any:
+        """Logits and hidden states of zeros; what counts is what the layers are handed."""
+        import torch
+        from sglang.srt.layers.logits_processor import LogitsProcessorOutput
+
+        k = input_ids.to(torch.float32)[:, None] if self.own_kv else None
+        q = torch.zeros(len(input_ids), 1)
+        for layer in self.layers:
+            layer(q, k, k, forward_batch, save_kv_cache=self.own_kv)
+            if self.raises is not None:
+                raise self.raises
+        return LogitsProcessorOutput(torch.zeros(len(input_ids), _VOCAB), hidden_states=q)
+
+
+class Rig:
+    """One server's worth. wrapped: the target's backend is a HybridAttnBackend of two. Drafts are made when first
+    asked for."""
+
+    def __init__(self, sizes: Sizes, wrapped: bool = False) -> None:
+        from sglang.srt.mem_cache.common import get_req_to_token_extra_context_len
+        from sglang.srt.mem_cache.memory_pool import ReqToTokenPool
+
+        from g4diag.stack.drive import cpu
+
+        self.sizes = sizes
+        self.args = cpu.server_args(
+            page_size=sizes.page_size,
+            attention_backend="torch_native",
+            speculative_algorithm="FROZEN_KV_MTP",
+            speculative_num_steps=sizes.drafts - 1,
+            speculative_eagle_topk=1,
+            speculative_num_draft_tokens=sizes.drafts,
+            max_speculative_num_draft_tokens=sizes.drafts,
+            speculative_attention_mode=sizes.verify_in,
+            swa_full_tokens_ratio=sizes.swa_pages / sizes.full_pages,
+            cuda_graph_bs=[1, 2, ROWS],
+            disable_overlap_schedule=True,
+        )
+        cpu.start_process(self.args)
+        self.allocator = build(sizes.page_size, sizes.full_pages, sizes.swa_pages, need_sort=False)
+        self.pool = self.allocator.get_kvcache()
+        width = sizes.context + get_req_to_token_extra_context_len(self.args)
+        self.rows = ReqToTokenPool(ROWS, width, "cpu", False)
+        self.runner = self._runner(TwoLayers(sizes.window, own_kv=True), self.pool, algorithm="FROZEN_KV_MTP")
+        self.backend = self.runner.attn_backend = backend(self.runner, wrapped)
+        self.backend.init_cuda_graph_state(ROWS, ROWS * sizes.drafts)
+
+    def frozen(self, wrapped: bool = False) -> Any:
+        """A FrozenKVMTPWorker bound to the target, made without its constructor; it has no graph runner yet."""
+        from sglang.srt.speculative.frozen_kv_mtp_info import FrozenKVMTPContext
+        from sglang.srt.speculative.frozen_kv_mtp_worker import FrozenKVMTPWorker
+
+        from g4diag.stack.drive.frozen_draft import OWN_POOL_TOKENS
+
+        runner = self._runner(
+            TwoLayers(self.sizes.window, own_kv=False),
+            self._plain_pool(OWN_POOL_TOKENS),
+            "FROZEN_KV_MTP",
+            is_draft=True,
+        )
+        runner.attn_backend = backend(runner, wrapped)
+        worker = object.__new__(FrozenKVMTPWorker)
+        worker.__dict__.update(
+            server_args=self.args,
+            topk=1,
+            speculative_num_steps=self.args.speculative_num_steps,
+            speculative_num_draft_tokens=self.args.speculative_num_draft_tokens,
+            device="cpu",
+            page_size=self.args.page_size,
+            _model_runner=runner,
+            draft_attn_backend=runner.attn_backend,
+            kv_context=FrozenKVMTPContext(self.pool, {SLIDING: SLIDING, FULL: FULL}),
+        )
+        return worker
+
+    def twin(self) -> Any:
+        """The runner of an EAGLE draft, full throughout, with K/V of its own in a pool that sglang's own code sizes."""
+        runner = self._runner(TwoLayers(-1, own_kv=True), None, "EAGLE", is_draft=True)
+        runner.__dict__.update(is_hybrid_swa=False, use_mla_backend=False, enable_hisparse=False)
+        runner.__dict__.update(start_layer=0, end_layer=2, num_effective_layers=2, _linear_attn_registry_cache=None)
+        runner.model_config.v_head_dim = runner.model_config.head_dim
+        runner.model_config.hf_config.get_text_config = lambda: runner.model_config.hf_text_config
+        runner._apply_memory_pool_config(self._split_sizes())
+        runner.attn_backend = backend(runner)
+        runner.attn_backend.init_cuda_graph_state(ROWS, ROWS * self.sizes.drafts)
+        return runner
+
+    def _split_sizes(self) -> Any:
+        """What sglang's configurator makes of this target's memory."""
+        from sglang.srt.model_executor.pool_configurator import HybridSWAPoolConfigurator
+
+        ones = ("head_dim", "v_head_dim", "swa_head_dim", "swa_v_head_dim")
+        config = SimpleNamespace(
+            full_attention_layer_ids=[FULL],
+            swa_attention_layer_ids=[SLIDING],
+            get_num_kv_heads=lambda tp_size: 1,
+            get_swa_num_kv_heads=lambda tp_size: 1,
+            **dict.fromkeys(ones, 1),
+        )
+        runner: Any = SimpleNamespace(
+            model_config=config, kv_cache_dtype=self.runner.kv_cache_dtype, server_args=self.args
+        )
+        tokens = self.sizes.full_pages * self.sizes.page_size
+        return HybridSWAPoolConfigurator(runner).calculate_pool_sizes_from_max_tokens(tokens, self.sizes.page_size)
+
+    def _plain_pool(self, tokens: int) -> Any:
+        import torch
+        from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool
+
+        return MHATokenToKVPool(
+            size=math.ceil(tokens / self.sizes.page_size) * self.sizes.page_size,
+            page_size=self.sizes.page_size,
+            dtype=torch.float32,
+            head_num=1,
+            head_dim=1,
+            layer_num=2,
+            device="cpu",
+            enable_memory_saver=False,
+        )
+
+    def _runner(self, model: TwoLayers, kv_pool: Any, algorithm: str, is_draft: bool = False) -> Any:
+        import torch
+
+        from g4diag.stack.drive import cpu
+
+        config = SimpleNamespace(
+            hidden_size=1,
+            num_attention_heads=1,
+            num_key_value_heads=1,
+            head_dim=1,
+            vocab_size=_VOCAB,
+            dtype=torch.float32,
+        )
+        return cpu.model_runner(
+            model,
+            config,
+            self.args,
+            request_pool=self.rows,
+            allocator=self.allocator,
+            kv_pool=kv_pool,
+            context_len=self.sizes.context,
+            is_draft=is_draft,
+            algorithm=algorithm,
+        )
+
+
+def backend(runner: Any, wrapped: bool = False) -> Any:
+    """The runner's trtllm_mha backend. wrapped: as when prefill and decode are asked to have different ones."""
+    from sglang.srt.layers.attention.hybrid_attn_backend import HybridAttnBackend
+    from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnBackend
+
+    decode = TRTLLMHAAttnBackend(runner)
+    return HybridAttnBackend(runner, TRTLLMHAAttnBackend(runner), decode) if wrapped else decode

@@ -1,0 +1,125 @@
+"""The twin: a draft that keeps K/V of its own, in a full-only pool, while sharing the target's SWA allocator.
+
+That is EAGLE's arrangement (sglang #25103): its ids are full-space and its tables must not be translated. It
+follows every target forward with one of its own on the same slots, then drafts one token through a draft-decode
+table. Followed, not owned: register it on `Serving.followers`.
+"""
+
+from __future__ import annotations
+
+import copy
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from g4diag.stack.drive import cpu
+from g4diag.stack.drive.reference import LogicalBackend, LogicalKV
+from g4diag.stack.drive.serving import Serving, warm
+from g4diag.stack.pairs import tiny_gemma
+
+
+class OwnPoolDraft:
+    """Build it under the state to test. Its layer ids are layers of the target too, as on a real server."""
+
+    def __init__(self, serving: Serving) -> None:
+        from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnBackend
+        from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool
+
+        self.serving = serving
+        config, self.model = tiny_gemma.own_pool_draft_model(serving.geometry.window, serving.seed)
+        self.kv_pool = MHATokenToKVPool(
+            size=serving.geometry.full_tokens,
+            page_size=serving.geometry.page_size,
+            dtype=torch.float32,
+            head_num=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            layer_num=config.num_hidden_layers,
+            device="cpu",
+            enable_memory_saver=False,
+        )
+        warm(self.kv_pool, serving.seed + 3)
+        self.logical = LogicalKV(capacity=serving.geometry.context)
+        self.logical.follow(self.kv_pool)
+        self.runner = cpu.model_runner(
+            self.model,
+            config,
+            serving.args,
+            request_pool=serving.request_pool,
+            allocator=serving.allocator,
+            kv_pool=self.kv_pool,
+            context_len=serving.geometry.context,
+            is_draft=True,
+            algorithm="EAGLE",
+        )
+        self.backend = self.runner.attn_backend = TRTLLMHAAttnBackend(self.runner)
+        self.backend.init_cuda_graph_state(serving.geometry.live, serving.geometry.live)
+        self._batch: Any = None
+        serving.followers.append(self)
+
+    def after_prefill(self, batch: Any, rows: list[tuple[str, int, int]]) -> None:
+        """Write this chunk's own K/V at the target's slots. rows: (rid, first position, end) of the batch."""
+        from sglang.srt.model_executor.forward_batch_info import ForwardBatch
+
+        with self.logical.placed(rows):
+            self.runner.forward(ForwardBatch.init_new(batch, self.runner))
+
+    def after_decode(self, batch: Any, rows: list[tuple[str, int, int]]) -> None:
+        """Keep the batch whose new slots the next draft step writes and reads."""
+        self._batch, self._rows = copy.copy(batch), rows
+
+    def eager(self) -> torch.Tensor:
+        """Draft tokens int64 [B, 1] through eager metadata."""
+        return self._draft(self.backend, lambda batch: self.backend.init_forward_metadata(batch))
+
+    def graph(self) -> torch.Tensor:
+        """The same through graph buffers: captured at this batch size, then replayed."""
+
+        def plan(batch: Any) -> None:
+            self.backend.init_forward_metadata_out_graph(batch, in_capture=True)
+            self.backend.init_forward_metadata_out_graph(batch)
+
+        return self._draft(self.backend, plan)
+
+    def truth(self) -> torch.Tensor:
+        """The same with attention over logical K/V, no page table anywhere."""
+        backend = _WritingLogicalBackend(self.logical, self.serving.rid_of, self.kv_pool)
+        return self._draft(backend, lambda batch: None)
+
+    def _draft(self, backend: Any, plan: Any) -> torch.Tensor:
+        from sglang.srt.model_executor.forward_context import ForwardContext, forward_context
+
+        batch = self._forward_batch()
+        plan(batch)
+        batch.mark_forward_metadata_ready()
+        context: AbstractContextManager[Any] = forward_context(ForwardContext(attn_backend=backend))
+        with context, self.logical.placed(self._rows):
+            output = self.runner.forward(batch).logits_output
+        return output.next_token_logits.argmax(dim=-1, keepdim=True)
+
+    def _forward_batch(self) -> Any:
+        from sglang.srt.model_executor.forward_batch_info import ForwardBatch
+        from sglang.srt.speculative.eagle_info import EagleDraftInput
+
+        batch = copy.copy(self._batch)
+        batch.spec_info = EagleDraftInput()
+        # Draft decode counts the token it writes itself: step 0 reads seq_lens + 1 keys.
+        batch.seq_lens, batch.seq_lens_cpu = batch.seq_lens - 1, batch.seq_lens_cpu - 1
+        batch.seq_lens_sum = int(batch.seq_lens_cpu.sum())
+        forward_batch = ForwardBatch.init_new(batch, self.runner)
+        forward_batch.positions = batch.seq_lens.clone()
+        return forward_batch
+
+
+class _WritingLogicalBackend(LogicalBackend):
+    """The logical truth for a draft that writes the token it drafts from."""
+
+    def __init__(self, kv: LogicalKV, rid_of: dict[int, str], kv_pool: Any) -> None:
+        super().__init__(kv, rid_of)
+        self._pool = kv_pool
+        self.extra_keys = 1
+
+    def forward(self, q: Any, k: Any, v: Any, layer: Any, forward_batch: Any, save_kv_cache: bool = True) -> Any:
+        """RadixAttention's entry; the write goes through the real pool, which records it."""
+        self._pool.set_kv_buffer(layer, forward_batch.out_cache_loc, k, v)
+        return super().forward(q, k, v, layer, forward_batch)

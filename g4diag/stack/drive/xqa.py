@@ -1,0 +1,63 @@
+"""XQA and the queries it is handed on CUDA, on the CPU.
+
+On CUDA `Gemma4Attention` normalises and rotates q in place, so its rows are slices of the qkv buffer; on the CPU the
+same class makes q anew. FlashInfer's XQA gets the query's address and no strides (csrc/xqa/xqa_wrapper.cu).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from g4diag.stack.drive.reference import PagedAttention
+
+
+class PackedRows(PagedAttention):
+    """Paged attention of the query rows found from the query's address on, packed, whatever its strides.
+
+    rows: those answered. later: those of them that are not the first of their batch. wrong: those whose answer is not
+    what their own query gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = self.later = self.wrong = 0
+
+    def decode(self, *, query: Any, **arguments: Any) -> Any:
+        """As PagedAttention's; q_len_per_req is 1 where it is not given."""
+        arguments = {"q_len_per_req": 1} | arguments
+        rows, heads, size = query.shape
+        output = super().decode(query=query.as_strided(query.shape, (heads * size, size, 1)), **arguments)
+        right = output if query.is_contiguous() else super().decode(query=query, **arguments)
+        self.rows += rows
+        self.later += rows - 1
+        self.wrong += int((output != right).flatten(1).any(dim=1).sum())
+        return output
+
+
+@contextmanager
+def queries_in_place(model: Any) -> Iterator[None]:
+    """For the body, every Gemma4Attention of `model` hands on its query as on CUDA: a slice of its own qkv buffer."""
+    from sglang.srt.models.gemma4_causal import Gemma4Attention
+
+    with ExitStack() as undo:
+        for module in model.modules():
+            if isinstance(module, Gemma4Attention):
+                for handle in _in_place(module):
+                    undo.callback(handle.remove)
+        yield
+
+
+def _in_place(attention: Any) -> tuple[Any, Any]:
+    buffers: list[Any] = []
+
+    def keep(projection: Any, given: Any, returned: Any) -> None:
+        buffers[:] = [returned[0]]
+
+    def hand_on(layer: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        sizes = [attention.q_size, attention.kv_size, attention.kv_size]
+        place = buffers.pop().split(sizes, dim=-1)[0]
+        place.copy_(given[0].reshape(place.shape))
+        return (place.unflatten(-1, (attention.num_heads, attention.head_dim)), *given[1:])
+
+    return attention.qkv_proj.register_forward_hook(keep), attention.attn.register_forward_pre_hook(hand_on)

@@ -1,0 +1,43 @@
+"""The doors by which a process enters sglang: its plugins, its command line, its server and its engine."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+SERVER = "sglang.launch_server"  # python -m
+SERVER_ARGS = "sglang.srt.server_args"  # whose text declares the flags
+
+
+def load_plugins() -> None:
+    """As every process of a server does first."""
+    from sglang.srt.plugins import load_plugins
+
+    load_plugins()
+
+
+def with_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> list[str]:
+    """Declare sglang's flags on `parser`, those of plugins included; the arguments, with a --config file's merged in
+    as `prepare_server_args` does it."""
+    from sglang.srt.server_args import ServerArgs
+
+    load_plugins()
+    ServerArgs.add_cli_args(parser)
+    if "--config" not in arguments:
+        return list(arguments)
+    from sglang.srt.server_args_config_parser import ConfigArgumentMerger
+
+    return list(ConfigArgumentMerger(parser).merge_config_with_args(list(arguments)))
+
+
+def imported() -> None:
+    """Import what `engine` needs: most of the seconds before a server starts."""
+    import sglang.srt.entrypoints.engine  # noqa: F401
+
+
+def engine(**arguments: Any) -> Any:
+    """sglang's Engine: a whole server in child processes of this one."""
+    from sglang.srt.entrypoints.engine import Engine
+
+    return Engine(**arguments)

@@ -1,0 +1,252 @@
+"""The page-table traps where a server really runs: on the device, inside CUDA graphs, without a host sync.
+
+The first layer that is given a (table, pool) pair in a step launches one small kernel (`kernels/page_table_check`)
+right before its attention kernel; other layers of the pair share it. Under capture the launch is captured and
+replays with the graph. What it finds goes to pinned host memory, one box a worker, so it is read with a host load,
+and still after an illegal access has killed the context. With `contain` layers are handed the kernel's copy of the
+table, in which ids outside the pool are the dummy page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from g4diag.guard import guard
+from g4diag.hooks.install import Hook
+from g4diag.model import AttentionRead, IndexSpace, LayerKind, PoolView, Severity, Violation
+from g4diag.stack.probes import page_table as host
+from g4diag.stack.probes.workers import BACKEND, Backends, index_mapping, layer_pool
+from g4diag.traps.reads import violation_in
+
+OUTSIDE, WRONG = "page_table_stays_in_pool", "page_table_in_layer_space"
+ON_DEVICE = frozenset({OUTSIDE, WRONG})
+Rids = Mapping[int, str]
+
+
+@dataclass
+class Site:
+    """One place a table is checked. tensors: the latest (table, lengths, request rows) seen there, on the device."""
+
+    worker: str
+    phase: str
+    path: str
+    backend: Any
+    layer_id: int
+    kind: LayerKind
+    window: int
+    queries: int
+    pool: PoolView
+    space: IndexSpace | None
+    tensors: tuple[Any, Any, Any]
+
+
+class DeviceCheck:
+    """contain: hand on sanitised copies. values: also compare ids with the request table. every: check one eager
+    forward of so many; captured checks always run, since a graph cannot leave one out."""
+
+    def __init__(self, backends: Backends, *, contain: bool = False, values: bool = True, every: int = 1) -> None:
+        self._backends, self._contain, self._values, self._every = backends, contain, values, every
+        self._boxes: dict[str, Any] = {}
+        self._sites: list[Site] = []
+        self._site_of: dict[tuple[Any, ...], int] = {}
+        self._told: dict[str, int] = {}
+        self._pools: dict[tuple[int, int], tuple[PoolView, LayerKind | None]] = {}
+        self._step_1: Any = None
+        self.launches = 0
+        self.step = 0
+
+    def hooks(self) -> list[Hook]:
+        """`_get_layer_page_table`, outermost: the table is judged, and handed on, as the kernel will see it."""
+        return [Hook(f"{BACKEND}._get_layer_page_table", "around", self._observed, observes=True)]
+
+    def begin_step(self) -> None:
+        """The scheduler starts a step. The device reads the number only where something is wrong."""
+        self.step += 1
+        if self._step_1 is not None:
+            self._step_1[0] = self.step
+
+    def found(self, rids: Rids, *, context_is_alive: bool = True) -> Iterator[tuple[Violation, AttentionRead]]:
+        """What is new since the last call: one violation a worker, and the read it is in. Host loads only, but for
+        the read's own table, which is copied while the context is alive."""
+        for worker, box in self._boxes.items():
+            verdict = box.read()
+            if verdict is None or self._told.get(worker) == verdict.outside + verdict.wrong:
+                continue
+            self._told[worker] = verdict.outside + verdict.wrong
+            site = self._sites[verdict.site]
+            read = None
+            if context_is_alive:
+                with guard("copying the table of a bad read"):
+                    read = self._copied(site, verdict.step, rids)
+            rid = rids.get(verdict.req_row)
+            read = read or _remembered(site, verdict, rid)
+            yield _violation(site, verdict, read, rid), read
+
+    def _observed(self, original: Any, backend: Any, layer: Any, forward_batch: Any) -> Any:
+        handed = original(backend, layer, forward_batch)
+        with guard("checking a page table on the device"):
+            handed = self._checked(backend, layer, forward_batch, handed)
+        return handed
+
+    def _checked(self, backend: Any, layer: Any, forward_batch: Any, table: Any) -> Any:
+        metadata = backend.forward_metadata
+        capturing = host.is_capturing()
+        place = (id(backend.token_to_kv_pool), int(layer.layer_id))
+        if place not in self._pools:
+            self._pools[place] = layer_pool(backend.token_to_kv_pool, layer.layer_id)
+        pool, kind = self._pools[place]
+        if not capturing and host.is_graph_metadata(backend, metadata):
+            # A warm-up before capture: its metadata outlives it, so nothing of it may be remembered.
+            return self._launch(backend, layer, forward_batch, table, pool, kind)
+        done = metadata.__dict__.setdefault("_g4diag_checked", {})
+        key = (table.data_ptr(), pool.name, pool.num_pages, int(layer.sliding_window_size), capturing)
+        if key not in done:
+            if not capturing and self.step % self._every:
+                return table
+            done[key] = self._launch(backend, layer, forward_batch, table, pool, kind)
+        return done[key]
+
+    def _launch(
+        self, backend: Any, layer: Any, forward_batch: Any, table: Any, pool: PoolView, kind: LayerKind | None
+    ) -> Any:
+        from g4diag.stack.kernels.page_table_check import check_page_table
+
+        metadata = backend.forward_metadata
+        tensors = (table, metadata.cache_seqlens_int32, forward_batch.req_pool_indices)
+        site = self._site(backend, layer, forward_batch, pool, kind, tensors)
+        swa = pool.space is IndexSpace.SWA_PAGE
+        mapped = self._backends.mapped_pool(backend) if swa else None
+        # Without the mapping nobody can say which SWA page belongs there; the bound still holds.
+        compare = self._values and (mapped is not None or not swa)
+        box = self._box(self._sites[site].worker)
+        self.launches += 1
+        return check_page_table(
+            *tensors,
+            box,
+            self._step_1,
+            site=site,
+            bound=pool.num_pages,
+            page_size=pool.page_size,
+            window=int(layer.sliding_window_size),
+            queries=self._sites[site].queries,
+            request_table=backend.req_to_token_pool.req_to_token if compare else None,
+            mapping=None if mapped is None or not compare else mapped.full_to_swa_index_mapping,
+            contain=self._contain,
+        )
+
+    def _box(self, worker: str) -> Any:
+        # Made at the first check: pinning memory starts a CUDA context, which most processes of a server never need.
+        import torch
+
+        from g4diag.stack.kernels.page_table_check import VerdictBox
+
+        if self._step_1 is None:
+            self._step_1 = torch.full((1,), self.step, dtype=torch.int64, pin_memory=torch.cuda.is_available())
+        if worker not in self._boxes:
+            self._boxes[worker] = VerdictBox()
+        return self._boxes[worker]
+
+    def _site(
+        self, backend: Any, layer: Any, forward_batch: Any, pool: PoolView, kind: LayerKind | None, tensors: Any
+    ) -> int:
+        metadata, worker = backend.forward_metadata, self._backends.worker(backend)
+        window = int(layer.sliding_window_size)
+        path = "graph" if host.is_graph_metadata(backend, metadata) else "eager"
+        # A graph's tensors are its own for good; an eager site keeps the latest.
+        mine = tensors[0].data_ptr() if path == "graph" else 0
+        phase = host.phase_of(forward_batch, worker)
+        key = (id(backend), phase, path, int(layer.layer_id), window, mine)
+        index = self._site_of.setdefault(key, len(self._sites))
+        site = Site(
+            worker=worker,
+            phase=phase,
+            path=path,
+            backend=backend,
+            layer_id=int(layer.layer_id),
+            kind=kind or (LayerKind.SWA if window >= 0 else LayerKind.FULL),
+            window=window,
+            queries=host.shortest_query(forward_batch, metadata),
+            pool=pool,
+            space=host.space_of(tensors[0], metadata)[0],
+            tensors=tensors,
+        )
+        self._sites[index : index + 1] = [site]
+        return index
+
+    def _copied(self, site: Site, step: int, rids: Rids) -> AttentionRead:
+        """The site's latest table as a view."""
+        table, lengths, rows = (tensor.detach().cpu().numpy().copy() for tensor in site.tensors)
+        live = int((rows > 0).sum()) or len(rows)
+        pages = site.pool.page_size
+        request_table = site.backend.req_to_token_pool.req_to_token[site.tensors[2][:live]][:, ::pages]
+        full = np.zeros((live, table.shape[1]), dtype=np.int64)
+        slots = request_table[:, : table.shape[1]].cpu().numpy()
+        full[:, : slots.shape[1]] = slots // pages
+        return _read(
+            site,
+            step,
+            page_table_BP=table[:live],
+            seq_lens_B=lengths[:live],
+            rids=tuple(rids.get(int(row), f"row{row}") for row in rows[:live]),
+            req_rows_B=rows[:live].astype(np.int64),
+            full_page_table_BP=full,
+            mapping=index_mapping(self._backends.mapped_pool(site.backend), pages),
+        )
+
+
+def _read(site: Site, step: int, **arrays: Any) -> AttentionRead:
+    return AttentionRead(
+        step=step,
+        worker=site.worker,
+        phase=site.phase,
+        path=site.path,
+        backend=type(site.backend).__name__,
+        layer_id=site.layer_id,
+        layer_kind=site.kind,
+        window_left=site.window,
+        pool=site.pool,
+        table_space=site.space,
+        q_len=site.queries,
+        **arrays,
+    )
+
+
+def _remembered(site: Site, verdict: Any, rid: str | None) -> AttentionRead:
+    """The read as far as the verdict alone tells: the bad entry in its place, every other entry the dummy page, and
+    other rows empty. All that is left of it when the context is dead."""
+    table = np.zeros((verdict.row + 1, verdict.column + 1), dtype=np.int32)
+    table[verdict.row, verdict.column] = verdict.value
+    lengths = np.zeros(verdict.row + 1, dtype=np.int32)
+    lengths[verdict.row] = verdict.seq_len
+    rids = ("",) * verdict.row + (rid or f"row{verdict.req_row}",)
+    return _read(site, verdict.step, page_table_BP=table, seq_lens_B=lengths, rids=rids)
+
+
+def _violation(site: Site, verdict: Any, read: AttentionRead, rid: str | None) -> Violation:
+    outside = not 0 <= verdict.value < verdict.bound
+    said = (
+        f"page {verdict.value} is outside the {site.pool.name} pool of {verdict.bound} pages"
+        if outside
+        else f"page {verdict.value} is not this request's: {site.pool.space} {verdict.expected} belongs there"
+    )
+    placed = violation_in(
+        read,
+        OUTSIDE if outside else WRONG,
+        Severity.ERROR,
+        f"{said} (device check)",
+        row=verdict.row,
+        count=verdict.outside if outside else verdict.wrong,
+        checked=0,
+        column=verdict.column,
+        value=verdict.value,
+        expected=verdict.expected,
+        bound=verdict.bound,
+        value_space=site.space,
+        expected_space=site.pool.space,
+    )
+    # The verdict's own request: the copied table may be a later batch's.
+    return replace(placed, rid=rid or f"row{verdict.req_row}")

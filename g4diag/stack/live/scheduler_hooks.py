@@ -1,0 +1,91 @@
+"""A server's steps, as its scheduler takes them: the points where traps are read, and where a level takes effect.
+
+`run_batch` launches a step; `process_batch_result` is where upstream itself waits for the device, so what the device
+check found is on the host by then. An exception leaving either is passed on untouched, after a last look at the pinned
+verdict: for an illegal access that look is the only witness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from g4diag.guard import guard
+from g4diag.hooks.install import Hook
+
+SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
+RUNNER = "sglang.srt.model_executor.model_runner.ModelRunner"
+
+
+class Watcher(Protocol):
+    """Who is told of steps. `end_step` may raise TrapTripped; nothing else of theirs reaches the server."""
+
+    def begin_step(self) -> None: ...
+
+    def end_step(self, rids: Mapping[int, str]) -> None: ...
+
+    def crashed(self, rids: Mapping[int, str], error: BaseException) -> None: ...
+
+
+class Steps:
+    """Hooks of the scheduler that tell one watcher."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+
+    def hooks(self) -> list[Hook]:
+        """Launching a step, and processing its result."""
+        return [
+            Hook(f"{SCHEDULER}.run_batch", "around", self._run, observes=True),
+            Hook(f"{SCHEDULER}.process_batch_result", "around", self._process, observes=True),
+        ]
+
+    def _run(self, original: Any, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        with guard("starting a step"):
+            self._watcher.begin_step()
+        return self._watched(original, scheduler, batch, args, kwargs)
+
+    def _process(self, original: Any, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        rids = rids_of(batch)  # before: finished requests give their rows back while the result is processed
+        result = self._watched(original, scheduler, batch, args, kwargs)
+        self._watcher.end_step(rids)
+        return result
+
+    def _watched(self, original: Any, scheduler: Any, batch: Any, args: Any, kwargs: Any) -> Any:
+        try:
+            return original(scheduler, batch, *args, **kwargs)
+        except Exception as error:
+            with guard("looking at the verdict after a crash"):
+                self._watcher.crashed(rids_of(batch), error)
+            raise
+
+
+class IdleWork:
+    """Work put off to where the host has time: right after a forward was launched, while the device is busy, and
+    when the server idles. work: called then, with whether the server idles."""
+
+    def __init__(self, work: Callable[[bool], None]) -> None:
+        self._work = work
+
+    def hooks(self) -> list[Hook]:
+        """A forward's launch, and the scheduler's idle turn."""
+        return [
+            Hook(f"{RUNNER}.forward", "after", self._launched, observes=True),
+            Hook(f"{SCHEDULER}.on_idle", "before", self._idle, observes=True),
+        ]
+
+    def _launched(self, result: Any, *args: Any, **kwargs: Any) -> None:
+        self._work(False)
+
+    def _idle(self, *args: Any, **kwargs: Any) -> None:
+        self._work(True)
+
+
+def rids_of(batch: Any) -> dict[int, str]:
+    """Request row -> rid of a ScheduleBatch. Host values only: each request knows its own row."""
+    found: dict[int, str] = {}
+    with guard("reading the batch's requests"):
+        for req in getattr(batch, "reqs", ()) or ():
+            if (row := req.req_pool_idx) is not None:
+                found[int(row)] = req.rid
+    return found

@@ -1,0 +1,281 @@
+"""Traps armed in a running server: one log line and one dump at the first violation of each claim, then a line at a
+growing interval. With no trap it adds no hook.
+
+Page tables are checked on the device where there is one (`device_check`), CUDA graphs included; every other view is
+judged on the host, where taking it may synchronise, so nothing is taken while a graph is captured, and Python does
+not run at all when one is replayed. Levels: `warn` goes on; `strict` raises TrapTripped at the end of the step; with
+`contain` layers get a sanitised table, a bad read of the draft is only logged, since target verify protects the output,
+and one of the target raises. Nothing else of ours is raised into the server.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from g4diag.atomic_write import atomic_write
+from g4diag.dump.writer import write_dump
+from g4diag.errors import TrapTripped
+from g4diag.guard import guard
+from g4diag.hooks.install import Hook, Installation, install
+from g4diag.hooks.manifest import armed_manifest
+from g4diag.hooks.versions import installed
+from g4diag.model import (
+    Allocation,
+    AttentionRead,
+    FreeList,
+    Incident,
+    KVSlots,
+    KVWrite,
+    PoolSwap,
+    QueryRows,
+    Release,
+    Severity,
+    View,
+    Violation,
+    by_field,
+)
+from g4diag.settings import DEFAULT_DUMP_DIR, run_dir
+from g4diag.stack.live import recorder
+from g4diag.stack.live.device_check import ON_DEVICE, WRONG, DeviceCheck
+from g4diag.stack.live.scheduler_hooks import IdleWork, Steps
+from g4diag.stack.live.selection import traps
+from g4diag.stack.probes.allocation import VIEWS, AllocationProbe
+from g4diag.stack.probes.kv_slots import KVSlotsProbe
+from g4diag.stack.probes.kv_write import KVWriteProbe
+from g4diag.stack.probes.page_table import PageTableProbe, is_capturing
+from g4diag.stack.probes.pool_swap import PoolSwapProbe
+from g4diag.stack.probes.query_rows import QueryRowsProbe
+from g4diag.stack.probes.workers import Backends
+from g4diag.traps.contract import Trap
+from g4diag.verdict import verdict_line
+
+logger = logging.getLogger("g4diag")
+
+REACH = "traps run on the host: not while a CUDA graph is captured, nor when one is replayed"
+DEVICE_REACH = "page tables are checked on the device, in CUDA graphs too; other traps run on the host, outside graphs"
+_GROWTH = 10
+_KEPT_SWAPS = 8
+
+
+class Live:
+    """The sink of every probe. Says and keeps what the armed traps find."""
+
+    def __init__(
+        self,
+        armed: Sequence[Trap],
+        dump_dir: Path | None,
+        *,
+        level: str = "warn",
+        every: int = 1,
+        on_device: bool = False,
+    ) -> None:
+        self._traps, self._dump_dir, self._level = tuple(armed), dump_dir or DEFAULT_DUMP_DIR, level
+        self.step = 0
+        self._pending: TrapTripped | None = None
+        self._alive = True
+        self.seen: Counter[tuple[str, str]] = Counter()
+        self._next: dict[tuple[str, str], int] = {}
+        # The cause comes before its effects: kept, so that a dump of a bad read can name it.
+        self._bad_swaps: deque[PoolSwap] = deque(maxlen=_KEPT_SWAPS)
+        self._backends = Backends(self.sink)
+        self._allocation: AllocationProbe | None = None
+        self.device: DeviceCheck | None = None
+        names = {trap.name for trap in self._traps}
+        if on_device and names & ON_DEVICE:
+            contain = level == "contain"
+            self.device = DeviceCheck(self._backends, contain=contain, values=WRONG in names, every=every)
+            self._traps = tuple(trap for trap in self._traps if trap.name not in ON_DEVICE)
+
+    @property
+    def reach(self) -> str:
+        """Where the traps can see, in one line."""
+        return REACH if self.device is None else DEVICE_REACH
+
+    def hooks(self) -> list[Hook]:
+        """Of the probes whose views an armed trap judges, and no others."""
+        judged = {trap.judges for trap in self._traps}
+        of_backends = {AttentionRead, PoolSwap, KVWrite, KVSlots, QueryRows}
+        probes: list[Any] = [self._backends] if self.device or judged & of_backends else []
+        if self.device is not None:
+            probes.append(self.device)
+        if self.device is not None or self._level != "warn" or judged & VIEWS:
+            probes.append(Steps(self))
+        if PoolSwap in judged:
+            probes.append(PoolSwapProbe(self._backends, self.sink))
+        if AttentionRead in judged:
+            probes.append(PageTableProbe(self._backends, self.sink, step_of=lambda: self.step or -1))
+        if KVWrite in judged:
+            probes.append(KVWriteProbe(self._backends, self.sink))
+        if KVSlots in judged:
+            probes.append(KVSlotsProbe(self._backends, self.sink))
+        if QueryRows in judged:
+            probes.append(QueryRowsProbe(self._backends, self.sink))
+        if wanted := judged & VIEWS:
+            self._allocation = AllocationProbe(self.sink, wanted)
+            probes += [self._allocation, IdleWork(self._allocations)]
+        return [hook for probe in probes for hook in probe.hooks()]
+
+    def begin_step(self) -> None:
+        """The scheduler starts a step."""
+        self.step += 1
+        if self.device is not None:
+            self.device.begin_step()
+
+    def end_step(self, rids: Mapping[int, str]) -> None:
+        """Upstream has waited for the device: say what was found. Raises TrapTripped as the level asks."""
+        if self.device is not None:
+            with guard("reading the device check"):
+                for violation, read in self.device.found(rids):
+                    self._found(violation, read)
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            raise pending
+
+    def _allocations(self, idle: bool) -> None:
+        """Judge the allocator calls that have arrived; fetch those made since."""
+        arrivals = self._allocation.arrivals if self._allocation else None
+        if arrivals is not None and idle:
+            arrivals.finish()
+        elif arrivals is not None:
+            arrivals.drain()
+            arrivals.flush()
+
+    def crashed(self, rids: Mapping[int, str], error: BaseException) -> None:
+        """The server's own exception is on its way out, and the context may be dead: read pinned memory only."""
+        self._alive = False
+        if self.device is not None:
+            for violation, read in self.device.found(rids, context_is_alive=False):
+                self._found(violation, read)
+                with guard("leaving the verdict for the post-mortem"):
+                    _leave_verdict(violation, error)
+
+    def sink(self, view: View) -> None:
+        """Judge one view. Whatever goes wrong in here stays in here."""
+        for trap in self._traps:
+            if isinstance(view, trap.judges):
+                with guard(f"judging {trap.name}"):
+                    for violation in trap.judge(view):
+                        self._found(violation, view)
+
+    def _found(self, violation: Violation, view: View) -> None:
+        key = (violation.trap, str(violation.severity))
+        if isinstance(view, PoolSwap):
+            self._bad_swaps.append(view)
+        self.seen[key] += 1
+        if self._stops(violation, view):
+            self._pending = TrapTripped(f"{verdict_line(violation)} (G4DIAG_LEVEL={self._level})")
+        if self.seen[key] < self._next.get(key, 1):
+            return
+        is_first = key not in self._next
+        self._next[key] = self.seen[key] * _GROWTH
+        dump = None
+        recorder.mark("violation", _short(violation, self.seen[key]))
+        if is_first:
+            with guard("writing a dump"):
+                dump = self._dumped(violation, view)
+        logger.error("%s", log_line(violation, self.seen[key], dump))
+
+    def _stops(self, violation: Violation, view: View) -> bool:
+        if self._level == "strict":
+            return violation.severity is Severity.ERROR
+        return self._level == "contain" and isinstance(view, AttentionRead) and violation.worker == "target"
+
+    def _dumped(self, violation: Violation, view: View) -> Path:
+        views: dict[str, Any] = by_field([view])
+        if isinstance(view, AttentionRead):
+            views["swaps"] = tuple(self._bad_swaps)
+        incident = Incident(
+            origin="g4diag",
+            **views,
+            pools=self._pools(view),
+            mapping=view.mapping if isinstance(view, AttentionRead) else None,
+            violations=(violation,),
+            manifest=armed_manifest(),
+            versions={name: version for name, version in installed().items() if version},
+            context={
+                **{"live": True, "pid": os.getpid(), "reach": self.reach, "level": self._level},
+                **{"wall_ns": time.time_ns(), "mono_ns": time.monotonic_ns()},
+            },
+            ring=recorder.tail(),
+        )
+        name = f"live-{violation.trap}-{violation.severity}-pid{os.getpid()}.pt"
+        return write_dump(incident, self._dump_dir / name)
+
+    def _pools(self, view: View) -> tuple[Any, ...]:
+        with guard("reading the pools"):
+            # Their free lists are on the device: out of reach once its context is dead, or while it is captured.
+            if self._alive and not is_capturing() and (pools := self._backends.pools()):
+                return pools
+        return (view.pool,) if isinstance(view, AttentionRead | Allocation | Release | FreeList) else ()
+
+
+def armed(names: Sequence[str], dump_dir: Path | None, *, level: str = "warn", every: int = 1) -> Installation:
+    """Install the probes of these traps; undo by leaving. PatchRefused if a probe does not fit. every: check page
+    tables on one eager step of so many."""
+    import torch
+
+    known = traps()
+    on_device = torch.cuda.is_available()
+    live = Live([known[name] for name in names], dump_dir, level=level, every=every, on_device=on_device)
+    if names:
+        # WARNING: sglang loads plugins before it configures logging, and INFO would be lost.
+        logger.warning("g4diag level=%s: %s", level, live.reach)
+    return install("g4diag traps", live.hooks())
+
+
+def _leave_verdict(violation: Violation, error: BaseException) -> None:
+    if folder := run_dir(os.environ):
+        said = {
+            "pid": os.getpid(),
+            "verdict": verdict_line(violation),
+            "error": f"{type(error).__name__}: {error}"[:500],
+        }
+        atomic_write(folder / f"verdict-{os.getpid()}.json", json.dumps(said))
+
+
+def _short(violation: Violation, seen: int) -> str:
+    """For the flight recorder, which keeps 200 bytes."""
+    place = f"{violation.worker} {violation.phase} layer={violation.layer_id} row={violation.row}"
+    what = f"column={violation.column} value={violation.value} bound={violation.bound}"
+    return f"{violation.trap} {violation.severity} seen={seen} {place} {what}"
+
+
+def log_line(violation: Violation, seen: int, dump: Path | None) -> str:
+    """One greppable line of key=value; no value holds a blank but the last, which is quoted."""
+    past = None
+    if violation.value is not None and violation.bound is not None and violation.value >= violation.bound:
+        past = violation.value - violation.bound + 1
+    fields = {
+        "trap": violation.trap,
+        "severity": violation.severity,
+        "seen": seen,
+        "worker": violation.worker,
+        "phase": violation.phase,
+        "path": violation.path,
+        "backend": violation.backend,
+        "layer": violation.layer_id,
+        "kind": violation.layer_kind,
+        "window": violation.window_left,
+        "row": violation.row,
+        "request": violation.rid,
+        "column": violation.column,
+        "value": violation.value,
+        "expected": violation.expected,
+        "low": violation.low if violation.bound is not None else None,
+        "bound": violation.bound,
+        "past": past,
+        "space": violation.value_space,
+        "wanted_space": violation.expected_space,
+        "count": violation.count,
+        "checked": violation.checked,
+        "dump": dump,
+    }
+    said = (f"{key}={str(value).replace(' ', '_')}" for key, value in fields.items() if value not in (None, ""))
+    return f'g4diag violation {" ".join(said)} summary="{violation.summary}"'

@@ -1,0 +1,146 @@
+"""Which worker each attention backend serves, learnt when it is built.
+
+A backend keeps neither its runner nor whether that runner is a draft, so this is the only place to see it.
+Also names pools for people: "target:SWAKVPool" rather than an address, which would differ from run to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from g4diag.hooks.install import Hook
+from g4diag.model import IndexMapping, IndexSpace, LayerKind, PoolSwap, PoolView
+
+BACKEND = "sglang.srt.layers.attention.trtllm_mha_backend.TRTLLMHAAttnBackend"
+
+
+class Backends:
+    """Worker and pool names of live backends. sink: takes the PoolSwap of each finished constructor."""
+
+    def __init__(self, sink: Callable[[PoolSwap], None]) -> None:
+        self._sink = sink
+        self._worker: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+        self._pool_owner: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+        self._allocator: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._frozen: WeakSet[Any] = WeakSet()
+        self._mapping: WeakKeyDictionary[Any, tuple[Any, Any, IndexMapping | None]] = WeakKeyDictionary()
+
+    def hooks(self) -> list[Hook]:
+        """The constructor of TRTLLMHAAttnBackend."""
+        return [Hook(f"{BACKEND}.__init__", "after", self._built, observes=True)]
+
+    def worker(self, backend: Any) -> str:
+        """ "target" or "draft"; "target" for a backend that was built before the probe was armed."""
+        return self._worker.get(backend, "target")
+
+    def owner(self, pool: Any) -> str:
+        """ "target" or "draft", whose runner brought this pool; "" if none did since the probe was armed."""
+        return self._pool_owner.get(pool, "")
+
+    def label(self, pool: Any) -> str | None:
+        """The pool's name for people, None for no pool."""
+        if pool is None:
+            return None
+        return f"{self._pool_owner.get(pool, 'unknown')}:{type(pool).__name__}"
+
+    def mapped_pool(self, backend: Any) -> Any | None:
+        """The SWAKVPool whose mapping ties this backend's full and SWA ids: the one it reads, or its allocator's."""
+        pool = backend.token_to_kv_pool
+        if hasattr(pool, "full_to_swa_index_mapping"):
+            return pool
+        allocator = self._allocator.get(backend)
+        shared = None if allocator is None else allocator.get_kvcache()
+        return shared if hasattr(shared, "full_to_swa_index_mapping") else None
+
+    def mapping(self, backend: Any, page_size: int) -> IndexMapping | None:
+        """A copy of this backend's mapping; the same copy until somebody writes to it."""
+        return self.mapping_of(self.mapped_pool(backend), page_size)
+
+    def mapping_of(self, pool: Any, page_size: int) -> IndexMapping | None:
+        """The same of a pool; None for one without a mapping."""
+        tensor = getattr(pool, "full_to_swa_index_mapping", None)
+        if tensor is None or tensor.is_inference():  # which counts no versions
+            return index_mapping(pool, page_size)
+        key = (tensor._version, page_size)
+        known = self._mapping.get(pool)
+        if known is None or known[0] is not tensor or known[1] != key:
+            known = self._mapping[pool] = (tensor, key, index_mapping(pool, page_size))
+        return known[2]
+
+    def is_frozen(self, backend: Any) -> bool:
+        """Whether it serves a frozen-KV draft."""
+        return backend in self._frozen
+
+    def pools(self) -> tuple[PoolView, ...]:
+        """The pools of the first allocator seen, free lists included; none before a backend was built."""
+        for allocator in list(self._allocator.values()):
+            return pool_views(allocator.get_kvcache(), allocator)
+        return ()
+
+    def _built(self, result: Any, backend: Any, model_runner: Any, *args: Any, **kwargs: Any) -> None:
+        from sglang.srt.mem_cache.swa_memory_pool import SWAKVPool
+
+        worker = "draft" if model_runner.is_draft_worker else "target"
+        self._worker[backend] = worker
+        self._allocator[backend] = model_runner.token_to_kv_pool_allocator
+        pool = model_runner.token_to_kv_pool
+        self._pool_owner.setdefault(pool, worker)
+        is_frozen = bool(model_runner.spec_algorithm.is_frozen_kv_mtp()) and model_runner.is_draft_worker
+        if is_frozen:
+            self._frozen.add(backend)
+        self._sink(
+            PoolSwap(
+                site="constructor",
+                moment="enter",
+                backend=type(backend).__name__,
+                read_pool=str(self.label(pool)),
+                read_pool_is_swa=isinstance(pool, SWAKVPool),
+                swa_state=self.label(backend._swa_kv_pool),
+                frozen_kv=is_frozen,
+            )
+        )
+
+
+def pool_views(kv_pool: Any, allocator: Any | None = None) -> tuple[PoolView, ...]:
+    """The pools behind `kv_pool`: (full, SWA) of an SWAKVPool, else the one. allocator adds the free lists."""
+    from sglang.srt.mem_cache.swa_memory_pool import SWAKVPool
+
+    if not isinstance(kv_pool, SWAKVPool):
+        return (_pool_view("draft-own", IndexSpace.FULL_PAGE, kv_pool, None),)
+    full = getattr(allocator, "full_attn_allocator", None)
+    swa = getattr(allocator, "swa_attn_allocator", None)
+    return (
+        _pool_view("full", IndexSpace.FULL_PAGE, kv_pool.full_kv_pool, full),
+        _pool_view("swa", IndexSpace.SWA_PAGE, kv_pool.swa_kv_pool, swa),
+    )
+
+
+def layer_pool(kv_pool: Any, layer_id: int) -> tuple[PoolView, LayerKind | None]:
+    """(the pool this layer's k_cache comes from, its kind by that pool); kind None when the pool has no opinion."""
+    from sglang.srt.mem_cache.swa_memory_pool import SWAKVPool
+
+    views = pool_views(kv_pool)
+    if not isinstance(kv_pool, SWAKVPool):
+        return views[0], None
+    _, is_swa = kv_pool.layers_mapping[layer_id]
+    return views[1 if is_swa else 0], LayerKind.SWA if is_swa else LayerKind.FULL
+
+
+def index_mapping(kv_pool: Any, page_size: int) -> IndexMapping | None:
+    """A copy of the pool's full-to-SWA mapping, None for a pool without one."""
+    mapping = getattr(kv_pool, "full_to_swa_index_mapping", None)
+    return None if mapping is None else IndexMapping(mapping.detach().cpu().numpy().copy(), page_size)
+
+
+def _pool_view(name: str, space: IndexSpace, pool: Any, allocator: Any | None) -> PoolView:
+    free = None
+    if allocator is not None and hasattr(allocator, "free_pages"):
+        free = allocator.free_pages.detach().cpu().numpy().copy()
+        if len(allocator.release_pages):
+            import numpy as np
+
+            free = np.concatenate([free, allocator.release_pages.detach().cpu().numpy()])
+    rows = pool.k_buffer[0].shape[0]
+    return PoolView(name, space, pool.page_size, rows // pool.page_size, free)

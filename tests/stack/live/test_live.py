@@ -1,0 +1,226 @@
+"""Live traps on the CPU-driven stack: one line and one dump where the state is faulty, silence where it is healthy."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sglang")
+
+from g4diag import guard
+from g4diag.analyzers import inspect_file
+from g4diag.dump.reader import read_dump
+from g4diag.model import Allocation, IndexSpace, KVSlots, KVWrite, LayerKind, MappingUpdate, QueryRows, View
+from g4diag.patches import applying
+from g4diag.settings import Selection
+from g4diag.stack.live import selection
+from g4diag.stack.live import sink as live
+from tests import samples
+from tests.traps import calls
+
+ALL = tuple(sorted(selection.traps()))
+READS = "page_table_stays_in_pool"
+FULL_SLOTS = KVSlots(
+    *("target", "extend", "eager", "TRTLLMHAAttnBackend", 1, LayerKind.SWA, samples.swa_pool()),
+    slots_space=IndexSpace.FULL_SLOT,
+    tokens=4,
+)
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """Violation lines logged so far."""
+
+    class Lines(list[str]):
+        def now(self) -> list[str]:
+            return [r.getMessage() for r in caplog.records if r.getMessage().startswith("g4diag violation ")]
+
+    with caplog.at_level(logging.WARNING):
+        yield Lines()
+
+
+@contextmanager
+def server(*patches: str) -> Iterator[None]:
+    """A run of the CPU-driven server: every request is admitted, decoded and drafted for, the oldest leaving."""
+    from g4diag.stack.drive import cpu
+    from g4diag.stack.drive.frozen_draft import FrozenDraft
+    from g4diag.stack.drive.reference import PagedAttention
+    from g4diag.stack.drive.serving import Geometry, Serving
+
+    kernel = PagedAttention()
+    with applying.applied(patches), cpu.attention_kernels(kernel.decode, kernel.prefill):
+        serving = Serving(Geometry(), 0)
+        draft = FrozenDraft(serving)
+        for rid, ids in serving.prompts():
+            while not serving.admit(rid, ids):
+                serving.release(serving.running.reqs[0])
+            draft.eager()
+            serving.decode()
+            if len(serving.running.reqs) >= serving.geometry.live:
+                serving.release(serving.running.reqs[0])
+        yield
+
+
+def test_a_faulty_state_is_one_line_at_first_and_one_dump_that_inspect_names(lines, tmp_path: Path) -> None:
+    with live.armed([READS], tmp_path), server("faulty-rule"):
+        found = lines.now()
+    (dump,) = tmp_path.iterdir()
+    first = found[0]
+    assert f"trap={READS} " in first and f"dump={dump} " in first and " seen=1 " in first
+    for said in ("worker=draft", "phase=draft_decode", "path=eager", "kind=swa", "wanted_space=SWA_page"):
+        assert said in first, first
+    assert all(" dump=" not in line for line in found[1:]), "one dump"
+    inspection = inspect_file(dump)
+    assert inspection.outcome.exit_code == 1
+    assert inspection.of("verdict")[0].text.startswith(f"ERROR: g4diag: {READS}: draft draft_decode handed layer ")
+
+
+def test_a_healthy_server_is_silent_with_every_trap_armed(lines, tmp_path: Path) -> None:
+    with live.armed(ALL, tmp_path), server():
+        assert not lines.now() and not list(tmp_path.iterdir())
+
+
+def test_the_cause_is_dumped_with_the_read(lines, tmp_path: Path) -> None:
+    with live.armed(ALL, tmp_path), server("faulty-rule"):
+        pass
+    incident = read_dump(tmp_path / f"live-{READS}-error-pid{os.getpid()}.pt")
+    assert incident.swaps and incident.manifest["faults"] == ["faulty-rule"] and len(incident.pools) == 2
+
+
+def test_lines_come_at_a_growing_interval(lines, tmp_path: Path) -> None:
+    sink = live.Live([selection.traps()[READS]], tmp_path)
+    for _ in range(250):
+        sink.sink(samples.faulty_read())
+    assert [line.split(" seen=")[1].split()[0] for line in lines.now()] == ["1", "10", "100"]
+    assert len(list(tmp_path.iterdir())) == 1 and sink.seen[READS, "error"] == 250
+
+
+def test_a_line_is_key_value_and_greppable(tmp_path: Path) -> None:
+    (violation,) = selection.traps()[READS].judge(samples.faulty_read())
+    line = live.log_line(violation, 1, tmp_path / "x.pt")
+    head, _, summary = line.partition(" summary=")
+    assert head.startswith("g4diag violation trap=page_table_stays_in_pool severity=error ") and summary[0] == '"'
+    pairs = dict(part.split("=", 1) for part in head.split()[2:])
+    assert (pairs["layer"], pairs["value"], pairs["bound"], pairs["past"]) == ("4", "188", "154", "35")
+
+
+@pytest.mark.parametrize("why", ["a trap that raises", "a disk that refuses"])
+def test_nothing_of_ours_reaches_the_server(why: str, lines, tmp_path: Path) -> None:
+    guard.set_raising(False)
+    trap = selection.traps()[READS]
+    (tmp_path / "file").write_text("")
+
+    def broken(view):
+        raise ZeroDivisionError
+
+    sink = live.Live([replace(trap, judge=broken)] if "trap" in why else [trap], tmp_path / "file")
+    sink.sink(samples.faulty_read())
+    assert len(lines.now()) == ("disk" in why)
+
+
+def test_with_no_trap_there_is_no_hook() -> None:
+    assert live.Live([], None).hooks() == [] and live.armed([], None).targets == ()
+
+
+@pytest.mark.parametrize(
+    ("trap", "wanted", "unwanted"),
+    [
+        ("slot_inside_allocator", "allocator", "trtllm_mha_backend"),
+        (READS, "_get_layer_page_table", "allocator"),
+        ("swa_state_follows_pool", "frozen_kv_target_view", "_get_layer_page_table"),
+        ("mapping_follows_allocation", "free_swa", "trtllm_mha_backend"),
+        ("slot_has_one_owner", "restore_state", "free_swa"),
+        ("draft_writes_no_kv", "set_kv_buffer", "allocator"),
+        ("kv_slots_in_layer_space", "fused_fp8_set_kv_buffer", "_get_layer_page_table"),
+        ("query_rows_are_packed", "trtllm_batch_decode_with_kv_cache", "allocator"),
+    ],
+)
+def test_only_the_probes_it_needs(trap: str, wanted: str, unwanted: str) -> None:
+    targets = [hook.target for hook in live.Live([selection.traps()[trap]], None).hooks()]
+    assert any(wanted in target for target in targets) and not any(unwanted in target for target in targets)
+
+
+def allocator(page_size: int):
+    import torch
+    from sglang.srt.mem_cache.allocator.paged import PagedTokenToKVPoolAllocator
+    from sglang.srt.mem_cache.allocator.token import TokenToKVPoolAllocator
+
+    if page_size == 1:
+        return TokenToKVPoolAllocator(64, torch.float32, "cpu", None, False)
+    return PagedTokenToKVPoolAllocator(64, page_size, torch.float32, "cpu", None, False)
+
+
+@pytest.mark.parametrize("page_size", [1, 16])
+def test_every_slot_of_an_allocator_is_legal_to_the_last_page(page_size: int, lines, tmp_path: Path) -> None:
+    with live.armed(["slot_inside_allocator"], tmp_path):
+        pool = allocator(page_size)
+        assert pool.alloc(64) is not None and pool.alloc(16) is None
+        assert not lines.now()
+        pool.clear()
+        pool.free_pages[0] = 64 // page_size + 1
+        pool.alloc(16)
+    (line,) = lines.now()
+    assert f" value={64 + page_size} " in line and f" bound={64 + page_size} " in line and " phase=alloc " in line
+    (dump,) = tmp_path.iterdir()
+    assert inspect_file(dump).outcome.exit_code == 1
+
+
+def test_the_sub_allocators_of_a_hybrid_server_are_told_apart() -> None:
+    from g4diag.hooks.install import install
+    from g4diag.stack.probes.allocation import AllocationProbe
+
+    views: list[Allocation] = []
+    with install("test", AllocationProbe(views.append, {Allocation}).hooks()), server():
+        pass
+    assert {view.pool.name for view in views} == {"full", "swa"}
+    assert {view.call for view in views} >= {"alloc_extend", "alloc_decode"}
+    for view in views:
+        assert view.slots_N.dtype == np.int64 and view.slots_N.max() < view.pool.num_pages * view.pool.page_size
+
+
+@pytest.mark.parametrize(
+    ("trap", "view"),
+    [
+        ("slot_has_one_owner", calls.allocation(12, 12)),
+        ("page_is_handed_out_whole", calls.allocation(13)),
+        ("free_of_live_only", calls.release(12, live=())),
+        ("free_list_is_free", calls.free_list(1, 1)),
+        ("mapping_follows_allocation", MappingUpdate("free", *map(calls.int64, (64, 0, 9)))),
+        ("draft_writes_no_kv", KVWrite("target_kv_pool_view", "target:SWAKVPool", 4, 3)),
+        ("kv_slots_in_layer_space", FULL_SLOTS),
+        ("query_rows_are_packed", QueryRows("draft", "draft_decode", "graph", "TRTLLMHAAttnBackend", 4, 8, 2048, 3072)),
+        ("table_is_wide_enough", samples.healthy_read(batch_rows=2)),
+        ("table_is_of_this_step", samples.healthy_read(batch_lens_B=np.array([1]))),
+    ],
+)
+def test_whatever_is_found_is_a_line_and_a_dump_that_inspect_names(
+    trap: str, view: View, lines, tmp_path: Path
+) -> None:
+    live.Live([selection.traps()[trap]], tmp_path).sink(view)
+    (line,), (dump,) = lines.now(), tmp_path.iterdir()
+    assert f" trap={trap} " in line
+    inspection = inspect_file(dump)
+    assert inspection.outcome.exit_code == 1 and f" {trap}: " in inspection.of("verdict")[0].text
+
+
+def test_a_group_arms_its_traps_and_is_silent_on_a_healthy_server(lines, tmp_path: Path) -> None:
+    names = selection.selected_traps(Selection(names=("allocator", "swa-state", "page-table")))
+    with live.armed(names, tmp_path), server():
+        assert not lines.now() and len(names) >= 10
+
+
+def test_pools_on_the_device_are_left_alone_while_a_graph_is_captured(
+    lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = live.Live([selection.traps()["query_rows_are_packed"]], tmp_path)
+    monkeypatch.setattr(live, "is_capturing", lambda: True)
+    monkeypatch.setattr(sink._backends, "pools", lambda: pytest.fail("a copy to the host ends the capture"))
+    sink.sink(QueryRows("target", "decode", "graph", "TRTLLMHAAttnBackend", 0, 2, 32, 64))
+    assert len(lines.now()) == len(list(tmp_path.iterdir())) == 1
