@@ -24,11 +24,13 @@ logger = logging.getLogger("g4diag")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `register` did. state: `armed` holds `manifest`, `failed` holds `error`, one line, and nothing is on."""
+    """What `register` did. state: `armed` holds `manifest`, `failed` holds `error`, one line, and nothing is on.
+    not_armed: traps that do not fit this sglang, a line each, with what was wanted and found."""
 
     state: Literal["not called", "inert", "armed", "failed"]
     manifest: dict[str, list[str]] = field(default_factory=dict)
     error: str = ""
+    not_armed: tuple[str, ...] = ()
 
 
 _outcome = Outcome("not called")
@@ -75,13 +77,18 @@ def _arm(settings: Settings) -> Outcome:
 
     # Names before anything is touched: a misspelt trap must not leave a patched server behind.
     patches, traps = applying.selected_patches(settings.patches), selection.selected_traps(settings.traps)
+    not_armed: tuple[str, ...] = ()
     with ExitStack() as attempt:
         attempt.enter_context(applying.applied(patches))
         if traps:
-            from g4diag.stack.live import sink as live
+            from g4diag.stack.live import arming
 
-            armed = live.armed(traps, settings.dump_dir, level=settings.level, every=settings.sample)
-            attempt.enter_context(armed)
+            armed = attempt.enter_context(
+                arming.armed(
+                    traps, settings.dump_dir, level=settings.level, every=settings.sample, require=settings.require
+                )
+            )
+            traps, not_armed = armed.traps, tuple(refused.told for refused in armed.refused)
         attempt.enter_context(recorded("traps", traps))
         if settings.recorder:
             from g4diag.stack.live import recorder
@@ -93,7 +100,7 @@ def _arm(settings: Settings) -> Outcome:
     logger.warning("g4diag armed: %s pid=%d", json.dumps(manifest, sort_keys=True), os.getpid())
     if manifest["faults"]:
         logger.warning("g4diag FAULT STATE RE-INTRODUCED ON PURPOSE: %s", ", ".join(manifest["faults"]))
-    return Outcome("armed", manifest=manifest)
+    return Outcome("armed", manifest=manifest, not_armed=not_armed)
 
 
 def _record(outcome: Outcome) -> None:
@@ -102,4 +109,4 @@ def _record(outcome: Outcome) -> None:
         from g4diag.stack.live import records
 
         with guard("writing the arming record"):
-            records.write(folder, outcome.state, outcome.error, outcome.manifest)
+            records.write(folder, outcome.state, outcome.error, outcome.manifest, outcome.not_armed)

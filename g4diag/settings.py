@@ -54,7 +54,7 @@ class Settings:
     what a trap that fired does. G4DIAG_SAMPLE: `1/N`, page tables are checked on one eager step of so many; here N.
     G4DIAG_SANDBOX_MIB, G4DIAG_SANDBOX_SECONDS: memory, and processor time for each file, that reading evidence may
     take; the seconds are whole. G4DIAG_FUZZ_DB: where `g4diag fuzz` keeps its finds, `redis://HOST...` or a
-    directory; "" = not given."""
+    directory; "" = not given. G4DIAG_REQUIRE: `all|none|name,name`, traps without which nothing is armed."""
 
     patches: Selection = Selection()
     traps: Selection = Selection()
@@ -69,6 +69,7 @@ class Settings:
     sandbox_mib: int = 960
     sandbox_seconds: int = 3
     fuzz_db: str = ""
+    require: Selection = Selection()
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -87,6 +88,7 @@ class Settings:
             recorder=_switch("G4DIAG_RECORDER", found, "on or off"),
             level=_level(found.get("G4DIAG_LEVEL", "")),
             sample=_sample(found.get("G4DIAG_SAMPLE", "")),
+            require=Selection.parse(found.get("G4DIAG_REQUIRE", ""), "G4DIAG_REQUIRE"),
             fuzz_db=_fuzz_db(found.get("G4DIAG_FUZZ_DB", "")),
             sandbox_mib=_positive("G4DIAG_SANDBOX_MIB", found, cls.sandbox_mib),
             sandbox_seconds=_positive("G4DIAG_SANDBOX_SECONDS", found, cls.sandbox_seconds),
@@ -107,6 +109,7 @@ _NAMES = (
     "G4DIAG_SANDBOX_MIB",
     "G4DIAG_SANDBOX_SECONDS",
     "G4DIAG_FUZZ_DB",
+    "G4DIAG_REQUIRE",
 )
 LEVELS = ("warn", "strict", "contain")
 REDIS = "redis://"

@@ -41,8 +41,7 @@ def drive(*, in_place: bool) -> Found:
 
     from g4diag.hooks.install import Hook, install
     from g4diag.stack.drive.serving import Geometry, Serving
-    from g4diag.stack.drive.xqa import PackedRows, queries_in_place
-    from g4diag.stack.probes.query_rows import KERNEL
+    from g4diag.stack.drive.xqa import KERNEL, PackedRows, queries_in_place
 
     serving = Serving(Geometry(requests=_REQUESTS, live=_REQUESTS, prompt=200), 0)
     serving.runner.attn_backend.is_xqa_impl = True  # what it asks the GPU for

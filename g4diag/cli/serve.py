@@ -20,6 +20,10 @@ def serve(
     coredump: Annotated[
         bool, typer.Option("--coredump", help="CUDA core dump of an exception, without memory.")
     ] = False,
+    require: Annotated[
+        str | None,
+        typer.Option(help="Traps without which not to start: all or name,name."),
+    ] = None,
     despite: Annotated[list[str] | None, typer.Option(help="Start in spite of this hazard; may be repeated.")] = None,
 ) -> None:
     """Run `python -m sglang.launch_server` with the plugin armed in every process; signals go to it.
@@ -28,13 +32,13 @@ def serve(
     in the dump directory; its log is kept there too with traps, the recorder, --coredump or --dump-dir.
 
     Exit: the server's (128+n if signal n killed it); 1 a process of it could not be armed; 2 usage, a dump
-    directory that cannot be written, or a combination known to fail; 3 no sglang, or a patch that does not fit: the
-    server is then not started.
+    directory that cannot be written, or a combination known to fail; 3 no sglang, a patch or a required trap
+    that does not fit, or no trap that does: the server is then not started.
     """
     from g4diag.serve.plan import Asked, plan
     from g4diag.serve.supervise import run
 
-    asked = Asked(tuple(arguments or ()), patches, traps, dump_dir, tuple(despite or ()), coredump)
+    asked = Asked(tuple(arguments or ()), patches, traps, dump_dir, tuple(despite or ()), coredump, require)
     raise typer.Exit(run(plan(asked), _say))
 
 

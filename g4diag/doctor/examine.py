@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from g4diag.doctor import flag_check
 from g4diag.doctor.plugin_state import plugin_state
 from g4diag.doctor.series import patch_rows, trap_rows
+from g4diag.errors import CannotRunError
 from g4diag.hazards.command_line import model_config, parse
 from g4diag.hazards.deployment import Deployment
 from g4diag.hazards.judging import judge
@@ -16,9 +17,8 @@ from g4diag.model.doctor import Checkup, FlagCheck, HazardRow
 from g4diag.patches import applying
 from g4diag.servers import hardware
 from g4diag.settings import Settings
+from g4diag.stack import releases
 from g4diag.stack.live import selection
-
-KNOWN_RELEASE = "0.5.13"
 
 
 def examine(arguments: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> Checkup:
@@ -101,7 +101,8 @@ def _unknown(deployment: Deployment) -> list[str]:
 
 
 def _cannot_run() -> str:
-    release = version_of("sglang")
-    if release is None:
-        return f"sglang: wanted {KNOWN_RELEASE}, found none; install g4diag[stack]"
-    return "" if release == KNOWN_RELEASE else f"sglang: wanted {KNOWN_RELEASE}, found {release}"
+    try:
+        releases.require()
+    except CannotRunError as error:
+        return str(error)
+    return ""

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from g4diag import guard
 from g4diag.discover import contributions
-from g4diag.hooks.versions import installed, require_sglang
+from g4diag.hooks.versions import installed
 from g4diag.model.doctor import Selftest, SelftestRow
 from g4diag.selftests.contract import Break
+from g4diag.stack import releases
 from g4diag.stack.drive import cpu
 from g4diag.traps.contract import Trap
 
@@ -26,7 +27,7 @@ PACKAGE = "g4diag.selftests"
 
 def selftest() -> Selftest:
     """Every trap. CannotRunError without this sglang."""
-    require_sglang("0.5.13")
+    releases.require()
     cpu.prepare_environment()
     from g4diag.stack.live.selection import traps
 

@@ -215,10 +215,10 @@ def opened(machine: Machine, faults: Sequence[str] = ()) -> Iterator[Session]:
 
 def prepare() -> None:
     """Make this process fit to drive sglang on the CPU. CannotRunError if it cannot be."""
-    from g4diag.hooks.versions import require_sglang
+    from g4diag.stack import releases
     from g4diag.stack.drive import cpu
 
-    require_sglang("0.5.13")
+    releases.require()
     cpu.prepare_environment()
     try:
         import torch

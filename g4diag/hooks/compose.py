@@ -22,12 +22,15 @@ class Hook:
     replace: fn(*args, **kwargs) -> result. Innermost, whatever the order of installation; the last one wins.
 
     observes: a probe. Outermost, whatever the order of installation, so that it sees what patches leave.
+    parameters: names that the target's leading parameters must have, self left out; () for any. A function that was
+    found by its name and takes other arguments is refused: a hook that unpacks the wrong ones would be blind.
     """
 
     target: str
     kind: Kind
     function: Function
     observes: bool = False
+    parameters: tuple[str, ...] = ()
 
     @property
     def layer(self) -> int:

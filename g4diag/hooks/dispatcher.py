@@ -133,6 +133,7 @@ def dispatcher_for(hook: Hook) -> Dispatcher:
     if hook.kind not in BINDERS:
         raise PatchRefused(hook.target, f"one of {', '.join(BINDERS)}", repr(hook.kind))
     target = resolve(hook.target)
+    _refuse_other_parameters(hook, target)
     found = getattr(target.function, _MARK, None)
     # functools.wraps copies the mark onto other people's wrappers of ours: only the very wrapper counts. A class
     # shares a dispatcher with itself alone, or a hook on a subclass would reach its siblings.
@@ -144,6 +145,20 @@ def dispatcher_for(hook: Hook) -> Dispatcher:
     _refuse_pending_replacement(hook.target)
     _refuse_bare_generator(hook, target.function)
     return Dispatcher(target)
+
+
+def _refuse_other_parameters(hook: Hook, target: Target) -> None:
+    if not hook.parameters:
+        return
+    wanted = ", ".join(hook.parameters)
+    try:
+        names = list(inspect.signature(target.function).parameters)
+    except (TypeError, ValueError) as error:
+        raise PatchRefused(hook.target, f"parameters {wanted}", f"none that can be read: {error}") from error
+    if isinstance(target.holder, type) and not isinstance(target.raw, staticmethod):
+        names = names[1:]
+    if tuple(names[: len(hook.parameters)]) != hook.parameters:
+        raise PatchRefused(hook.target, f"parameters {wanted}", ", ".join(names) or "none")
 
 
 def _refuse_bare_generator(hook: Hook, original: Function) -> None:

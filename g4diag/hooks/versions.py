@@ -6,7 +6,6 @@ import platform
 from importlib import metadata
 
 import g4diag
-from g4diag.errors import CannotRunError
 
 DISTRIBUTIONS = ("sglang", "torch", "triton", "flashinfer-python", "sglang-kernel", "transformers", "numpy")
 
@@ -23,12 +22,3 @@ def installed() -> dict[str, str | None]:
     """Name -> version, None = missing: python, g4diag and DISTRIBUTIONS."""
     rows: dict[str, str | None] = {"python": platform.python_version(), "g4diag": g4diag.__version__}
     return rows | {name: version_of(name) for name in DISTRIBUTIONS}
-
-
-def require_sglang(wanted: str) -> None:
-    """CannotRunError in one line unless exactly this sglang is installed."""
-    found = version_of("sglang")
-    if found is None:
-        raise CannotRunError(f"sglang: wanted {wanted}, found none; install g4diag[stack]")
-    if found != wanted:
-        raise CannotRunError(f"sglang: wanted {wanted}, found {found}")

@@ -46,9 +46,9 @@ def served(name: str) -> Scenario:
 @contextmanager
 def running() -> Iterator[Runner]:
     """A runner, with the process set up and the probes hooked once for the body."""
-    from g4diag.hooks.versions import require_sglang
+    from g4diag.stack import releases
 
-    require_sglang("0.5.13")
+    releases.require()
     from g4diag.stack.drive import cpu
 
     cpu.prepare_environment()

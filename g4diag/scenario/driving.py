@@ -20,11 +20,8 @@ from g4diag.model import (
     AttentionRead,
     FreeList,
     Incident,
-    KVSlots,
-    KVWrite,
-    PoolSwap,
+    MappingUpdate,
     PoolView,
-    QueryRows,
     Release,
     View,
     Violation,
@@ -48,7 +45,7 @@ if TYPE_CHECKING:
     from g4diag.traps.contract import Trap
 
 _LOAD = Load()
-_OF_FORWARDS = (AttentionRead, PoolSwap, KVWrite, KVSlots, QueryRows)
+_OF_THE_ALLOCATOR = (Allocation, Release, FreeList, MappingUpdate)
 _SIZES = ("requests", "page_size", "ratio", "window", "chunk")
 _BEFORE, _AFTER = 12, 4  # views of the allocator before the first bad one, and bad ones, that a dump keeps
 
@@ -88,13 +85,14 @@ def driven(
 def run_drives(scenario: Scenario, drive: Callable[..., Found], options: Options, progress: Progress) -> DriveOutcome:
     """Every selected state. A dump for each in which a trap fired, if there is to be a folder. Raises CannotRunError,
     UsageError, StaleError, VacuousError."""
-    from g4diag.hooks.versions import installed, require_sglang
+    from g4diag.hooks.versions import installed
+    from g4diag.stack import releases
     from g4diag.stack.drive import cpu
 
     if given := [size for size in _SIZES if getattr(options, size) is not None]:
         raise UsageError(f"{scenario.name}: its sizes are part of it; found --{given[0].replace('_', '-')}")
     states = scenario.selected_drives(options.states)
-    require_sglang("0.5.13")
+    releases.require()
     require_anchors(scenario)
     cpu.prepare_environment()
     from g4diag.scenario.measure import faults_of
@@ -173,7 +171,7 @@ class Seen:
         if not self.violations:
             return None
         bad = list(dict.fromkeys(i for i, _ in self.violations))[:_AFTER]
-        calls = [i for i in range(bad[0]) if not isinstance(self.views[i], _OF_FORWARDS)]
+        calls = [i for i in range(bad[0]) if isinstance(self.views[i], _OF_THE_ALLOCATOR)]
         kept = [self.views[i] for i in [*calls[-_BEFORE:], *bad]]
         places: dict[str, Any] = by_field(kept)
         first = self.views[bad[0]]
@@ -196,21 +194,13 @@ def watching(stock_every: int = 256) -> Iterator[Seen]:
     from g4diag.hooks.manifest import recorded
     from g4diag.stack.drive import cpu
     from g4diag.stack.live.selection import traps
-    from g4diag.stack.probes.allocation import AllocationProbe
-    from g4diag.stack.probes.kv_slots import KVSlotsProbe
-    from g4diag.stack.probes.kv_write import KVWriteProbe
-    from g4diag.stack.probes.page_table import PageTableProbe
-    from g4diag.stack.probes.pool_swap import PoolSwapProbe
-    from g4diag.stack.probes.query_rows import QueryRowsProbe
+    from g4diag.stack.probes.contract import Context, made
     from g4diag.stack.probes.workers import Backends
 
     seen = Seen()
     backends = Backends(seen.sink)
     seen.pools_now = backends.pools
-    kinds = (PageTableProbe, PoolSwapProbe, KVWriteProbe, KVSlotsProbe, QueryRowsProbe)
-    others = (probe(backends, seen.sink) for probe in kinds)
-    probes: tuple[Any, ...] = (AllocationProbe(seen.sink, stock_every=stock_every), backends, *others)
-    hooks = [hook for probe in probes for hook in probe.hooks()]
+    hooks = [hook for probe in made(Context(backends, seen.sink, stock_every=stock_every)) for hook in probe.hooks()]
 
     def blind(query: Any, **arguments: Any) -> Any:
         return torch.zeros_like(query)

@@ -11,10 +11,11 @@ from g4diag.scenario import Options, Outcome, Progress, Reading, Scenario
 def run_on_cpu(scenario: Scenario, options: Options, progress: Progress, dumped: str = "") -> Outcome:
     """Every selected state. dumped: the state whose first bad read is written to a dump. Raises CannotRunError,
     UsageError, StaleError, VacuousError."""
-    from g4diag.hooks.versions import installed, require_sglang
+    from g4diag.hooks.versions import installed
     from g4diag.scenario.driving import require_anchors
+    from g4diag.stack import releases
 
-    require_sglang("0.5.13")
+    releases.require()
     require_anchors(scenario)
     from g4diag.stack.drive import cpu
 

@@ -36,11 +36,12 @@ _STAGGER = 3.0  # seconds between two starts, so that each sees the ports and th
 
 def run_on_server(scenario: Scenario, options: Options, progress: Progress) -> ServerOutcome:
     """Every selected state on every selected path. Raises CannotRunError, UsageError."""
-    from g4diag.hooks.versions import installed, require_sglang
+    from g4diag.hooks.versions import installed
     from g4diag.servers.gpu import require_gpu
+    from g4diag.stack import releases
 
     states = scenario.selected_servers(options.states)
-    require_sglang("0.5.13")
+    releases.require()
     try:
         gpu = require_gpu()
     except CannotRunError as error:

@@ -24,7 +24,8 @@ from g4diag.stack.live import selection
 @dataclass(frozen=True)
 class Asked:
     """A `g4diag serve` command line. arguments: sglang's. patches, traps: None = as the environment says.
-    despite: hazards to start in spite of. coredump: one of the GPU shall be left of an exception."""
+    despite: hazards to start in spite of. coredump: one of the GPU shall be left of an exception.
+    require: traps without which not to start."""
 
     arguments: tuple[str, ...]
     patches: str | None = None
@@ -32,6 +33,7 @@ class Asked:
     dump_dir: Path | None = None
     despite: tuple[str, ...] = ()
     coredump: bool = False
+    require: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def plan(asked: Asked, environ: Mapping[str, str] = os.environ) -> Plan:
     armed_environ = _environ(asked, environ)
     settings = Settings.from_env(armed_environ)
     traps = selection.selected_traps(settings.traps)
+    _require_among(settings.require, traps)
     if version_of("sglang") is None:
         applying.selected_patches(settings.patches)
         raise CannotRunError("sglang: wanted one to serve with, found none; install g4diag[stack]")
@@ -89,6 +92,14 @@ def plan(asked: Asked, environ: Mapping[str, str] = os.environ) -> Plan:
     )
 
 
+def _require_among(required: Selection, traps: Sequence[str]) -> None:
+    names = selection.selected_traps(required)
+    if required and not traps:
+        raise UsageError("--require: wanted traps to arm, found none; see --traps")
+    if not required.everything and (others := [name for name in names if name not in traps]):
+        raise UsageError(f"--require: wanted one of the traps to arm, {', '.join(traps)}, found {others[0]}")
+
+
 def with_run_dir(plan: Plan, folder: Path) -> Plan:
     """`plan` with its processes told to leave their records in `folder`."""
     return replace(plan, environ=dict(plan.environ) | {"G4DIAG_RUN_DIR": str(folder)})
@@ -98,6 +109,7 @@ def _environ(asked: Asked, environ: Mapping[str, str]) -> dict[str, str]:
     given = {
         "G4DIAG_PATCHES": asked.patches,
         "G4DIAG_TRAPS": asked.traps,
+        "G4DIAG_REQUIRE": asked.require,
         "G4DIAG_DUMP_DIR": None if asked.dump_dir is None else str(asked.dump_dir.absolute()),
         "G4DIAG_EXPLICIT_FLAGS": ",".join(explicit_flags(asked.arguments)),
         VARIABLE: including_us(environ),

@@ -13,20 +13,27 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 from g4diag.atomic_write import atomic_write
 from g4diag.errors import CannotRunError
 
 PROGRAM = (sys.executable, "-m", "g4diag.serve.preflight")
 _SECONDS = 600.0
-Manifest = dict[str, list[str]]
 
 
-def preflight(
-    environ: Mapping[str, str], program: Sequence[str] = PROGRAM, seconds: float = _SECONDS
-) -> tuple[Manifest, list[str]]:
-    """(what is armed in a child under `environ`, patches not in force there, one line each). CannotRunError, in one
-    line, for a plugin that was not loaded or did not arm."""
+class Checked(NamedTuple):
+    """What came of arming in a child. manifest: what is on there. problems: patches not in force, not_armed: traps that
+    do not fit this sglang; one line each."""
+
+    manifest: dict[str, list[str]]
+    problems: list[str]
+    not_armed: list[str]
+
+
+def preflight(environ: Mapping[str, str], program: Sequence[str] = PROGRAM, seconds: float = _SECONDS) -> Checked:
+    """What is armed in a child under `environ`. CannotRunError, in one line, if the plugin was not loaded or did not
+    arm."""
     with tempfile.TemporaryDirectory(prefix="g4diag-preflight-") as folder:
         file = Path(folder) / "outcome.json"
         command, own = [*program, str(file)], dict(environ) | {"G4DIAG_RUN_DIR": folder}
@@ -42,7 +49,7 @@ def preflight(
         raise CannotRunError(f"not armed, and so not started: {said['error']}")
     if said["state"] == "not called":
         raise CannotRunError("not armed, and so not started: sglang did not load the plugin; see g4diag doctor")
-    return said["manifest"], said["problems"]
+    return Checked(said["manifest"], said["problems"], said["not_armed"])
 
 
 def main(file: Path) -> None:

@@ -18,7 +18,7 @@ from types import FrameType
 from g4diag.serve.crash_evidence import Aftermath
 from g4diag.serve.plan import Plan, with_run_dir
 from g4diag.serve.preflight import PROGRAM as PREFLIGHT
-from g4diag.serve.preflight import preflight
+from g4diag.serve.preflight import Checked, preflight
 from g4diag.servers import hardware
 from g4diag.settings import dump_dir
 from g4diag.stack import entry_points
@@ -34,12 +34,12 @@ Say = Callable[[str], None]
 
 def run(plan: Plan, say: Say, *, server: Sequence[str] = SERVER, checker: Sequence[str] = PREFLIGHT) -> int:
     """Preflight, announce, serve; the exit code. CannotRunError before anything is started if arming fails."""
-    manifest: dict[str, list[str]] = {"patches": [], "faults": [], "traps": []}
+    checked = Checked({"patches": [], "faults": [], "traps": []}, [], [])
     if plan.arms:
-        manifest, problems = preflight(plan.environ, checker)
-        for problem in problems:
+        checked = preflight(plan.environ, checker)
+        for problem in checked.problems:
             say(f"WARNING: not in force: {problem}")
-    _announce(plan, manifest, say)
+    _announce(plan, checked, say)
     with tempfile.TemporaryDirectory(prefix="g4diag-run-") as folder:
         armed = with_run_dir(plan, Path(folder))
         command = [*server, *plan.arguments]
@@ -47,10 +47,14 @@ def run(plan: Plan, say: Say, *, server: Sequence[str] = SERVER, checker: Sequen
         return Supervisor(command, armed.environ, Path(folder), say, must_arm=plan.arms, aftermath=aftermath).run()
 
 
-def _announce(plan: Plan, manifest: Mapping[str, list[str]], say: Say) -> None:
+def _announce(plan: Plan, checked: Checked, say: Say) -> None:
+    manifest = checked.manifest
     say(f"armed: {json.dumps(manifest, sort_keys=True)}")
     if manifest["faults"]:
         say(f"FAULT STATE PUT BACK ON PURPOSE, do not serve with this: {', '.join(manifest['faults'])}")
+    if manifest["traps"] or checked.not_armed:
+        left_out = "; ".join(checked.not_armed) or "none of those asked for"
+        say(f"watched: {', '.join(manifest['traps'])}; not watched: {left_out}")
     if manifest["traps"]:
         where = dump_dir(environ=plan.environ)
         say(f"{live.DEVICE_REACH if hardware.gpus() else live.REACH}; dumps go to {where}")

@@ -311,8 +311,8 @@ def clean_environ(**variables: str) -> dict[str, str]:
 
 
 def test_the_real_preflight_arms_what_the_server_will() -> None:
-    manifest, problems = preflight.preflight(clean_environ(G4DIAG_PATCHES="clamp", G4DIAG_TRAPS="all"))
-    assert manifest["faults"] == ["clamp"] and len(manifest["traps"]) >= 4 and not problems
+    manifest, problems, not_armed = preflight.preflight(clean_environ(G4DIAG_PATCHES="clamp", G4DIAG_TRAPS="all"))
+    assert manifest["faults"] == ["clamp"] and len(manifest["traps"]) >= 4 and not problems and not not_armed
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from g4diag.fuzz.replay import replaying
 from g4diag.fuzz.runner import Budget, run
 from g4diag.fuzz.session import Broken, opened
 from g4diag.hooks.install import Hook, install
-from g4diag.stack.probes.pool_swap import VIEWS
+from g4diag.stack.releases import current
 
 UNCURED = replace(MACHINE, surroundings=reading_kernels)
 
@@ -54,7 +54,7 @@ def test_a_view_that_forgets_to_restore_is_noticed() -> None:
             yield value
         backend.token_to_kv_pool = inside
 
-    hook = Hook(f"{VIEWS}.target_kv_pool_view", "around", forgetful)
+    hook = Hook(current().path("view.target_kv_pool_view"), "around", forgetful)
     with opened(MACHINE), install("test", [hook]):
         state = FrozenKVViewsMachine()
         _enter(state, "plain", view="target_kv_pool_view")

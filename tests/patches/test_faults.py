@@ -20,7 +20,7 @@ from g4diag.patches.backend_rule import BACKEND
 from g4diag.scenario.measure import judge_all
 from g4diag.stack.drive.backends import SMALL
 from g4diag.stack.live.selection import traps
-from g4diag.stack.probes.mapping_update import OWNER
+from g4diag.stack.releases import current
 from repro import table_width_draft_tokens
 from tests.patches import fault_drives as drives
 
@@ -62,7 +62,7 @@ ALIVE = (
         "#27779: SWA free unmaps a token, frees a page",
         drives.free_of_part_of_a_page,
         "free_of_live_only",
-        (Hook(f"{OWNER}.free_swa", "around", unmapping_pages),),
+        (Hook(current().path("swa.free_swa"), "around", unmapping_pages),),
     ),
     Case(
         "#35985: graph table width ignores draft tokens",

@@ -19,6 +19,7 @@ from g4diag.model import (
     AttentionRead,
     Incident,
     IndexSpace,
+    KVWrite,
     PoolSwap,
     RequestView,
     Severity,
@@ -27,10 +28,9 @@ from g4diag.model import (
 )
 from g4diag.stack.drive.reference import LogicalKV, PagedAttention
 from g4diag.stack.drive.serving import Serving
-from g4diag.stack.probes.kv_write import KVWriteProbe
-from g4diag.stack.probes.page_table import PageTableProbe
-from g4diag.stack.probes.pool_swap import PoolSwapProbe
-from g4diag.stack.probes.workers import Backends, index_mapping, pool_views
+from g4diag.stack.probes.contract import Context, made
+from g4diag.stack.probes.pools import index_mapping, pool_views
+from g4diag.stack.probes.workers import Backends
 
 
 @dataclass
@@ -76,35 +76,25 @@ class Tally:
         self.bound = read.pool.num_pages
 
 
+# Of no allocator: no state has an allocator fault, and its probe takes a sixth of the scenario's time.
+_WATCHED: frozenset[type] = frozenset({AttentionRead, PoolSwap, KVWrite})
+
+
 class Probes:
     """The probes, hooked once a run and pointed at one observer after another: hooking costs more than a state."""
 
     def __init__(self) -> None:
         self.observer: Observer | None = None
-        self.backends = Backends(self._on_swap)
-        self._all = (
-            self.backends,
-            PoolSwapProbe(self.backends, self._on_swap),
-            PageTableProbe(self.backends, self._on_read, self._rid, self._step),
-            KVWriteProbe(self.backends, self._on_view),
-            # No allocation probe: no state has an allocator fault, and it takes a sixth of the scenario's time.
-        )
+        self.backends = Backends(self._on_view)
+        self._all = made(Context(self.backends, self._on_view, self._rid, self._step), _WATCHED)
 
     def hooks(self) -> list[Hook]:
         """Every probe's hooks."""
         return [hook for probe in self._all for hook in probe.hooks()]
 
-    def _on_swap(self, swap: PoolSwap) -> None:
-        if self.observer is not None:
-            self.observer.on_swap(swap)
-
     def _on_view(self, view: View) -> None:
         if self.observer is not None:
             self.observer.on_view(view)
-
-    def _on_read(self, read: AttentionRead) -> None:
-        if self.observer is not None:
-            self.observer.on_read(read)
 
     def _rid(self, row: int) -> str:
         return "" if self.observer is None else self.observer.rid(row)
@@ -188,8 +178,13 @@ class Observer:
         self.violations += found
 
     def on_view(self, view: View) -> None:
-        """A probe saw anything else."""
-        self.violations += self._judge(view)
+        """A probe saw something."""
+        if isinstance(view, PoolSwap):
+            self.on_swap(view)
+        elif isinstance(view, AttentionRead):
+            self.on_read(view)
+        else:
+            self.violations += self._judge(view)
 
     def on_read(self, read: AttentionRead) -> None:
         """A probe saw a page table handed to a layer."""

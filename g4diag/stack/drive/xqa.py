@@ -12,6 +12,8 @@ from typing import Any
 
 from g4diag.stack.drive.reference import PagedAttention
 
+KERNEL = "flashinfer.decode.trtllm_batch_decode_with_kv_cache"
+
 
 class PackedRows(PagedAttention):
     """Paged attention of the query rows found from the query's address on, packed, whatever its strides.

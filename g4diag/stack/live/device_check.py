@@ -18,8 +18,10 @@ import numpy as np
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook
 from g4diag.model import AttentionRead, IndexSpace, LayerKind, PoolView, Severity, Violation
+from g4diag.stack.backends.contract import Handed, hook
 from g4diag.stack.probes import page_table as host
-from g4diag.stack.probes.workers import BACKEND, Backends, index_mapping, layer_pool
+from g4diag.stack.probes.pools import index_mapping, layer_pool
+from g4diag.stack.probes.workers import Backends
 from g4diag.traps.reads import violation_in
 
 OUTSIDE, WRONG = "page_table_stays_in_pool", "page_table_in_layer_space"
@@ -60,8 +62,8 @@ class DeviceCheck:
         self.step = 0
 
     def hooks(self) -> list[Hook]:
-        """`_get_layer_page_table`, outermost: the table is judged, and handed on, as the kernel will see it."""
-        return [Hook(f"{BACKEND}._get_layer_page_table", "around", self._observed, observes=True)]
+        """Where each backend hands a layer its table, outermost: judged, and handed on, as the kernel will see it."""
+        return [hook(attention.table, "around", self._observed) for attention in self._backends.attentions]
 
     def begin_step(self) -> None:
         """The scheduler starts a step. The device reads the number only where something is wrong."""
@@ -99,7 +101,7 @@ class DeviceCheck:
         if place not in self._pools:
             self._pools[place] = layer_pool(backend.token_to_kv_pool, layer.layer_id)
         pool, kind = self._pools[place]
-        if not capturing and host.is_graph_metadata(backend, metadata):
+        if not capturing and self._backends.attention(backend).metadata_is_graph(backend):
             # A warm-up before capture: its metadata outlives it, so nothing of it may be remembered.
             return self._launch(backend, layer, forward_batch, table, pool, kind)
         done = metadata.__dict__.setdefault("_g4diag_checked", {})
@@ -115,9 +117,8 @@ class DeviceCheck:
     ) -> Any:
         from g4diag.stack.kernels.page_table_check import check_page_table
 
-        metadata = backend.forward_metadata
-        tensors = (table, metadata.cache_seqlens_int32, forward_batch.req_pool_indices)
-        site = self._site(backend, layer, forward_batch, pool, kind, tensors)
+        handed = self._backends.attention(backend).handed(backend, layer, forward_batch, table)
+        site = self._site(backend, layer, forward_batch, pool, kind, handed)
         swa = pool.space is IndexSpace.SWA_PAGE
         mapped = self._backends.mapped_pool(backend) if swa else None
         # Without the mapping nobody can say which SWA page belongs there; the bound still holds.
@@ -125,7 +126,7 @@ class DeviceCheck:
         box = self._box(self._sites[site].worker)
         self.launches += 1
         return check_page_table(
-            *tensors,
+            *self._sites[site].tensors,
             box,
             self._step_1,
             site=site,
@@ -151,28 +152,26 @@ class DeviceCheck:
         return self._boxes[worker]
 
     def _site(
-        self, backend: Any, layer: Any, forward_batch: Any, pool: PoolView, kind: LayerKind | None, tensors: Any
+        self, backend: Any, layer: Any, forward_batch: Any, pool: PoolView, kind: LayerKind | None, handed: Handed
     ) -> int:
-        metadata, worker = backend.forward_metadata, self._backends.worker(backend)
-        window = int(layer.sliding_window_size)
-        path = "graph" if host.is_graph_metadata(backend, metadata) else "eager"
+        worker, window = self._backends.worker(backend), int(layer.sliding_window_size)
         # A graph's tensors are its own for good; an eager site keeps the latest.
-        mine = tensors[0].data_ptr() if path == "graph" else 0
+        mine = handed.table_BP.data_ptr() if handed.is_graph else 0
         phase = host.phase_of(forward_batch, worker)
-        key = (id(backend), phase, path, int(layer.layer_id), window, mine)
+        key = (id(backend), phase, handed.path, int(layer.layer_id), window, mine)
         index = self._site_of.setdefault(key, len(self._sites))
         site = Site(
             worker=worker,
             phase=phase,
-            path=path,
+            path=handed.path,
             backend=backend,
             layer_id=int(layer.layer_id),
             kind=kind or (LayerKind.SWA if window >= 0 else LayerKind.FULL),
             window=window,
-            queries=host.shortest_query(forward_batch, metadata),
+            queries=handed.queries,
             pool=pool,
-            space=host.space_of(tensors[0], metadata)[0],
-            tensors=tensors,
+            space=handed.space,
+            tensors=(handed.table_BP, handed.lengths_B, handed.rows_B),
         )
         self._sites[index : index + 1] = [site]
         return index

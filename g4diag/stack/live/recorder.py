@@ -25,9 +25,8 @@ from g4diag.hooks.install import Hook, install
 from g4diag.hooks.manifest import armed_manifest
 from g4diag.hooks.versions import installed
 from g4diag.model import RingRecord
+from g4diag.stack.releases import current as current_release
 
-SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
-ALLOCATOR = "sglang.srt.mem_cache.allocator.swa.SWATokenToKVPoolAllocator"
 _KEPT_FILES, _MAX_FAILURES = 64, 3
 _RANKS = ("tp_rank", "pp_rank", "dp_rank", "attn_dp_rank", "moe_ep_rank")
 
@@ -49,16 +48,16 @@ class Recorder:
 
     def hooks(self) -> list[Hook]:
         """The scheduler's loop and steps, and what the SWA allocator hands out and takes back."""
+        release = current_release()
         allocs = [
-            Hook(f"{ALLOCATOR}.{name}", "after", self._allocated, observes=True)
-            for name in ("alloc", "alloc_extend", "alloc_decode")
+            release.hook(f"swa.{name}", "after", self._allocated) for name in ("alloc", "alloc_extend", "alloc_decode")
         ]
         return [
-            Hook(f"{SCHEDULER}.run_event_loop", "around", self._around_loop, observes=True),
-            Hook(f"{SCHEDULER}.run_batch", "before", self._before_batch, observes=True),
+            release.hook("scheduler.run_event_loop", "around", self._around_loop),
+            release.hook("scheduler.run_batch", "before", self._before_batch),
             *allocs,
-            Hook(f"{ALLOCATOR}.free", "before", self._freed, observes=True),
-            Hook(f"{ALLOCATOR}.free_swa", "before", self._swa_freed, observes=True),
+            release.hook("swa.free", "before", self._freed),
+            release.hook("swa.free_swa", "before", self._swa_freed),
         ]
 
     def mark(self, kind: str, text: str, step: int = -1) -> None:
@@ -140,7 +139,7 @@ class Recorder:
 
     def _freed(self, allocator: Any, free_index: Any) -> None:
         # In a free group the ids are only put aside, and come again, all at once, when it ends.
-        if allocator.is_not_in_free_group:
+        if not current_release().read.is_deferred(allocator):
             self.frees += 1
             self.freed += free_index.numel()
 

@@ -20,18 +20,22 @@ _SUFFIX = ".arming.json"
 
 @dataclass(frozen=True)
 class Record:
-    """One process. state: `armed`, `inert` or `failed`, as plugin.Outcome. process: its multiprocessing name."""
+    """One process. state: `armed`, `inert` or `failed`, as plugin.Outcome. process: its multiprocessing name.
+    not_armed: traps that do not fit, a line each."""
 
     pid: int
     process: str
     state: str
     error: str = ""
     manifest: dict[str, list[str]] = field(default_factory=dict)
+    not_armed: tuple[str, ...] = ()
 
 
-def write(folder: Path, state: str, error: str, manifest: dict[str, list[str]]) -> None:
+def write(
+    folder: Path, state: str, error: str, manifest: dict[str, list[str]], not_armed: tuple[str, ...] = ()
+) -> None:
     """Say how it went in this process; the last word counts. OSError if the disk refuses."""
-    record = Record(os.getpid(), multiprocessing.current_process().name, state, error, manifest)
+    record = Record(os.getpid(), multiprocessing.current_process().name, state, error, manifest, not_armed)
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / f"{record.pid}{_SUFFIX}", json.dumps(asdict(record), sort_keys=True))
 

@@ -12,9 +12,7 @@ from typing import Any, Protocol
 
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook
-
-SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
-RUNNER = "sglang.srt.model_executor.model_runner.ModelRunner"
+from g4diag.stack.releases import current
 
 
 class Watcher(Protocol):
@@ -35,9 +33,10 @@ class Steps:
 
     def hooks(self) -> list[Hook]:
         """Launching a step, and processing its result."""
+        release = current()
         return [
-            Hook(f"{SCHEDULER}.run_batch", "around", self._run, observes=True),
-            Hook(f"{SCHEDULER}.process_batch_result", "around", self._process, observes=True),
+            release.hook("scheduler.run_batch", "around", self._run),
+            release.hook("scheduler.process_batch_result", "around", self._process),
         ]
 
     def _run(self, original: Any, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
@@ -69,9 +68,10 @@ class IdleWork:
 
     def hooks(self) -> list[Hook]:
         """A forward's launch, and the scheduler's idle turn."""
+        release = current()
         return [
-            Hook(f"{RUNNER}.forward", "after", self._launched, observes=True),
-            Hook(f"{SCHEDULER}.on_idle", "before", self._idle, observes=True),
+            release.hook("runner.forward", "after", self._launched),
+            release.hook("scheduler.on_idle", "before", self._idle),
         ]
 
     def _launched(self, result: Any, *args: Any, **kwargs: Any) -> None:
@@ -85,7 +85,8 @@ def rids_of(batch: Any) -> dict[int, str]:
     """Request row -> rid of a ScheduleBatch. Host values only: each request knows its own row."""
     found: dict[int, str] = {}
     with guard("reading the batch's requests"):
+        row_of = current().read.request_row
         for req in getattr(batch, "reqs", ()) or ():
-            if (row := req.req_pool_idx) is not None:
+            if (row := row_of(req)) is not None:
                 found[int(row)] = req.rid
     return found

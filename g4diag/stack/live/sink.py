@@ -15,7 +15,9 @@ import logging
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from g4diag.atomic_write import atomic_write
 from g4diag.dump.writer import write_dump
 from g4diag.errors import TrapTripped
 from g4diag.guard import guard
-from g4diag.hooks.install import Hook, Installation, install
+from g4diag.hooks.compose import Hook
 from g4diag.hooks.manifest import armed_manifest
 from g4diag.hooks.versions import installed
 from g4diag.model import (
@@ -31,10 +33,7 @@ from g4diag.model import (
     AttentionRead,
     FreeList,
     Incident,
-    KVSlots,
-    KVWrite,
     PoolSwap,
-    QueryRows,
     Release,
     Severity,
     View,
@@ -45,13 +44,9 @@ from g4diag.settings import DEFAULT_DUMP_DIR, run_dir
 from g4diag.stack.live import recorder
 from g4diag.stack.live.device_check import ON_DEVICE, WRONG, DeviceCheck
 from g4diag.stack.live.scheduler_hooks import IdleWork, Steps
-from g4diag.stack.live.selection import traps
-from g4diag.stack.probes.allocation import VIEWS, AllocationProbe
-from g4diag.stack.probes.kv_slots import KVSlotsProbe
-from g4diag.stack.probes.kv_write import KVWriteProbe
-from g4diag.stack.probes.page_table import PageTableProbe, is_capturing
-from g4diag.stack.probes.pool_swap import PoolSwapProbe
-from g4diag.stack.probes.query_rows import QueryRowsProbe
+from g4diag.stack.probes.allocation import VIEWS
+from g4diag.stack.probes.contract import Context, Probe, probes
+from g4diag.stack.probes.page_table import is_capturing
 from g4diag.stack.probes.workers import Backends
 from g4diag.traps.contract import Trap
 from g4diag.verdict import verdict_line
@@ -62,6 +57,17 @@ REACH = "traps run on the host: not while a CUDA graph is captured, nor when one
 DEVICE_REACH = "page tables are checked on the device, in CUDA graphs too; other traps run on the host, outside graphs"
 _GROWTH = 10
 _KEPT_SWAPS = 8
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that is hooked or refused by itself. traps: name -> the view it judges, of which `hooks` makes those it
+    is asked for; none for a part that others need. needs: names of those it needs."""
+
+    name: str
+    hooks: Callable[[frozenset[type]], list[Hook]]
+    traps: Mapping[str, type] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
 
 
 class Live:
@@ -85,12 +91,13 @@ class Live:
         # The cause comes before its effects: kept, so that a dump of a bad read can name it.
         self._bad_swaps: deque[PoolSwap] = deque(maxlen=_KEPT_SWAPS)
         self._backends = Backends(self.sink)
-        self._allocation: AllocationProbe | None = None
         self.device: DeviceCheck | None = None
+        self.on_device: tuple[str, ...] = ()
         names = {trap.name for trap in self._traps}
         if on_device and names & ON_DEVICE:
             contain = level == "contain"
             self.device = DeviceCheck(self._backends, contain=contain, values=WRONG in names, every=every)
+            self.on_device = tuple(trap.name for trap in self._traps if trap.name in ON_DEVICE)
             self._traps = tuple(trap for trap in self._traps if trap.name not in ON_DEVICE)
 
     @property
@@ -98,29 +105,37 @@ class Live:
         """Where the traps can see, in one line."""
         return REACH if self.device is None else DEVICE_REACH
 
-    def hooks(self) -> list[Hook]:
-        """Of the probes whose views an armed trap judges, and no others."""
+    def parts(self) -> Iterator[Part]:
+        """What is hooked, in the order in which it is: what others need, the device check, then one part a probe."""
         judged = {trap.judges for trap in self._traps}
-        of_backends = {AttentionRead, PoolSwap, KVWrite, KVSlots, QueryRows}
-        probes: list[Any] = [self._backends] if self.device or judged & of_backends else []
-        if self.device is not None:
-            probes.append(self.device)
-        if self.device is not None or self._level != "warn" or judged & VIEWS:
-            probes.append(Steps(self))
-        if PoolSwap in judged:
-            probes.append(PoolSwapProbe(self._backends, self.sink))
-        if AttentionRead in judged:
-            probes.append(PageTableProbe(self._backends, self.sink, step_of=lambda: self.step or -1))
-        if KVWrite in judged:
-            probes.append(KVWriteProbe(self._backends, self.sink))
-        if KVSlots in judged:
-            probes.append(KVSlotsProbe(self._backends, self.sink))
-        if QueryRows in judged:
-            probes.append(QueryRowsProbe(self._backends, self.sink))
-        if wanted := judged & VIEWS:
-            self._allocation = AllocationProbe(self.sink, wanted)
-            probes += [self._allocation, IdleWork(self._allocations)]
-        return [hook for probe in probes for hook in probe.hooks()]
+        chosen = [probe for probe in probes() if probe.views & judged]
+        steps = self.device is not None or self._level != "warn" or bool(judged & VIEWS)
+        if self.device is not None or any(probe.of_backends for probe in chosen):
+            yield Part("workers", lambda _: self._backends.hooks())
+        if steps:
+            yield Part("scheduler", lambda _: Steps(self).hooks())
+        if (device := self.device) is not None:
+            judged_there: dict[str, type] = dict.fromkeys(self.on_device, AttentionRead)
+            yield Part("device check", lambda _: device.hooks(), judged_there, ("workers", "scheduler"))
+        for probe in chosen:
+            traps = {trap.name: trap.judges for trap in self._traps if trap.judges in probe.views}
+            needs = ("workers",) * probe.of_backends + ("scheduler",) * steps
+            yield Part(probe.name, partial(self._probed, probe), traps, needs)
+
+    def hooks(self) -> list[Hook]:
+        """Of every part. PatchRefused if one does not fit."""
+        return [hook for part in self.parts() for hook in part.hooks(frozenset(part.traps.values()))]
+
+    def _probed(self, probe: Probe, wanted: frozenset[type]) -> list[Hook]:
+        """The hooks of a probe, and, where it puts work off, of the moments when that is done."""
+        context = Context(self._backends, self.sink, step_of=lambda: self.step or -1)
+        made = probe.make(context, wanted)
+        catch_up = getattr(made, "catch_up", None)
+        return [*made.hooks(), *([] if catch_up is None else IdleWork(catch_up).hooks())]
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Judge no other traps: what the others look at was not hooked."""
+        self._traps = tuple(trap for trap in self._traps if trap.name in names)
 
     def begin_step(self) -> None:
         """The scheduler starts a step."""
@@ -137,15 +152,6 @@ class Live:
         pending, self._pending = self._pending, None
         if pending is not None:
             raise pending
-
-    def _allocations(self, idle: bool) -> None:
-        """Judge the allocator calls that have arrived; fetch those made since."""
-        arrivals = self._allocation.arrivals if self._allocation else None
-        if arrivals is not None and idle:
-            arrivals.finish()
-        elif arrivals is not None:
-            arrivals.drain()
-            arrivals.flush()
 
     def crashed(self, rids: Mapping[int, str], error: BaseException) -> None:
         """The server's own exception is on its way out, and the context may be dead: read pinned memory only."""
@@ -214,20 +220,6 @@ class Live:
             if self._alive and not is_capturing() and (pools := self._backends.pools()):
                 return pools
         return (view.pool,) if isinstance(view, AttentionRead | Allocation | Release | FreeList) else ()
-
-
-def armed(names: Sequence[str], dump_dir: Path | None, *, level: str = "warn", every: int = 1) -> Installation:
-    """Install the probes of these traps; undo by leaving. PatchRefused if a probe does not fit. every: check page
-    tables on one eager step of so many."""
-    import torch
-
-    known = traps()
-    on_device = torch.cuda.is_available()
-    live = Live([known[name] for name in names], dump_dir, level=level, every=every, on_device=on_device)
-    if names:
-        # WARNING: sglang loads plugins before it configures logging, and INFO would be lost.
-        logger.warning("g4diag level=%s: %s", level, live.reach)
-    return install("g4diag traps", live.hooks())
 
 
 def _leave_verdict(violation: Violation, error: BaseException) -> None:

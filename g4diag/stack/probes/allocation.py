@@ -19,15 +19,12 @@ from g4diag.guard import guard
 from g4diag.hooks.install import Hook
 from g4diag.model import Allocation, FreeList, IndexSpace, MappingUpdate, PoolView, Release
 from g4diag.stack.probes.async_copies import Arrivals
+from g4diag.stack.probes.contract import Context, Probe
 from g4diag.stack.probes.live_pages import LivePages
-from g4diag.stack.probes.mapping_update import OWNER, MappingUpdateProbe
+from g4diag.stack.probes.mapping_update import MappingUpdateProbe
+from g4diag.stack.releases import current
 
-PACKAGE = "sglang.srt.mem_cache.allocator"
-CALLS = (
-    (f"{PACKAGE}.paged.PagedTokenToKVPoolAllocator", ("alloc", "alloc_extend", "alloc_decode")),
-    (f"{PACKAGE}.token.TokenToKVPoolAllocator", ("alloc",)),
-)
-BASE = f"{PACKAGE}.base.BaseTokenToKVPoolAllocator"
+_CALLS = {"paged": ("alloc", "alloc_extend", "alloc_decode"), "token": ("alloc",)}
 VIEWS: frozenset[type] = frozenset({Allocation, Release, FreeList, MappingUpdate})
 STOCK_EVERY = 256
 
@@ -54,13 +51,27 @@ class AllocationProbe:
     def hooks(self) -> list[Hook]:
         """Every call that hands out slots, takes them back or starts anew, and the constructor that says which
         allocator is the SWA one."""
-        targets: list[tuple[str, Callable[..., None]]] = [(f"{OWNER}.__init__", self._built)]
-        for holder, names in CALLS:
-            targets += [(f"{holder}.{call}", self._after(call)) for call in names]
-            targets += [(f"{holder}.free", self._freed), (f"{holder}.clear", self._cleared)]
-        targets += [(f"{BASE}.backup_state", self._backed_up), (f"{BASE}.restore_state", self._restored)]
-        hooks = [Hook(target, "after", function, observes=True) for target, function in targets]
+        release = current()
+        places: list[tuple[str, Callable[..., None]]] = [("swa.built", self._built)]
+        for kind, calls in _CALLS.items():
+            places += [(f"{kind}.{call}", self._after(call)) for call in calls]
+            places += [(f"{kind}.free", self._freed), (f"{kind}.clear", self._cleared)]
+        backups: tuple[tuple[str, Callable[..., None]], ...] = (
+            ("allocator.backup_state", self._backed_up),
+            ("allocator.restore_state", self._restored),
+        )
+        # Later releases have neither: speculation no longer puts an allocator back.
+        places += [(name, function) for name, function in backups if release.has(name)]
+        hooks = [release.hook(name, "after", function) for name, function in places]
         return [*hooks, *self._mapping.hooks()] if MappingUpdate in self._wanted else hooks
+
+    def catch_up(self, idle: bool) -> None:
+        """Judge the calls that have arrived; fetch those made since. idle: nothing else is to be done."""
+        if idle:
+            self.arrivals.finish()
+        else:
+            self.arrivals.drain()
+            self.arrivals.flush()
 
     def _built(self, result: Any, owner: Any, *args: Any, **kwargs: Any) -> None:
         self._swa.add(owner.swa_attn_allocator)
@@ -83,7 +94,7 @@ class AllocationProbe:
         return observed
 
     def _freed(self, result: Any, allocator: Any, free_index: Any) -> None:
-        if not free_index.numel() or not allocator.is_not_in_free_group:
+        if not free_index.numel() or current().read.is_deferred(allocator):
             return
         pool, book = self._pool(allocator), self._book(allocator, given_back=free_index)
 
@@ -122,7 +133,7 @@ class AllocationProbe:
             book.give_back(starts) if begun is not None else book.take(slots_N)
 
         call = begun if begun is not None else given_back
-        self.arrivals.copy([call, allocator.free_pages, allocator.release_pages], begin)
+        self.arrivals.copy([call, *current().read.free_lists(allocator)], begin)
         return book
 
     def _new_book(self, allocator: Any) -> LivePages:
@@ -137,7 +148,7 @@ class AllocationProbe:
         def arrived(*free: Any) -> None:
             self._emit(FreeList(replace(pool, free_pages_N=np.concatenate(free)), book.all()))
 
-        self.arrivals.copy([allocator.free_pages, allocator.release_pages], arrived)
+        self.arrivals.copy(current().read.free_lists(allocator), arrived)
 
     def _emit(self, view: Any) -> None:
         if type(view) in self._wanted:
@@ -154,3 +165,10 @@ class AllocationProbe:
         view = PoolView("swa" if is_swa else "full", space, allocator.page_size, pages)
         self._pools[allocator] = view
         return view
+
+
+def _make(context: Context, wanted: frozenset[type]) -> AllocationProbe:
+    return AllocationProbe(context.sink, wanted, context.stock_every)
+
+
+PROBE = Probe("allocation", VIEWS, _make, of_backends=False)

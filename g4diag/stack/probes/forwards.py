@@ -1,15 +1,15 @@
-"""Which forward of a TRTLLMHAAttnBackend is at work, for probes of what it calls: a kernel, or a pool's write."""
+"""Which forward of a known attention backend is at work, for probes of what it calls: a kernel, or a pool's write."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 from g4diag.hooks.install import Hook
-from g4diag.stack.probes.workers import BACKEND
+from g4diag.stack.backends.contract import Attention, hook
 
 
 class Forward(NamedTuple):
-    """A call of `forward_decode` or `forward_extend`."""
+    """A call that runs a layer."""
 
     backend: Any
     layer: Any
@@ -19,7 +19,8 @@ class Forward(NamedTuple):
 class Forwards:
     """now: the innermost forward at work, None outside of one."""
 
-    def __init__(self) -> None:
+    def __init__(self, attentions: tuple[Attention, ...]) -> None:
+        self._attentions = attentions
         self._open: list[Forward] = []
 
     @property
@@ -27,9 +28,8 @@ class Forwards:
         return self._open[-1] if self._open else None
 
     def hooks(self) -> list[Hook]:
-        """Both forwards of the backend."""
-        names = ("forward_decode", "forward_extend")
-        return [Hook(f"{BACKEND}.{name}", "around", self._within, observes=True) for name in names]
+        """The forwards of every backend."""
+        return [hook(point, "around", self._within) for each in self._attentions for point in each.forwards]
 
     def _within(self, original: Any, backend: Any, *args: Any, **kwargs: Any) -> Any:
         # q, k, v, layer, forward_batch: upstream hands the first five by position.

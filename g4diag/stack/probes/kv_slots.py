@@ -1,5 +1,5 @@
-"""A KVSlots of every K/V write of a layer: of the pools' own writes, by whichever backend, and of TRTLLMHAAttnBackend's
-fused FP8 write, which goes round them.
+"""A KVSlots of every K/V write of a layer: the pools' writes, by whichever backend, and a backend's own, which go round
+them.
 
 Seen where the slots are used, so that a cure has had its say. The space is told by the tensor's identity, so it runs
 while a graph is captured; values are taken only where they are on the host already.
@@ -12,13 +12,13 @@ from typing import Any
 
 from g4diag.hooks.install import Hook
 from g4diag.model import IndexSpace, KVSlots
+from g4diag.stack.backends.contract import Write, hook
+from g4diag.stack.probes.contract import Context, Probe
 from g4diag.stack.probes.forwards import Forwards
-from g4diag.stack.probes.page_table import is_graph_metadata, phase_of
-from g4diag.stack.probes.workers import BACKEND, Backends, layer_pool
-
-_HYBRID = "sglang.srt.mem_cache.swa_memory_pool.SWAKVPool.set_kv_buffer"
-_PLAIN = "sglang.srt.mem_cache.memory_pool.MHATokenToKVPool.set_kv_buffer"
-_FUSED = f"{BACKEND.rpartition('.')[0]}.fused_fp8_set_kv_buffer"
+from g4diag.stack.probes.page_table import phase_of
+from g4diag.stack.probes.pools import layer_pool
+from g4diag.stack.probes.workers import Backends
+from g4diag.stack.releases import current
 
 
 class KVSlotsProbe:
@@ -26,31 +26,39 @@ class KVSlotsProbe:
 
     def __init__(self, backends: Backends, sink: Callable[[KVSlots], None]) -> None:
         self._backends, self._sink = backends, sink
-        self._forwards = Forwards()
+        self._forwards = Forwards(backends.attentions)
 
     def hooks(self) -> list[Hook]:
-        """Both forwards of the backend, both pools' writes, and the kernel of the fused one."""
-        writes = ((_HYBRID, self._hybrid), (_PLAIN, self._plain), (_FUSED, self._fused))
-        seen = [Hook(target, "before", call, observes=True) for target, call in writes]
-        return [*self._forwards.hooks(), *seen]
+        """The backends' forwards, both pools' writes, and the backends' own."""
+        release, attentions = current(), self._backends.attentions
+        return [
+            *self._forwards.hooks(),
+            release.hook("pool.hybrid_write", "before", self._hybrid),
+            release.hook("pool.plain_write", "before", self._plain),
+            *(hook(write.point, "before", self._own(write)) for each in attentions for write in each.writes),
+        ]
 
-    def _hybrid(self, pool: Any, layer: Any, loc: Any, *args: Any, swa_loc: Any = None, **kwargs: Any) -> None:
-        if swa_loc is None and len(args) > 4:  # after K, V and their scales
-            swa_loc = args[4]
-        _, is_swa = pool.layers_mapping[layer.layer_id]
-        if not is_swa or swa_loc is not None:  # else upstream's own assertion has the word
-            self._emit(pool, layer, swa_loc if is_swa else loc, loc)
+    def _hybrid(self, pool: Any, layer: Any, loc: Any, *args: Any, **kwargs: Any) -> None:
+        read = current().read
+        full, swa = read.write_slots(loc, args, kwargs)
+        is_swa = read.layer_is_swa(pool, layer.layer_id)
+        if not is_swa or swa is not None:  # else upstream's own assertion has the word
+            self._emit(pool, layer, swa if is_swa else full, full)
 
     def _plain(self, pool: Any, layer: Any, loc: Any, *args: Any, **kwargs: Any) -> None:
         # Without a layer it is an SWAKVPool's write handed down to one of its two, seen already.
         if (forward := self._forwards.now) and layer is not None:
-            self._emit(pool, layer, loc, forward.forward_batch.out_cache_loc)
+            full, _ = current().read.write_slots(loc, args, kwargs)
+            self._emit(pool, layer, full, forward.forward_batch.out_cache_loc)
 
-    def _fused(self, *args: Any, cache_loc: Any = None, **kwargs: Any) -> None:
-        if forward := self._forwards.now:
-            handed = args[4] if cache_loc is None else cache_loc  # after K, V and their caches
-            pool, own = forward.backend.token_to_kv_pool, forward.forward_batch.out_cache_loc
-            self._emit(pool, forward.layer, handed, own)
+    def _own(self, write: Write) -> Callable[..., None]:
+        def written(*args: Any, **kwargs: Any) -> None:
+            forward, slots = self._forwards.now, write.slots(*args, **kwargs)
+            if forward and slots is not None:
+                pool, own = forward.backend.token_to_kv_pool, forward.forward_batch.out_cache_loc
+                self._emit(pool, forward.layer, slots, own)
+
+        return written
 
     def _emit(self, pool: Any, layer: Any, slots: Any, own: Any) -> None:
         if getattr(layer, "is_cross_attention", False):  # whose slots are the encoder's
@@ -64,7 +72,7 @@ class KVSlotsProbe:
             KVSlots(
                 worker=worker,
                 phase=phase_of(forward.forward_batch, worker) if forward else "",
-                path="graph" if backend and is_graph_metadata(backend, backend.forward_metadata) else "eager",
+                path="graph" if backend and self._backends.attention(backend).metadata_is_graph(backend) else "eager",
                 backend="" if backend is None else type(backend).__name__,
                 layer_id=int(layer.layer_id),
                 layer_kind=kind,
@@ -80,3 +88,10 @@ class KVSlotsProbe:
 
 def _host(slots: Any) -> Any:
     return slots.detach().long().numpy().copy()
+
+
+def _make(context: Context, wanted: frozenset[type]) -> KVSlotsProbe:
+    return KVSlotsProbe(context.workers, context.sink)
+
+
+PROBE = Probe("kv_slots", frozenset({KVSlots}), _make)

@@ -12,13 +12,12 @@ from typing import Any
 
 from g4diag.hooks.install import Hook
 from g4diag.model import KVWrite
-from g4diag.stack.probes.pool_swap import VIEW_NAMES, VIEWS
-from g4diag.stack.probes.workers import BACKEND, Backends
-
-_POOLS = (
-    "sglang.srt.mem_cache.swa_memory_pool.SWAKVPool",
-    "sglang.srt.mem_cache.memory_pool.MHATokenToKVPool",
-)
+from g4diag.stack.backends.contract import Write, hook
+from g4diag.stack.probes.contract import Context, Probe
+from g4diag.stack.probes.forwards import Forwards
+from g4diag.stack.probes.pool_swap import VIEW_NAMES
+from g4diag.stack.probes.workers import Backends
+from g4diag.stack.releases import current
 
 
 class KVWriteProbe:
@@ -27,13 +26,18 @@ class KVWriteProbe:
     def __init__(self, backends: Backends, sink: Callable[[KVWrite], None]) -> None:
         self._backends, self._sink = backends, sink
         self._open: list[str] = []
+        self._forwards = Forwards(backends.attentions)
 
     def hooks(self) -> list[Hook]:
-        """Both views, the pools' writes, and the backend's own write of FP8 K/V, which goes round the pools."""
-        views = [Hook(f"{VIEWS}.{name}", "around", self._view(name), observes=True) for name in VIEW_NAMES]
-        writes = [Hook(f"{pool}.set_kv_buffer", "before", self._written, observes=True) for pool in _POOLS]
-        fused = Hook(f"{BACKEND}._fused_fp8_set_kv_buffer", "before", self._fused, observes=True)
-        return [*views, *writes, fused]
+        """Both views, the pools' writes, and the backends' own, which go round the pools."""
+        release, attentions = current(), self._backends.attentions
+        return [
+            *self._forwards.hooks(),
+            *(release.hook(f"view.{name}", "around", self._view(name)) for name in VIEW_NAMES),
+            release.hook("pool.hybrid_write", "before", self._written),
+            release.hook("pool.plain_write", "before", self._written),
+            *(hook(write.point, "before", self._own(write)) for each in attentions for write in each.writes),
+        ]
 
     def _view(self, name: str) -> Callable[..., Any]:
         @contextmanager
@@ -50,11 +54,23 @@ class KVWriteProbe:
     def _written(self, pool: Any, layer: Any, loc: Any, *args: Any, **kwargs: Any) -> None:
         # Without a layer it is an SWAKVPool's write handed down to one of its two, seen already.
         if self._open and layer is not None:
-            self._emit(pool, layer, len(loc))
+            full, _ = current().read.write_slots(loc, args, kwargs)
+            self._emit(pool, layer, len(full))
 
-    def _fused(self, backend: Any, q: Any, k: Any, v: Any, layer: Any, *args: Any, **kwargs: Any) -> None:
-        if self._open:
-            self._emit(backend.token_to_kv_pool, layer, len(k))
+    def _own(self, write: Write) -> Callable[..., None]:
+        def written(*args: Any, **kwargs: Any) -> None:
+            forward, slots = self._forwards.now, write.slots(*args, **kwargs)
+            if self._open and forward and slots is not None:
+                self._emit(forward.backend.token_to_kv_pool, forward.layer, len(slots))
+
+        return written
 
     def _emit(self, pool: Any, layer: Any, tokens: int) -> None:
         self._sink(KVWrite(self._open[-1], str(self._backends.label(pool)), int(layer.layer_id), tokens))
+
+
+def _make(context: Context, wanted: frozenset[type]) -> KVWriteProbe:
+    return KVWriteProbe(context.workers, context.sink)
+
+
+PROBE = Probe("kv_write", frozenset({KVWrite}), _make)

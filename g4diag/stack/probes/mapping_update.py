@@ -16,8 +16,8 @@ from g4diag.guard import guard
 from g4diag.hooks.install import Hook
 from g4diag.model import MappingUpdate
 from g4diag.stack.probes.async_copies import Arrivals
+from g4diag.stack.releases import current
 
-OWNER = "sglang.srt.mem_cache.allocator.swa.SWATokenToKVPoolAllocator"
 CALLS = ("alloc", "alloc_extend", "alloc_decode")
 TAIL = "alloc_extend_swa_tail"
 
@@ -34,7 +34,8 @@ class MappingUpdateProbe:
         """The owner's calls."""
         functions: dict[str, Callable[..., None]] = {call: self._after(call) for call in (*CALLS, TAIL)}
         functions |= {"free": self._after_free, "free_swa": self._after_free_swa}
-        return [Hook(f"{OWNER}.{name}", "after", function, observes=True) for name, function in functions.items()]
+        release = current()
+        return [release.hook(f"swa.{name}", "after", function) for name, function in functions.items()]
 
     def handed_out(self, allocator: Any, slots: Any) -> None:
         """A sub-allocator returned these."""
@@ -51,7 +52,7 @@ class MappingUpdateProbe:
 
     def _after_free(self, result: Any, owner: Any, free_index: Any) -> None:
         # Upstream's free calls free_swa with the same tensor; one look is enough.
-        if free_index.numel() and owner.is_not_in_free_group and free_index is not self._freed:
+        if free_index.numel() and not current().read.is_deferred(owner) and free_index is not self._freed:
             self._update("free", owner, free_index, free_index[:0])
         self._freed = None
 

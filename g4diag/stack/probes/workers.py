@@ -10,10 +10,13 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
+from g4diag.errors import G4DiagError
 from g4diag.hooks.install import Hook
-from g4diag.model import IndexMapping, IndexSpace, LayerKind, PoolSwap, PoolView
-
-BACKEND = "sglang.srt.layers.attention.trtllm_mha_backend.TRTLLMHAAttnBackend"
+from g4diag.model import IndexMapping, PoolSwap, PoolView
+from g4diag.stack import backends
+from g4diag.stack.backends.contract import Attention, hook, of
+from g4diag.stack.probes.pools import index_mapping, pool_views
+from g4diag.stack.releases import current
 
 
 class Backends:
@@ -21,6 +24,7 @@ class Backends:
 
     def __init__(self, sink: Callable[[PoolSwap], None]) -> None:
         self._sink = sink
+        self.attentions: tuple[Attention, ...] = backends.here()
         self._worker: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._pool_owner: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._allocator: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -28,8 +32,18 @@ class Backends:
         self._mapping: WeakKeyDictionary[Any, tuple[Any, Any, IndexMapping | None]] = WeakKeyDictionary()
 
     def hooks(self) -> list[Hook]:
-        """The constructor of TRTLLMHAAttnBackend."""
-        return [Hook(f"{BACKEND}.__init__", "after", self._built, observes=True)]
+        """The constructor of every backend that is known and installed."""
+        return [hook(attention.built, "after", self._built) for attention in self.attentions]
+
+    def attention(self, backend: Any) -> Attention:
+        """What is known of this backend. G4DiagError for one that no file describes."""
+        if (found := of(self.attentions, backend)) is None:
+            raise G4DiagError(f"no file of ours describes {type(backend).__name__}")
+        return found
+
+    def knows(self, backend: Any) -> bool:
+        """Whether a file of ours describes it."""
+        return of(self.attentions, backend) is not None
 
     def worker(self, backend: Any) -> str:
         """ "target" or "draft"; "target" for a backend that was built before the probe was armed."""
@@ -80,8 +94,6 @@ class Backends:
         return ()
 
     def _built(self, result: Any, backend: Any, model_runner: Any, *args: Any, **kwargs: Any) -> None:
-        from sglang.srt.mem_cache.swa_memory_pool import SWAKVPool
-
         worker = "draft" if model_runner.is_draft_worker else "target"
         self._worker[backend] = worker
         self._allocator[backend] = model_runner.token_to_kv_pool_allocator
@@ -96,51 +108,8 @@ class Backends:
                 moment="enter",
                 backend=type(backend).__name__,
                 read_pool=str(self.label(pool)),
-                read_pool_is_swa=isinstance(pool, SWAKVPool),
-                swa_state=self.label(backend._swa_kv_pool),
+                read_pool_is_swa=current().read.is_swa_pool(pool),
+                swa_state=self.label(self.attention(backend).swa_state(backend)),
                 frozen_kv=is_frozen,
             )
         )
-
-
-def pool_views(kv_pool: Any, allocator: Any | None = None) -> tuple[PoolView, ...]:
-    """The pools behind `kv_pool`: (full, SWA) of an SWAKVPool, else the one. allocator adds the free lists."""
-    from sglang.srt.mem_cache.swa_memory_pool import SWAKVPool
-
-    if not isinstance(kv_pool, SWAKVPool):
-        return (_pool_view("draft-own", IndexSpace.FULL_PAGE, kv_pool, None),)
-    full = getattr(allocator, "full_attn_allocator", None)
-    swa = getattr(allocator, "swa_attn_allocator", None)
-    return (
-        _pool_view("full", IndexSpace.FULL_PAGE, kv_pool.full_kv_pool, full),
-        _pool_view("swa", IndexSpace.SWA_PAGE, kv_pool.swa_kv_pool, swa),
-    )
-
-
-def layer_pool(kv_pool: Any, layer_id: int) -> tuple[PoolView, LayerKind | None]:
-    """(the pool this layer's k_cache comes from, its kind by that pool); kind None when the pool has no opinion."""
-    from sglang.srt.mem_cache.swa_memory_pool import SWAKVPool
-
-    views = pool_views(kv_pool)
-    if not isinstance(kv_pool, SWAKVPool):
-        return views[0], None
-    _, is_swa = kv_pool.layers_mapping[layer_id]
-    return views[1 if is_swa else 0], LayerKind.SWA if is_swa else LayerKind.FULL
-
-
-def index_mapping(kv_pool: Any, page_size: int) -> IndexMapping | None:
-    """A copy of the pool's full-to-SWA mapping, None for a pool without one."""
-    mapping = getattr(kv_pool, "full_to_swa_index_mapping", None)
-    return None if mapping is None else IndexMapping(mapping.detach().cpu().numpy().copy(), page_size)
-
-
-def _pool_view(name: str, space: IndexSpace, pool: Any, allocator: Any | None) -> PoolView:
-    free = None
-    if allocator is not None and hasattr(allocator, "free_pages"):
-        free = allocator.free_pages.detach().cpu().numpy().copy()
-        if len(allocator.release_pages):
-            import numpy as np
-
-            free = np.concatenate([free, allocator.release_pages.detach().cpu().numpy()])
-    rows = pool.k_buffer[0].shape[0]
-    return PoolView(name, space, pool.page_size, rows // pool.page_size, free)

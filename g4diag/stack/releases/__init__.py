@@ -1,0 +1,85 @@
+"""Which release is installed: known by its structure, not by its version string, so that a source build, a fork or a
+backport is taken for what it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from g4diag.discover import contributions
+from g4diag.errors import CannotRunError
+from g4diag.hooks.anchors import pin
+from g4diag.hooks.versions import version_of
+from g4diag.stack.releases.contract import Release
+
+__all__ = ["Chosen", "Release", "chosen", "current", "known", "require"]
+
+PACKAGE, CONSTANT = "g4diag.stack.releases", "RELEASE"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The release file that fits best. matched: anchors of it that hold, of `of`. meant: it was written for the version
+    that is installed. version: that one."""
+
+    release: Release
+    matched: int
+    of: int
+    meant: bool
+    version: str
+
+    @property
+    def exact(self) -> bool:
+        """All of its anchors hold."""
+        return self.matched == self.of
+
+    @property
+    def told(self) -> str:
+        """For people: what is installed and what it is taken for."""
+        if self.exact and self.meant:
+            return f"sglang {self.version}"
+        by = "all" if self.exact else f"{self.matched} of {self.of}"
+        return f"sglang {self.version}, by its structure like {self.release.name} ({by} anchors hold)"
+
+
+def known() -> dict[str, Release]:
+    """Every release file that imports, by name."""
+    rows = contributions(PACKAGE, CONSTANT)
+    return {row.value.name: row.value for row in rows if isinstance(row.value, Release)}
+
+
+def chosen() -> Chosen | None:
+    """The file whose anchors hold best; None without sglang, or if none of any file's holds. Text alone is read."""
+    version = version_of("sglang")
+    if version is None:
+        return None
+    found = [
+        Chosen(release, sum(pin(anchor).matched for anchor in release.known_by), len(release.known_by), False, version)
+        for release in known().values()
+    ]
+    fits = [Chosen(c.release, c.matched, c.of, c.release.means(version), version) for c in found if c.matched]
+    return max(fits, key=lambda c: (c.matched / c.of, c.meant), default=None)
+
+
+@cache
+def current() -> Release:
+    """The release that is installed. CannotRunError in one line: no sglang, or none like any that is known."""
+    if (found := chosen()) is not None:
+        return found.release
+    version = version_of("sglang")
+    if version is None:
+        raise CannotRunError(f"sglang: wanted {' or '.join(known())}, found none; install g4diag[stack]")
+    raise CannotRunError(f"sglang: wanted one built like {' or '.join(known())}, found {version}")
+
+
+def require() -> Release:
+    """The installed release, fit to be driven: by the files, the version and the anchors alike. CannotRunError in one
+    line otherwise."""
+    found = chosen()
+    if found is None:
+        return current()
+    if not found.exact:
+        lacking = next(anchor for anchor in found.release.known_by if not pin(anchor).matched)
+        lacks = f"which lacks {lacking.text!r} in {lacking.target}"
+        raise CannotRunError(f"sglang: wanted {' or '.join(known())}, found {found.version}, {lacks}")
+    return found.release

@@ -50,7 +50,8 @@ def test_attend_is_torchs_causal_attention() -> None:
 
 def test_a_window_of_w_sees_the_query_and_w_keys_before_it() -> None:
     q, k, v = random_kv(10)
-    assert torch.equal(attend(q[-1:], k, v, 0.5, 3), attend(q[-1:], k[-4:], v[-4:], 0.5, 3))
+    # Not bit for bit: some processors' matrix kernels round by the number of keys, those outside the window included.
+    torch.testing.assert_close(attend(q[-1:], k, v, 0.5, 3), attend(q[-1:], k[-4:], v[-4:], 0.5, 3))
     torch.testing.assert_close(attend(q[-1:], k, v, 0.5, 3), attend(q[-1:], k[-4:], v[-4:], 0.5, -1))
     assert (
         first_key(10, 1, 3) == 6 and first_key(10, 4, 3) == 3 and first_key(2, 1, 3) == 0 and first_key(10, 1, -1) == 0

@@ -16,6 +16,7 @@ from g4diag.analyzers import inspect_file
 from g4diag.errors import TrapTripped
 from g4diag.hooks.install import Hook, install
 from g4diag.patches.applying import applied
+from g4diag.stack.backends.trtllm_mha import ATTENTION
 from g4diag.stack.drive import cpu
 from g4diag.stack.drive.frozen_draft import FrozenDraft
 from g4diag.stack.drive.reference import PagedAttention
@@ -23,7 +24,6 @@ from g4diag.stack.drive.serving import Geometry, Serving
 from g4diag.stack.live.scheduler_hooks import IdleWork, Steps
 from g4diag.stack.live.selection import traps
 from g4diag.stack.live.sink import Live
-from g4diag.stack.probes.workers import BACKEND
 
 PAGE_TABLE = ("page_table_stays_in_pool", "page_table_in_layer_space")
 
@@ -129,7 +129,7 @@ def past_the_end_for_the_target(original: Any, backend: Any, layer: Any, forward
 
 def test_contain_raises_for_a_bad_read_of_the_target(tmp_path: Path) -> None:
     live = armed(tmp_path, "contain")
-    fault = Hook(f"{BACKEND}._get_layer_page_table", "around", past_the_end_for_the_target)
+    fault = Hook(ATTENTION.table.path, "around", past_the_end_for_the_target)
     with server(live, extra=(fault,)) as (serving, _, kernel):
         rid, ids = next(serving.prompts())
         live.begin_step()

@@ -20,7 +20,7 @@ from g4diag.dump.reader import read_dump
 from g4diag.model import Allocation, IndexSpace, KVSlots, KVWrite, LayerKind, MappingUpdate, QueryRows, View
 from g4diag.patches import applying
 from g4diag.settings import Selection
-from g4diag.stack.live import selection
+from g4diag.stack.live import arming, selection
 from g4diag.stack.live import sink as live
 from tests import samples
 from tests.traps import calls
@@ -69,7 +69,7 @@ def server(*patches: str) -> Iterator[None]:
 
 
 def test_a_faulty_state_is_one_line_at_first_and_one_dump_that_inspect_names(lines, tmp_path: Path) -> None:
-    with live.armed([READS], tmp_path), server("faulty-rule"):
+    with arming.armed([READS], tmp_path), server("faulty-rule"):
         found = lines.now()
     (dump,) = tmp_path.iterdir()
     first = found[0]
@@ -83,12 +83,12 @@ def test_a_faulty_state_is_one_line_at_first_and_one_dump_that_inspect_names(lin
 
 
 def test_a_healthy_server_is_silent_with_every_trap_armed(lines, tmp_path: Path) -> None:
-    with live.armed(ALL, tmp_path), server():
+    with arming.armed(ALL, tmp_path), server():
         assert not lines.now() and not list(tmp_path.iterdir())
 
 
 def test_the_cause_is_dumped_with_the_read(lines, tmp_path: Path) -> None:
-    with live.armed(ALL, tmp_path), server("faulty-rule"):
+    with arming.armed(ALL, tmp_path), server("faulty-rule"):
         pass
     incident = read_dump(tmp_path / f"live-{READS}-error-pid{os.getpid()}.pt")
     assert incident.swaps and incident.manifest["faults"] == ["faulty-rule"] and len(incident.pools) == 2
@@ -126,7 +126,7 @@ def test_nothing_of_ours_reaches_the_server(why: str, lines, tmp_path: Path) -> 
 
 
 def test_with_no_trap_there_is_no_hook() -> None:
-    assert live.Live([], None).hooks() == [] and live.armed([], None).targets == ()
+    assert live.Live([], None).hooks() == [] and arming.armed([], None).targets == ()
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def allocator(page_size: int):
 
 @pytest.mark.parametrize("page_size", [1, 16])
 def test_every_slot_of_an_allocator_is_legal_to_the_last_page(page_size: int, lines, tmp_path: Path) -> None:
-    with live.armed(["slot_inside_allocator"], tmp_path):
+    with arming.armed(["slot_inside_allocator"], tmp_path):
         pool = allocator(page_size)
         assert pool.alloc(64) is not None and pool.alloc(16) is None
         assert not lines.now()
@@ -212,7 +212,7 @@ def test_whatever_is_found_is_a_line_and_a_dump_that_inspect_names(
 
 def test_a_group_arms_its_traps_and_is_silent_on_a_healthy_server(lines, tmp_path: Path) -> None:
     names = selection.selected_traps(Selection(names=("allocator", "swa-state", "page-table")))
-    with live.armed(names, tmp_path), server():
+    with arming.armed(names, tmp_path), server():
         assert not lines.now() and len(names) >= 10
 
 

@@ -19,6 +19,7 @@ from g4diag.dump.ring import SUFFIX, read_ring
 from g4diag.stack.live import recorder, selection
 from g4diag.stack.live import sink as live
 from tests import samples, synthetic
+from tests.releases import moved
 
 MODULE = "g4synthetic_scheduler"
 SCHEDULER = """
@@ -49,7 +50,9 @@ def scheduler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     import sys
 
     module = synthetic.module(MODULE, SCHEDULER)
-    monkeypatch.setattr(recorder, "SCHEDULER", f"{MODULE}.Scheduler")
+    places = {f"scheduler__{name}": f"{MODULE}.Scheduler.{name}" for name in ("run_event_loop", "run_batch")}
+    release = moved(**places)
+    monkeypatch.setattr(recorder, "current_release", lambda: release)
     yield module.Scheduler
     del sys.modules[MODULE]
 

@@ -18,8 +18,8 @@ from g4diag.scenario.measure import judge_all
 from g4diag.stack.drive import cpu
 from g4diag.stack.drive.frozen_draft import FrozenDraft
 from g4diag.stack.drive.serving import Geometry, Serving
-from g4diag.stack.drive.xqa import PackedRows, queries_in_place
-from g4diag.stack.probes.query_rows import KERNEL, QueryRowsProbe
+from g4diag.stack.drive.xqa import KERNEL, PackedRows, queries_in_place
+from g4diag.stack.probes.query_rows import QueryRowsProbe
 from g4diag.stack.probes.workers import Backends
 
 CURE = "xqa-strided-query"

@@ -1,0 +1,98 @@
+"""What every attention backend's file declares: one upper-case ATTENTION. It says which class it is, where a layer is
+handed its page table, and how to read what was handed. Probes and the device check ask it; traps never learn which
+backend it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from g4diag.hooks.install import Hook, Kind
+from g4diag.model import IndexSpace
+from g4diag.stack.releases.contract import Point
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What one layer was handed, all still on the device.
+
+    table_BP: int32[B, P] page ids. lengths_B: int32[B] keys a row. rows_B: int64[B], rows of req_to_token; padding rows
+    point at row 0 and are last. space: the space the backend built this table in, None if its identity does not tell.
+    is_copy: a changed copy of the backend's own table. is_graph: it is, or came from, a CUDA graph's static buffers.
+    queries: of each row; of rows that differ, the least."""
+
+    table_BP: Any
+    lengths_B: Any
+    rows_B: Any
+    space: IndexSpace | None
+    is_copy: bool
+    is_graph: bool
+    queries: int
+
+    @property
+    def path(self) -> str:
+        """ "graph" or "eager"."""
+        return "graph" if self.is_graph else "eager"
+
+
+@dataclass(frozen=True)
+class Write:
+    """A K/V write of the backend's own, which goes round the pools. point: the call. slots: the call's arguments, self
+    included -> the tensor of slots it was handed, None if this call writes none."""
+
+    point: Point
+    slots: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel that takes a query's address and no strides. point: its call. query: the call's arguments -> the query,
+    [rows, heads, head dim]. applies: backend -> whether its calls of it take that path."""
+
+    point: Point
+    query: Callable[..., Any]
+    applies: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One attention backend. name: as sglang's flag has it. backend: dotted path of its class.
+
+    built: its constructor, handed the model runner first. table: the method that hands a layer its table, called with
+    (layer, forward_batch). forwards: its methods that run a layer, called with (q, k, v, layer, forward_batch).
+    handed: (backend, layer, forward_batch, what `table` returned) -> Handed. metadata_is_graph: backend -> whether its
+    metadata of now belongs to a CUDA graph. swa_state: backend -> the SWA pool it takes itself to read, None for none.
+    graph_tables: backend -> whether its graph buffers hold SWA tables, None if it has no graph buffers. keys_B:
+    (backend, forward_batch, whether it serves a frozen-KV draft) -> int64 host array, keys a row by the batch's own
+    lengths. writes: its own K/V writes. kernels: those that want packed queries."""
+
+    name: str
+    backend: str
+    built: Point
+    table: Point
+    forwards: tuple[Point, ...]
+    handed: Callable[[Any, Any, Any, Any], Handed]
+    metadata_is_graph: Callable[[Any], bool]
+    swa_state: Callable[[Any], Any]
+    graph_tables: Callable[[Any], bool | None]
+    keys_B: Callable[[Any, Any, bool], Any]
+    writes: tuple[Write, ...] = ()
+    kernels: tuple[Kernel, ...] = ()
+
+    @property
+    def class_name(self) -> str:
+        """The class without its module."""
+        return self.backend.rpartition(".")[2]
+
+
+def hook(point: Point, kind: Kind, function: Callable[..., Any]) -> Hook:
+    """A probe's hook at a place of a backend, with its signature pinned."""
+    return Hook(point.path, kind, function, observes=True, parameters=point.parameters)
+
+
+def of(attentions: Iterable[Attention], backend: Any) -> Attention | None:
+    """Whose backend it is, by the names of its class and of those it inherits from; None if nobody's."""
+    names = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(backend).__mro__]
+    by_class = {attention.backend: attention for attention in attentions}
+    return next((by_class[name] for name in names if name in by_class), None)

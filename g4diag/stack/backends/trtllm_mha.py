@@ -1,0 +1,109 @@
+"""TensorRT-LLM's MHA kernels through FlashInfer: TRTLLMHAAttnBackend, on Hopper its XQA kernels for decode.
+
+`_get_layer_page_table` is called by decode and extend alike and knows layer, pool and metadata. The metadata holds one
+table in full pages and, where the backend knows of an SWA pool, one in SWA pages; which of the two a layer was handed
+is told by the tensor's address. `_swa_kv_pool` is resolved once, in the constructor: the state that the frozen-KV SWA
+bug (#26957) leaves wrong. XQA takes the query's address and no strides (#31641).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from g4diag.model import IndexSpace
+from g4diag.stack.backends.contract import Attention, Handed, Kernel, Write
+from g4diag.stack.releases.contract import Point
+
+_MODULE = "sglang.srt.layers.attention.trtllm_mha_backend"
+_BACKEND = f"{_MODULE}.TRTLLMHAAttnBackend"
+_FORWARD = ("q", "k", "v", "layer", "forward_batch")
+_GRAPH_METADATA = ("decode_cuda_graph_metadata", "target_verify_metadata", "draft_extend_metadata")
+
+
+def _handed(backend: Any, layer: Any, forward_batch: Any, table: Any) -> Handed:
+    metadata = backend.forward_metadata
+    space, is_copy = _space_of(table, metadata)
+    return Handed(
+        table_BP=table,
+        lengths_B=metadata.cache_seqlens_int32,
+        rows_B=forward_batch.req_pool_indices,
+        space=space,
+        is_copy=is_copy,
+        is_graph=_is_graph(backend),
+        queries=_shortest_query(forward_batch, metadata),
+    )
+
+
+def _space_of(table: Any, metadata: Any) -> tuple[IndexSpace | None, bool]:
+    if metadata.swa_page_table is not None and table.data_ptr() == metadata.swa_page_table.data_ptr():
+        return IndexSpace.SWA_PAGE, False
+    if table.data_ptr() == metadata.page_table.data_ptr():
+        return IndexSpace.FULL_PAGE, False
+    # A copy: of the only table there is, or of one of two.
+    return (IndexSpace.FULL_PAGE if metadata.swa_page_table is None else None), True
+
+
+def _is_graph(backend: Any) -> bool:
+    tables = (getattr(backend, name, {}) for name in _GRAPH_METADATA)
+    return any(backend.forward_metadata is known for table in tables for known in table.values())
+
+
+def _shortest_query(forward_batch: Any, metadata: Any) -> int:
+    """Extend rows differ in length: the shortest judges too few old entries rather than too many."""
+    if forward_batch.forward_mode.is_decode_or_idle():
+        return 1
+    lens = getattr(forward_batch, "extend_seq_lens_cpu", None)
+    if lens is not None and not forward_batch.forward_mode.is_target_verify():
+        return int(min(int(n) for n in lens))
+    return int(metadata.max_seq_len_q)
+
+
+def _keys_B(backend: Any, forward_batch: Any, serves_frozen_draft: bool) -> Any:
+    """The batch's lengths, and what the forward's kind adds to them. A frozen-KV draft's metadata counts no new key."""
+    lens_B = forward_batch.seq_lens.detach().cpu().numpy().astype(np.int64)
+    mode = forward_batch.forward_mode
+    if mode.is_target_verify():
+        return lens_B + int(backend.forward_metadata.max_seq_len_q)
+    if mode.is_decode_or_idle() and forward_batch.spec_info is not None and not serves_frozen_draft:
+        return lens_B + backend.speculative_step_id + 1
+    return lens_B
+
+
+def _graph_tables(backend: Any) -> bool | None:
+    buffers = backend.decode_cuda_graph_metadata
+    # The child of a wrapper may take no part in graphs, and has none.
+    return buffers.get("swa_page_table") is not None if "page_table" in buffers else None
+
+
+def _fused_slots(*args: Any, cache_loc: Any = None, **kwargs: Any) -> Any:
+    return args[4] if cache_loc is None else cache_loc  # after K, V and their caches
+
+
+def _query(*args: Any, **kwargs: Any) -> Any:
+    return kwargs["query"] if "query" in kwargs else args[0]
+
+
+ATTENTION = Attention(
+    name="trtllm_mha",
+    backend=_BACKEND,
+    built=Point(f"{_BACKEND}.__init__", ("model_runner",)),
+    table=Point(f"{_BACKEND}._get_layer_page_table", ("layer", "forward_batch")),
+    forwards=(Point(f"{_BACKEND}.forward_decode", _FORWARD), Point(f"{_BACKEND}.forward_extend", _FORWARD)),
+    handed=_handed,
+    metadata_is_graph=_is_graph,
+    swa_state=lambda backend: backend._swa_kv_pool,
+    graph_tables=_graph_tables,
+    keys_B=_keys_B,
+    writes=(
+        Write(Point(f"{_MODULE}.fused_fp8_set_kv_buffer", ("k", "v", "k_cache", "v_cache", "cache_loc")), _fused_slots),
+    ),
+    kernels=(
+        Kernel(
+            Point("flashinfer.decode.trtllm_batch_decode_with_kv_cache", ("query",)),
+            _query,
+            applies=lambda backend: bool(backend.is_xqa_impl),
+        ),
+    ),
+)

@@ -1,0 +1,76 @@
+"""What every release file declares: one upper-case RELEASE, which says where sglang keeps what we hook, how it is read,
+and how it is driven. Everything else of g4diag asks by name and knows no release."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from packaging.specifiers import SpecifierSet
+
+from g4diag.errors import PatchRefused
+from g4diag.hooks.anchors import Anchor
+from g4diag.hooks.install import Hook, Kind
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place to hook. path: dotted. parameters: names of the leading parameters that a hook unpacks, self left out;
+    held against the signature before anything is hooked."""
+
+    path: str
+    parameters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Readers:
+    """sglang's objects -> what a probe asks of them. Plain attribute access: nothing is copied and nothing waits.
+
+    request_row(req): int or None, its row of req_to_token. free_lists(sub_allocator): int64 tensors of page ids, slots
+    of an unpaged one, which together are all that is free. is_deferred(allocator): a free now only joins a group.
+    is_swa_pool(pool): whether it is a hybrid pool of full and SWA layers. layer_is_swa(pool, layer id): of such a pool.
+    write_slots(argument, rest, named): (slots in full space, slots in SWA space or None) of a pool's write, from its
+    `loc` argument and the call's other arguments."""
+
+    request_row: Callable[[Any], int | None]
+    free_lists: Callable[[Any], tuple[Any, ...]]
+    is_deferred: Callable[[Any], bool]
+    is_swa_pool: Callable[[Any], bool]
+    layer_is_swa: Callable[[Any, int], bool]
+    write_slots: Callable[[Any, tuple[Any, ...], Mapping[str, Any]], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Release:
+    """One line of releases. name: the first of them. versions: PEP 440, what was meant. known_by: what is really there;
+    each matches once in the source of this line and of no other. points: name -> place; a name that is not among them
+    is not there in this release, and `lacks` says why. read: attribute readers. drive: dotted module with the functions
+    that drive its classes on a CPU; imported by whoever drives, since it is heavy."""
+
+    name: str
+    versions: str
+    known_by: tuple[Anchor, ...]
+    points: Mapping[str, Point]
+    read: Readers
+    drive: str
+    lacks: Mapping[str, str] = field(default_factory=dict)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a place."""
+        return name in self.points
+
+    def path(self, name: str) -> str:
+        """The dotted path of a place. PatchRefused if this release has none."""
+        if name not in self.points:
+            raise PatchRefused(name, "a place to hook in this release", self.lacks.get(name, "none known"))
+        return self.points[name].path
+
+    def hook(self, name: str, kind: Kind, function: Callable[..., Any]) -> Hook:
+        """A probe's hook there, with its signature pinned. PatchRefused if this release has no such place."""
+        path = self.path(name)
+        return Hook(path, kind, function, observes=True, parameters=self.points[name].parameters)
+
+    def means(self, version: str) -> bool:
+        """Whether this file was written for that version."""
+        return SpecifierSet(self.versions).contains(version, prereleases=True)
