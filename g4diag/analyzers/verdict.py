@@ -8,15 +8,10 @@ from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.judging import Judged, Judgement, judge, lead
 from g4diag.analyzers.meaning import sentence
 from g4diag.analyzers.meanings import meaning_of
-from g4diag.model import AttentionRead, Finding, Grade, Incident, KVSlots, PoolSwap, QueryRows, Severity
+from g4diag.model import AttentionRead, Finding, Grade, Incident, PoolSwap, Severity
 from g4diag.verdict import out_of_bounds, past_the_end, verdict_line
 
 Graded = tuple[Grade, str]
-_CHECKED = {
-    AttentionRead: "live table entries of this read",
-    KVSlots: "slots of this write",
-    QueryRows: "query rows of this call",
-}
 
 
 def verdict_lines(incident: Incident) -> list[str]:
@@ -61,7 +56,7 @@ def _evidence(first: Judged, judgement: Judgement) -> Iterator[Graded]:
     violation, view = first.violation, first.view
     if violation.checked and not isinstance(view, PoolSwap):
         how = "outside the bound" if out_of_bounds(violation) else "broken"
-        what = next((said for kind, said in _CHECKED.items() if isinstance(view, kind)), "ids of this call")
+        what = getattr(view, "CHECKED", "ids of this call")
         yield Grade.MEASURED, f"{violation.count} of {violation.checked} {what} are {how}"
     if isinstance(view, AttentionRead):
         yield from _table_evidence(view)

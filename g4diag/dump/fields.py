@@ -275,3 +275,19 @@ class Record:
         made = self.of(**values)
         self.check(made, at)
         return made
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A record of one of several kinds, told by its class's KIND. A kind that this g4diag does not know is refused."""
+
+    of: Mapping[str, Record]
+
+    def pack(self, value: Any) -> dict[str, Any]:
+        return {"kind": value.KIND, **self.of[value.KIND].pack(value)}
+
+    def unpack(self, raw: Any, at: At) -> Any:
+        kind = raw.get("kind") if isinstance(raw, dict) else None
+        if not isinstance(kind, str) or kind not in self.of:
+            at.refuse(f"a record whose kind is one of {', '.join(self.of) or 'none'}", raw)
+        return self.of[kind].unpack(raw, at)

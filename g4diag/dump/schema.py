@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from g4diag.dump.fields import At, Each, Flag, Int, Ints, Many, Maybe, Named, Plain, Record, Text, Word
+from g4diag.dump.fields import At, Each, Flag, Int, Ints, Many, Maybe, Named, Plain, Record, Tagged, Text, Word
 from g4diag.model import (
+    FIELDS,
     Allocation,
     AttentionRead,
     FreeList,
@@ -198,19 +199,19 @@ RING = Record(
     {name: Text() if name in _RING_TEXT else Int() for name in RingRecord.__annotations__ if name != "rids"}
     | {"rids": Many(Text())},
 )
+RECORDS: dict[str, Record] = {
+    record.of.KIND: record
+    for record in (
+        *(READ, SWAP, ALLOCATION, RELEASE, FREE_LIST, MAPPING_UPDATE),
+        *(KV_WRITE, KV_SLOTS, QUERY_ROWS),
+    )
+}
 INCIDENT = Record(
     Incident,
     {
         "origin": Text(),
-        "reads": Many(READ),
-        "swaps": Many(SWAP),
-        "allocations": Many(ALLOCATION),
-        "releases": Many(RELEASE),
-        "free_lists": Many(FREE_LIST),
-        "mapping_updates": Many(MAPPING_UPDATE),
-        "kv_writes": Many(KV_WRITE),
-        "kv_slots": Many(KV_SLOTS),
-        "query_rows": Many(QUERY_ROWS),
+        **{kind: Many(RECORDS[kind]) for kind in FIELDS},
+        "others": Many(Tagged({kind: record for kind, record in RECORDS.items() if kind not in FIELDS})),
         "pools": Many(POOL),
         "mapping": Maybe(MAPPING),
         "requests": Many(REQUEST),
@@ -227,7 +228,10 @@ INCIDENT = Record(
 def to_document(incident: Incident, truncated_reads: int = 0) -> dict[str, Any]:
     """The plain dict of an incident; arrays are numpy. truncated_reads: reads that were left out of it."""
     head = {"format": FORMAT, "version": VERSION, "truncated_reads": truncated_reads}
-    return head | INCIDENT.pack(incident)
+    packed = INCIDENT.pack(incident)
+    if not packed["others"]:
+        del packed["others"]  # as every dump was before there was such a field
+    return head | packed
 
 
 def from_document(document: dict[str, Any]) -> Incident:

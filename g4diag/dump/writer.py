@@ -14,7 +14,7 @@ from g4diag.atomic_write import atomic_write
 from g4diag.dump.fields import MAX_ITEMS
 from g4diag.dump.schema import from_document, to_document
 from g4diag.errors import G4DiagError
-from g4diag.model import AttentionRead, Incident, Violation
+from g4diag.model import FIELDS, AttentionRead, Incident, Violation
 
 MAX_DUMP_BYTES = 16 << 20
 
@@ -33,8 +33,8 @@ def write_dump(incident: Incident, path: Path, *, max_bytes: int = MAX_DUMP_BYTE
 
 def _capped(incident: Incident) -> Incident:
     """The lists that the reader bounds, bounded; reads are bounded where they are chosen."""
-    calls = ("allocations", "releases", "free_lists", "mapping_updates", "kv_writes", "kv_slots", "query_rows")
-    names = ("swaps", *calls, "pools", "requests", "violations", "notes")
+    calls = (name for name in FIELDS if name != AttentionRead.KIND)
+    names = (*calls, "others", "pools", "requests", "violations", "notes")
     first = {name: getattr(incident, name)[:MAX_ITEMS] for name in names}
     return replace(incident, **first, ring=incident.ring[-MAX_ITEMS:])
 

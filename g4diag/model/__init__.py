@@ -6,6 +6,7 @@ Views hold indices, lengths and sizes, never KV bytes and never prompt text. All
 
 from g4diag.model.evidence import DEVICE_KINDS, KernelFault, LogEvent, surfaced_at
 from g4diag.model.findings import (
+    FIELDS,
     Finding,
     Incident,
     RingRecord,
@@ -24,6 +25,7 @@ from g4diag.model.nouns import (
     Severity,
 )
 from g4diag.model.views import (
+    VIEWS,
     Allocation,
     AttentionRead,
     FreeList,
@@ -39,6 +41,8 @@ from g4diag.model.views import (
 
 __all__ = [
     "DEVICE_KINDS",
+    "FIELDS",
+    "VIEWS",
     "Allocation",
     "AttentionRead",
     "BoolArray",

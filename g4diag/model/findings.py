@@ -16,6 +16,7 @@ from g4diag.model.nouns import (
     Severity,
 )
 from g4diag.model.views import (
+    VIEWS,
     Allocation,
     AttentionRead,
     FreeList,
@@ -106,6 +107,7 @@ class Incident:
     versions: package -> version. context: scenario, state, seed and the like; plain values only.
     notes: statements the reader makes about the file, with how they are known.
     ring: the flight recorder's last records, oldest first. log, faults: what others left of the crash.
+    others: views of every kind that has no field of its own here.
     """
 
     origin: str
@@ -129,31 +131,22 @@ class Incident:
     ring: tuple[RingRecord, ...] = ()
     log: tuple[LogEvent, ...] = ()
     faults: tuple[KernelFault, ...] = ()
+    others: tuple[View, ...] = ()
 
     def views(self) -> tuple[View, ...]:
         """Every view a trap can judge."""
-        return tuple(view for name in _FIELD_OF.values() for view in getattr(self, name))
+        return tuple(view for name in (*FIELDS, "others") for view in getattr(self, name))
 
 
-# A view's place in an incident; in this order they are judged.
-_FIELD_OF: dict[type, str] = {
-    PoolSwap: "swaps",
-    Allocation: "allocations",
-    Release: "releases",
-    FreeList: "free_lists",
-    MappingUpdate: "mapping_updates",
-    KVWrite: "kv_writes",
-    KVSlots: "kv_slots",
-    QueryRows: "query_rows",
-    AttentionRead: "reads",
-}
+# The kinds with a field of their own, in the order in which they are judged.
+FIELDS = tuple(kind.KIND for kind in VIEWS if kind.KIND in Incident.__annotations__)
 
 
 def by_field(views: Iterable[View]) -> dict[str, tuple[View, ...]]:
     """Incident's fields that hold these views, each in the order given; fields that would be empty are left out."""
     found: dict[str, list[View]] = {}
     for view in views:
-        found.setdefault(_FIELD_OF[type(view)], []).append(view)
+        found.setdefault(view.KIND if view.KIND in FIELDS else "others", []).append(view)
     return {name: tuple(those) for name, those in found.items()}
 
 

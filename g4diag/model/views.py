@@ -1,8 +1,13 @@
-"""Views: what probes take from live objects and traps judge."""
+"""Views: what probes take from live objects and traps judge.
+
+A new kind of view is a class here, which joins `View`, and its record in `dump/schema.py`. KIND names it in a dump;
+CHECKED says what a trap counts in it, for a sentence.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, get_args
 
 from g4diag.model.nouns import (
     BoolArray,
@@ -39,6 +44,9 @@ class AttentionRead:
     batch_rows: rows of the batch itself, padding left out. batch_lens_B: int64, keys a row that the batch asks for,
     this step's queries included, told from its own lengths and not from the metadata. None if not taken.
     """
+
+    KIND: ClassVar[str] = "reads"
+    CHECKED: ClassVar[str] = "live table entries of this read"
 
     step: int
     worker: str
@@ -105,6 +113,8 @@ class PoolSwap:
     wanted_pool: the pool this site is there to have read; None where any will do.
     """
 
+    KIND: ClassVar[str] = "swaps"
+
     site: str
     moment: str
     backend: str
@@ -123,6 +133,8 @@ class Allocation:
     slots_N: int64 in `pool`'s slot space. live_pages_N: int64, the pages of slots_N that were live just before the
     call, by our own book and not the allocator's; None if no book was kept."""
 
+    KIND: ClassVar[str] = "allocations"
+
     call: str
     pool: PoolView
     slots_N: IntArray
@@ -134,6 +146,8 @@ class Release:
     """Ids given back to an allocator, when they reach its free list: a free group's at the group's end.
     slots_N: int64 in `pool`'s slot space. live_pages_N: int64, the pages of slots_N that were live just before."""
 
+    KIND: ClassVar[str] = "releases"
+
     pool: PoolView
     slots_N: IntArray
     live_pages_N: IntArray
@@ -142,6 +156,8 @@ class Release:
 @dataclass(frozen=True)
 class FreeList:
     """An allocator's free list, in pool.free_pages_N, and the pages that are live by our own book."""
+
+    KIND: ClassVar[str] = "free_lists"
 
     pool: PoolView
     live_pages_N: IntArray
@@ -155,6 +171,8 @@ class MappingUpdate:
     full slots of the call. swa_slots_N: what they should map to: the SWA slots handed out with them, 0 when freed.
     mapped_N: what they do map to."""
 
+    KIND: ClassVar[str] = "mapping_updates"
+
     call: str
     full_slots_N: IntArray
     swa_slots_N: IntArray
@@ -165,6 +183,8 @@ class MappingUpdate:
 class KVWrite:
     """K/V written while a draft forward reads a frozen pool. inside: the view it happened in. pool: its label.
     tokens: rows written."""
+
+    KIND: ClassVar[str] = "kv_writes"
 
     inside: str
     pool: str
@@ -180,6 +200,9 @@ class KVSlots:
     slots_space: told by the tensor's identity: FULL_SLOT, the batch's own slots; None: another tensor. tokens: rows.
     slots_N: int64 [N] as handed; full_slots_N: the batch's own; both None where taking them would wait for the device.
     mapping: of an SWA pool, None with them."""
+
+    KIND: ClassVar[str] = "kv_slots"
+    CHECKED: ClassVar[str] = "slots of this write"
 
     worker: str
     phase: str
@@ -213,6 +236,9 @@ class QueryRows:
     worker, phase, path, backend: as in AttentionRead. rows: one a query. row_elements: heads x head dim.
     row_stride: elements from one row to the next."""
 
+    KIND: ClassVar[str] = "query_rows"
+    CHECKED: ClassVar[str] = "query rows of this call"
+
     worker: str
     phase: str
     path: str
@@ -224,3 +250,9 @@ class QueryRows:
 
 
 View = AttentionRead | PoolSwap | Allocation | Release | FreeList | MappingUpdate | KVWrite | KVSlots | QueryRows
+
+# In this order they are judged: a cause may come before what it leads to.
+_ORDER = (PoolSwap, Allocation, Release, FreeList, MappingUpdate, KVWrite, KVSlots, QueryRows, AttentionRead)
+VIEWS: tuple[type[View], ...] = (*_ORDER, *(kind for kind in get_args(View) if kind not in _ORDER))
+
+__all__ = ["VIEWS", "RequestView", "View", *(kind.__name__ for kind in VIEWS)]

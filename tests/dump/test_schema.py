@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from g4diag.dump.schema import from_document, to_document
+from g4diag.dump.fields import At, Int, Record, Tagged
+from g4diag.dump.schema import RECORDS, from_document, to_document
 from g4diag.errors import UnsafeInputError
+from g4diag.model import VIEWS, by_field
 from tests import samples
 
 GOOD = to_document(samples.faulty_incident())
@@ -98,3 +101,24 @@ def test_nested_sharing_does_not_explode() -> None:
     for value in (bomb, cycle):
         with pytest.raises(UnsafeInputError, match="plain value"):
             from_document({**GOOD, "context": {"x": value}})
+
+
+def test_a_new_kind_of_view_is_a_class_and_a_record() -> None:
+    """It needs no field of its own in an incident, nor a line in a reader or a writer."""
+
+    @dataclass(frozen=True)
+    class Made:
+        KIND: ClassVar[str] = "made_up"
+        rows: int
+
+    tagged = Tagged({"made_up": Record(Made, {"rows": Int(0)})})
+    assert by_field([Made(3)]) == {"others": (Made(3),)}  # type: ignore[list-item]
+    packed = tagged.pack(Made(3))
+    assert packed == {"kind": "made_up", "rows": 3} and tagged.unpack(packed, At()) == Made(3)
+    for bad in ({"kind": "unheard of", "rows": 3}, {"rows": 3}, 7):
+        with pytest.raises(UnsafeInputError, match="kind is one of made_up"):
+            tagged.unpack(bad, At())
+
+
+def test_every_kind_of_view_has_a_record() -> None:
+    assert {kind.KIND for kind in VIEWS} == set(RECORDS)
