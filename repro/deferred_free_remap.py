@@ -20,7 +20,8 @@ _FAULT = ("deferred-free-reads-new-mapping",)
 
 def drive(*, grouped: bool) -> Found:
     """grouped: the free is inside a free group. Damaged: slots that lost the SWA page they were given after it."""
-    from g4diag.stack.drive.allocators import PAGE, extend, free_pages, small_server
+    from g4diag.stack.drive.allocators import PAGE, extend, small_server
+    from g4diag.stack.drive.swa_pool import free_pages
 
     allocator = small_server().allocator
     slots = extend(allocator, 2 * PAGE)[:PAGE]

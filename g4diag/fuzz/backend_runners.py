@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 from g4diag.fuzz.backend_steps import Reading, Step, forward_batch
 from g4diag.fuzz.swa_invariants import SwaInvariants
+from g4diag.stack.drive import forwards, frozen_worker, spec_inputs
 from g4diag.stack.drive.backend_fixture import ROWS, Rig
+from g4diag.stack.drive.forwards import planned
+from g4diag.stack.drive.request_state import request_row
 
 
 class BackendSides(SwaInvariants):
@@ -46,11 +48,13 @@ class BackendSides(SwaInvariants):
             self._capture_frozen()
         batch = self._frozen_batch(step)
         before = [buffer.clone() for buffer in self._target_buffers()]
-        self._reads(step, self._frozen_graph.replay if graph else self._frozen.draft_forward, batch)
+        draft = frozen_worker.replay_of(self._frozen_graph) if graph else self._frozen.draft_forward
+        self._reads(step, draft, batch)
         same = all(bool((old == new).all()) for old, new in zip(before, self._target_buffers(), strict=True))
         self.claim("draft_writes_nothing", same, "a draft over the target's K/V wrote to the target's pools")
         if graph:
-            self._replayed(step, self._frozen_graph.bs, planned(self._frozen.draft_attn_backend, batch.forward_mode))
+            rows = frozen_worker.replayed_rows(self._frozen_graph)
+            self._replayed(step, rows, planned(self._frozen.draft_attn_backend, batch.forward_mode))
         self._count(step, graph)
 
     def twin_step(self, step: Step, padding: int | None) -> None:
@@ -66,11 +70,8 @@ class BackendSides(SwaInvariants):
     def _twin_runner(self) -> Any:
         """The EAGLE draft, made when first asked for."""
         if self._twin is None:
-            from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnMultiStepDraftBackend
-
             self._twin = self.call(self.rig.twin)
-            self._multi = TRTLLMHAAttnMultiStepDraftBackend(self._twin, 1, self.rig.sizes.drafts)
-            self._multi.init_cuda_graph_state(ROWS, ROWS)
+            self._multi = forwards.multi_step_backend(self._twin, self.rig.sizes.drafts, ROWS)
         return self._twin
 
     def _run(self, steps: list[Step], padding: int | None, runner: Any, plans: Any, readers: list[Any]) -> None:
@@ -81,14 +82,14 @@ class BackendSides(SwaInvariants):
         else:
             rows, width = min(ROWS, rows + padding), self._width(steps[0])
             self._capture(steps, rows, width, runner, plans, readers)
-            self.call(plans.init_forward_metadata_out_graph, self._batch(steps[0], rows, width))
+            self.call(forwards.plan_replay, plans, self._batch(steps[0], rows, width))
         for step, reader in zip(steps, readers, strict=True):
             batch = self._batch(step, rows, width)
             if runner is self._twin:
                 # Before it writes: a write past a draft's pool raises, and names no trap.
                 for layer in runner.model.layers:
-                    self.call(reader._get_layer_page_table, layer, batch)
-            self._reads(step, self._forward(runner, reader), batch)
+                    self.call(forwards.layer_table, reader, layer, batch)
+            self._reads(step, forwards.forward_through(runner, reader), batch)
             if padding is not None:
                 self._replayed(step, rows, planned(reader, batch.forward_mode))
             self._count(step, padding is not None)
@@ -101,29 +102,19 @@ class BackendSides(SwaInvariants):
         if (steps[0].phase, 0, rows) in self._captured:
             return
         nobody = [Step(step.phase, (), (), (), (), (), step.ahead) for step in steps]
-        self.call(plans.init_forward_metadata_out_graph, self._batch(nobody[0], rows, width), in_capture=True)
+        self.call(forwards.plan_capture, plans, self._batch(nobody[0], rows, width))
         for step, reader in zip(nobody, readers, strict=True):
             batch = self._batch(step, rows, width)
-            self._reads(None, self._forward(runner, reader), batch)
+            self._reads(None, forwards.forward_through(runner, reader), batch)
             self._captured[step.phase, step.ahead, rows] = planned(reader, batch.forward_mode)
-
-    def _forward(self, runner: Any, reads: Any) -> Callable[[Any], Any]:
-        from sglang.srt.model_executor.forward_context import ForwardContext, forward_context
-
-        def forward(batch: Any) -> Any:
-            batch.mark_forward_metadata_ready()
-            with forward_context(ForwardContext(attn_backend=reads)):
-                return runner.forward(batch)
-
-        return forward
 
     def _capture_frozen(self) -> None:
         from g4diag.stack.drive.frozen_draft import closure_graph_runner
 
         self._frozen_graph = self._reads(None, closure_graph_runner, self._frozen)
-        for rows in self._frozen_graph.capture_bs:
-            metadata = self._frozen.draft_attn_backend.decode_cuda_graph_metadata[rows]
-            self._captured["FROZEN_DECODE", 0, rows] = tensors_of(metadata)
+        for rows in frozen_worker.captured_rows(self._frozen_graph):
+            metadata = frozen_worker.captured_metadata(self._frozen, rows)
+            self._captured["FROZEN_DECODE", 0, rows] = forwards.tensors_of(metadata)
 
     def _reads(self, step: Step | None, function: Callable[[Any], Any], argument: Any) -> Any:
         self.reading = Reading(step, self.rig.sizes.page_size)
@@ -143,32 +134,20 @@ class BackendSides(SwaInvariants):
     def _batch(self, step: Step, size: int, width: int) -> Any:
         batch = forward_batch(step, *self._places(step), size, width)
         if step.phase == "DRAFT_DECODE":
-            from sglang.srt.speculative.eagle_info import EagleDraftInput
-
-            batch.spec_info = EagleDraftInput()
+            batch.spec_info = spec_inputs.eagle_draft()
         if step.phase == "DRAFT_EXTEND":
-            from sglang.srt.speculative.eagle_info import EagleDraftExtendInput
-
-            accepted = batch.extend_seq_lens_cpu
-            batch.spec_info = EagleDraftExtendInput(
-                num_accept_tokens=batch.extend_seq_lens, num_accept_tokens_cpu=accepted if step.rids else None
-            )
+            accepted = batch.extend_seq_lens_cpu if step.rids else None
+            batch.spec_info = spec_inputs.eagle_extend(batch.extend_seq_lens, accepted)
         return batch
 
     def _frozen_batch(self, step: Step) -> Any:
-        import torch
-        from sglang.srt.speculative.frozen_kv_mtp_info import FrozenKVMTPDraftInput
-
-        size = len(step.rids)
-        batch = forward_batch(step, *self._places(step), size, 0)
-        batch.spec_info = FrozenKVMTPDraftInput(
-            bonus_tokens=torch.zeros(size, dtype=torch.int64), hidden_states=torch.zeros(size, 1)
-        )
+        batch = forward_batch(step, *self._places(step), len(step.rids), 0)
+        batch.spec_info = spec_inputs.frozen_draft(len(step.rids))
         return batch
 
     def _places(self, step: Step) -> tuple[list[int], list[list[int]]]:
         """(request rows, full slots) of the step's requests."""
-        rows = [self.held[rid].req_pool_idx for rid in step.rids]
+        rows = [request_row(self.held[rid]) for rid in step.rids]
         return rows, [self.model.requests[rid].slots for rid in step.rids]
 
     def _target_buffers(self) -> list[Any]:
@@ -178,21 +157,3 @@ class BackendSides(SwaInvariants):
     def _count(self, step: Step, graph: bool) -> None:
         self.cover(f"{step.phase.lower()}_{'graph' if graph else 'eager'}")
         self.cover("batched", len(step.rids) > 1)
-
-
-def row_of(rig: Rig) -> Any | None:
-    """Something that holds a request row, or None if all are taken."""
-    holder = SimpleNamespace(req_pool_idx=None)
-    return holder if rig.rows.alloc([holder]) else None
-
-
-def planned(backend: Any, mode: Any) -> tuple[Any, ...]:
-    """The tensors that a forward in this mode reads through this backend."""
-    chosen = backend._select_backend(mode) if hasattr(backend, "_select_backend") else backend
-    return tensors_of(chosen.forward_metadata)
-
-
-def tensors_of(metadata: Any) -> tuple[Any, ...]:
-    """Address and shape of each tensor that a kernel is handed of it."""
-    read = (metadata.page_table, metadata.swa_page_table, metadata.cache_seqlens_int32)
-    return tuple(None if tensor is None else (tensor.data_ptr(), tuple(tensor.shape)) for tensor in read)

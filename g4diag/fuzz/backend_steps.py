@@ -14,8 +14,9 @@ import numpy as np
 
 from g4diag.fuzz.session import current
 from g4diag.model import IntArray
+from g4diag.stack.drive import forwards
 from g4diag.stack.drive.allocation_kernels import switchable, use_interpreter
-from g4diag.stack.drive.swa_pool import int64
+from g4diag.stack.drive.forwards import Extend
 
 _LONGEST = 1024  # positions a request may have; ids stay exact in float32
 
@@ -44,38 +45,26 @@ def forward_batch(step: Step, rows: Sequence[int], slots: Sequence[Sequence[int]
     """A ForwardBatch of `size` rows with `width` tokens each where the phase has as many for all. rows: request rows.
     slots: each row's full slots by position. Rows past the step's are padding, as a graph runner pads: request row 0,
     slot 0, length 1."""
-    import torch
-    from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode, ForwardBatch, ForwardMode
-
     spans = list(zip(step.rids, step.starts, step.queries, slots, strict=True))
     missing = size - len(step.rids)
     total = sum(step.queries)
     writes = step.phase != "FROZEN_DECODE"
-    input_ids, out_cache_loc, positions = torch.zeros(3, size * width if width else total, dtype=torch.int64)
+    input_ids_T, slots_T, positions_T = np.zeros((3, size * width if width else total), dtype=np.int64)
     if spans:
-        input_ids[:total] = torch.from_numpy(np.concatenate([token_ids(*span[:3]) for span in spans]))
-        positions[:total] = int64([p for _, start, count, _ in spans for p in range(start, start + count)])
+        input_ids_T[:total] = np.concatenate([token_ids(*span[:3]) for span in spans])
+        positions_T[:total] = [p for _, start, count, _ in spans for p in range(start, start + count)]
     if writes:
-        out_cache_loc[:total] = int64([slot for _, start, count, row in spans for slot in row[start : start + count]])
-    lens = int64([*step.lens, *[1] * missing])
-    queries = [*step.queries, *[1] * missing]
+        slots_T[:total] = [slot for _, start, count, row in spans for slot in row[start : start + count]]
     mode = "DECODE" if step.phase in ("DRAFT_DECODE", "FROZEN_DECODE") else step.phase
-    extends = mode in ("EXTEND", "DRAFT_EXTEND")
-    return ForwardBatch(
-        forward_mode=ForwardMode[mode],
-        batch_size=size,
-        input_ids=input_ids,
-        req_pool_indices=int64([*rows, *[0] * missing]),
-        seq_lens=lens,
-        seq_lens_cpu=lens.clone(),
-        seq_lens_sum=int(lens.sum()),
-        out_cache_loc=out_cache_loc if writes else None,
-        positions=positions,
-        capture_hidden_mode=CaptureHiddenMode.LAST,
-        extend_seq_lens=int64(queries) if extends else None,
-        extend_seq_lens_cpu=queries if extends else None,
-        extend_prefix_lens_cpu=[*step.starts, *[0] * missing] if extends else None,
-        extend_num_tokens=total if extends else None,
+    extend = Extend([*step.starts, *[0] * missing], [*step.queries, *[1] * missing], total)
+    return forwards.forward_batch(
+        mode,
+        [*rows, *[0] * missing],
+        [*step.lens, *[1] * missing],
+        input_ids_T,
+        positions_T,
+        slots_T if writes else None,
+        extend if mode in ("EXTEND", "DRAFT_EXTEND") else None,
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from g4diag.fuzz.cache_steps import CacheSteps
 from g4diag.model import AttentionRead, BoolArray, FreeList, IndexMapping, IndexSpace, IntArray, LayerKind, PoolView
 from g4diag.stack.drive.cache_server import DRAFT_TOKENS, CacheServer, Shape
+from g4diag.stack.drive.request_state import evicted_len, kv_allocated_len, prefill_end, protected_len, request_row
 from g4diag.stack.drive.swa_pool import free_pages
 
 Owner = tuple[str, IntArray]
@@ -52,7 +53,7 @@ class CacheInvariants(CacheSteps):
         for whose, slots_N, _ in self.cached():
             yield whose, slots_N
         for req in self.holders():
-            yield req.rid, self.row(req)[req.cache_protected_len : req.kv_allocated_len]
+            yield req.rid, self.row(req)[protected_len(req) : kv_allocated_len(req)]
 
     def swa_owners(self) -> Iterator[Owner]:
         """(whose, SWA slots) of everything that has any."""
@@ -61,12 +62,12 @@ class CacheInvariants(CacheSteps):
             if is_alive:
                 yield whose, mapping_M[slots_N]
         for req in self.holders():
-            start = max(req.cache_protected_len, req.swa_evicted_seqlen)
-            yield req.rid, mapping_M[self.row(req)[start : req.kv_allocated_len]]
+            start = max(protected_len(req), evicted_len(req))
+            yield req.rid, mapping_M[self.row(req)[start : kv_allocated_len(req)]]
 
     def row(self, req: Any) -> IntArray:
         """The request's row of req_to_token: full slots by position."""
-        slots_N: IntArray = self.server.request_pool.req_to_token[req.req_pool_idx].numpy()
+        slots_N: IntArray = self.server.request_pool.req_to_token[request_row(req)].numpy()
         return slots_N
 
     def mapping(self) -> IntArray:
@@ -76,7 +77,7 @@ class CacheInvariants(CacheSteps):
 
     def launched_extend(self, batch: Any) -> None:
         for req, start in zip(batch.reqs, batch.prefix_lens, strict=True):
-            tokens = [*req.origin_input_ids, *req.output_ids][: req.fill_len]
+            tokens = [*req.origin_input_ids, *req.output_ids][: prefill_end(req)]
             hashes_N = prefix_hashes(tokens)
             self.read([req.rid], [self.row(req)], "extend", np.array([len(tokens)]), len(tokens) - start)
             self._requires_own(req, hashes_N, start)
@@ -93,7 +94,8 @@ class CacheInvariants(CacheSteps):
             # With overlap the tokens of the step before are on the device only.
             known = [*req.origin_input_ids, *req.output_ids, *self._in_flight(req)]
             self.claim("lengths_agree", len(known) == start + 1, f"{req.rid} has {len(known)} tokens, {start} with K/V")
-            self.claim("room_for_queries", end <= req.kv_allocated_len, f"{req.rid} has {req.kv_allocated_len} slots")
+            slots = kv_allocated_len(req)
+            self.claim("room_for_queries", end <= slots, f"{req.rid} has {slots} slots")
             hashes_N = prefix_hashes([*known, *[token] * (accepted - 1)])
             self._requires_own(req, hashes_N, start)
             garbage_N = np.full(end - len(hashes_N), -1, dtype=np.int64)

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from g4diag.fuzz.machine import FuzzMachine
+from g4diag.stack.drive import scheduler, spec_inputs
 from g4diag.stack.drive.cache_server import DRAFT_TOKENS, CacheServer, Shape, request
+from g4diag.stack.drive.request_state import (
+    commit_verified,
+    evicted_len,
+    has_row,
+    kv_allocated_len,
+    kv_committed_len,
+    prefill_end,
+    prefix_len,
+    protected_len,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,7 @@ class CacheSteps(FuzzMachine):
         self.shape, self.server = shape, server
         self.waiting: list[Any] = []
         self.reqs: dict[str, Any] = {}
-        self.running: Any = self._batch([])
+        self.running: Any = scheduler.new_batch(shape, server, [])
         self.last: Any = None
         self.chunked: Any = None
         self.flight: Flight | None = None
@@ -43,7 +54,7 @@ class CacheSteps(FuzzMachine):
 
     def holders(self) -> list[Any]:
         """Requests that hold K/V."""
-        return [req for req in self.reqs.values() if req.req_pool_idx is not None]
+        return [req for req in self.reqs.values() if has_row(req)]
 
     def running_rids(self) -> list[str]:
         """Requests that decode or are about to."""
@@ -57,10 +68,8 @@ class CacheSteps(FuzzMachine):
 
     def finish_next(self, rids: list[str]) -> None:
         """These finish when their next result is processed, as an abort has it."""
-        from sglang.srt.managers.schedule_batch import FINISH_ABORT
-
         for rid in rids:
-            self.reqs[rid].to_finish = FINISH_ABORT()
+            scheduler.abort(self.reqs[rid])
 
     def iterate(self, token: int, accepted: int) -> bool:
         """One iteration: sampled tokens are `token`, and of a draft block `accepted` tokens are kept. False: idle."""
@@ -75,11 +84,11 @@ class CacheSteps(FuzzMachine):
 
     def _join(self) -> None:
         chunk = self.chunked
-        if chunk is not None and chunk.fill_len > len(chunk.prefix_indices):
+        if chunk is not None and prefill_end(chunk) > prefix_len(chunk):
             self._stash(chunk, chunked=True)
         if self.last is None:
             return
-        self.call(self.last.filter_batch, chunked_req_to_exclude=[r for r in (chunk, self.last.chunked_req) if r])
+        self.call(scheduler.leave_out, self.last, [r for r in (chunk, self.last.chunked_req) if r])
         if not self.last.is_empty():
             if self.running.is_empty():
                 self.running = self.last
@@ -104,30 +113,26 @@ class CacheSteps(FuzzMachine):
         if self.chunked is not None:
             self.chunked.inflight_middle_chunks += 1
             self.cover("chunked")
-        self.last = batch = self._batch(added, self.chunked)
+        self.last = batch = scheduler.new_batch(self.shape, self.server, added, self.chunked)
         self.call(batch.prepare_for_extend)
         return batch
 
     def _filled_adder(self, rows: int) -> Any:
-        from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
-
-        shape, server = self.shape, self.server
-        budget = (self.running, shape.ratio, server.allocator.size_full, shape.chunk or None)
-        adder = self.call(PrefillAdder, shape.page_size, server.cache, server.allocator, *budget)
+        adder = self.call(scheduler.prefill_adder, self.shape, self.server, self.running)
         if self.chunked is not None:
             self.call(self.chunked.init_next_round_input)
             self.chunked = self.call(adder.add_chunked_req, self.chunked)
         for req in self.waiting:
             if len(adder.can_run_list) >= rows:
                 break
-            self.call(req.init_next_round_input, server.cache)
+            self.call(req.init_next_round_input, self.server.cache)
             found = self.call(
                 adder.add_one_req, req, has_chunked_req=self.chunked is not None, truncation_align_size=None
             )
             if req in adder.can_run_list:
-                self.cover("shared_prefix", len(req.prefix_indices) > 0)
+                self.cover("shared_prefix", prefix_len(req) > 0)
                 self.cover("readmitted", req.retracted_stain)
-            if found != AddReqResult.CONTINUE:
+            if not scheduler.goes_on(found):
                 break
         self.cover("batched_prefill", len(adder.can_run_list) > 1)
         return adder
@@ -144,7 +149,7 @@ class CacheSteps(FuzzMachine):
         if batch.is_empty():
             return None
         if not self.call(batch.check_decode_mem):
-            retracted, _, aborted = self.call(batch.retract_decode, self.server.args)
+            retracted, aborted = self.call(scheduler.retract, batch, self.server.args)
             self.cover("retracted", len(retracted))
             for req in (*retracted, *aborted):
                 del self.reqs[req.rid]
@@ -152,9 +157,7 @@ class CacheSteps(FuzzMachine):
             if batch.is_empty():
                 return None
         if self.shape.eagle:
-            from sglang.srt.speculative.eagle_info import EagleDraftInput
-
-            batch.spec_info = EagleDraftInput()
+            batch.spec_info = spec_inputs.eagle_draft()
         self.call(batch.prepare_for_decode)
         batch.spec_info = None
         return batch
@@ -206,10 +209,8 @@ class CacheSteps(FuzzMachine):
     def _process_decode(self, req: Any, tokens: list[int]) -> None:
         if req.is_retracted:
             return
-        if self.shape.eagle:  # prepare_for_decode counted the bonus token already
-            req.kv_committed_len -= 1
-            if not req.finished():
-                req.kv_committed_len += len(tokens)
+        if self.shape.eagle:
+            commit_verified(req, 0 if req.finished() else len(tokens))
         if req.finished():
             return
         req.output_ids.extend(tokens)
@@ -218,25 +219,12 @@ class CacheSteps(FuzzMachine):
             self._release(req)
 
     def _stash(self, req: Any, *, chunked: bool) -> None:
-        from sglang.srt.mem_cache.common import maybe_cache_unfinished_req
-
-        self.call(maybe_cache_unfinished_req, req, self.server.cache, chunked=chunked)
+        self.call(scheduler.stash, req, self.server.cache, chunked=chunked)
 
     def _release(self, req: Any) -> None:
-        from sglang.srt.mem_cache.common import release_kv_cache
-
-        self.cover("overallocated", req.kv_allocated_len > req.kv_committed_len)
-        self.cover("window_crossed", req.swa_evicted_seqlen > req.cache_protected_len)
+        self.cover("overallocated", kv_allocated_len(req) > kv_committed_len(req))
+        self.cover("window_crossed", evicted_len(req) > protected_len(req))
         self.texts.append([*req.origin_input_ids, *req.output_ids])
-        self.call(release_kv_cache, req, self.server.cache)
+        self.call(scheduler.release, req, self.server.cache)
         del self.reqs[req.rid]
         self.cover("finished")
-
-    def _batch(self, reqs: list[Any], chunked: Any = None) -> Any:
-        from sglang.srt.managers.schedule_batch import ScheduleBatch
-        from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
-
-        server = self.server
-        algorithm = SpeculativeAlgorithm.from_string("EAGLE" if self.shape.eagle else None)
-        pools = (server.request_pool, server.allocator, server.cache, server.model_config)
-        return ScheduleBatch.init_new(reqs, *pools, self.shape.overlap, algorithm, chunked_req=chunked)

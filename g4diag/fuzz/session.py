@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import reject
 
 from g4diag import guard
-from g4diag.errors import CannotRunError, G4DiagError, UsageError
+from g4diag.errors import G4DiagError, UsageError
 from g4diag.fuzz.contract import Machine
 from g4diag.hooks.install import Hook
 from g4diag.model import View, Violation
@@ -220,12 +220,8 @@ def prepare() -> None:
 
     releases.require()
     cpu.prepare_environment()
-    try:
-        import torch
-    except ImportError as error:
-        raise CannotRunError(f"torch: wanted one that imports, found {error}") from error
     # Tensors are tiny: a second thread only waits at barriers.
-    torch.set_num_threads(1)
+    cpu.use_one_thread()
 
 
 def check_faults(names: Sequence[str]) -> None:

@@ -3,7 +3,6 @@ the requests that are there, each on the path to its last node and, in the SWA p
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -12,6 +11,8 @@ import numpy as np
 
 from g4diag.fuzz.cache_machine import CacheMachine
 from g4diag.model import BoolArray, IntArray
+from g4diag.stack.drive import radix_tree
+from g4diag.stack.drive.request_state import protected_len
 
 
 class TreeInvariants(CacheMachine):
@@ -39,14 +40,14 @@ class TreeInvariants(CacheMachine):
 
     def _replaced(self, req: Any) -> BoolArray:
         """bool[protected]: where the request's row has another slot than the tree for the prefix that it shares."""
-        values = [node.value for node in reversed(_path(req.last_node))]
-        tree_N = np.concatenate([value.numpy() for value in values]) if values else np.zeros(0, dtype=np.int64)
+        parts = [radix_tree.full_slots(node) for node in reversed(radix_tree.held_path(req))]
+        tree_N = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
         differs_N: BoolArray = self.row(req)[: len(tree_N)] != tree_N
         return differs_N
 
     def _check_rows(self) -> None:
         for req in self.holders():
-            replaced_N = self._replaced(req)[: req.cache_protected_len]
+            replaced_N = self._replaced(req)[: protected_len(req)]
             if replaced_N.any():
                 self.cover("replaced_under_lock")
                 text = f"{req.rid} reads {int(replaced_N.sum())} slots of a prefix it locks that the tree has freed"
@@ -54,73 +55,54 @@ class TreeInvariants(CacheMachine):
 
     def nodes(self) -> list[Any]:
         """Every node but the root."""
-        return [node for node in self.server.cache._collect_all_nodes() if node is not self.server.cache.root_node]
+        return radix_tree.nodes(self.server.cache)
 
     def cached(self) -> Iterator[tuple[str, IntArray, bool]]:
         for node in self.nodes():
-            yield f"node {node.id}", node.value.numpy(), not node.swa_tombstone
+            yield f"node {radix_tree.node_id(node)}", radix_tree.full_slots(node), not radix_tree.is_tombstone(node)
 
     def _check_node(self, node: Any) -> None:
-        size = len(node.value)
-        self.claim("node_is_whole_pages", size == len(node.key) and size % self.page_size == 0, f"{size} slots")
-        is_mapped_N = self.mapping()[node.value.numpy()] > 0
-        if node.swa_tombstone:
-            self.claim("tombstone_has_no_swa", not is_mapped_N.any(), f"tombstone {node.id} has SWA slots")
+        slots_N, which = radix_tree.full_slots(node), radix_tree.node_id(node)
+        size = len(slots_N)
+        whole = size == radix_tree.key_len(node) and size % self.page_size == 0
+        self.claim("node_is_whole_pages", whole, f"{size} slots")
+        is_mapped_N = self.mapping()[slots_N] > 0
+        if radix_tree.is_tombstone(node):
+            self.claim("tombstone_has_no_swa", not is_mapped_N.any(), f"tombstone {which} has SWA slots")
         elif not is_mapped_N.all():
             self._read_as_next(node, int(np.flatnonzero(~is_mapped_N)[-1]) + 1)
-            self.claim("live_node_is_mapped", False, f"node {node.id} claims SWA slots and has none")
+            self.claim("live_node_is_mapped", False, f"node {which} claims SWA slots and has none")
 
     def _read_as_next(self, node: Any, upto: int) -> None:
         """Hand the next request with this prefix, which ends `upto` tokens into the node, what the tree has for it,
         and let the trap say what that request will read. The tree may be changed: a claim is broken already."""
-        from sglang.srt.mem_cache.base_prefix_cache import MatchPrefixParams
-        from sglang.srt.mem_cache.radix_cache import RadixKey
-
-        keys = [node.key[:upto], *(each.key for each in _path(node)[1:])]
-        tokens = keys[0].token_ids
-        for key in keys[1:]:
-            tokens = key.token_ids[: len(key)] + tokens
-        match = self.call(self.server.cache.match_prefix, MatchPrefixParams(key=RadixKey(array("q", tokens))))
-        slots_N = np.append(match.device_indices.numpy(), 0)
+        tokens = radix_tree.tokens_to(node, upto)
+        slots_N = np.append(self.call(radix_tree.match_prefix, self.server.cache, tokens), 0)
         if len(slots_N) > 1:
             self.read(["next"], [slots_N], "extend", np.array([len(slots_N)]), 1)
 
     def _check_locks(self, nodes: list[Any]) -> None:
         full, swa = Counter[int](), Counter[int]()
         for req in self.reqs.values():
-            path = _path(req.last_node)
-            locked = 0 if req.swa_prefix_lock_released else _swa_locked(path, req.swa_uuid_for_lock)
-            full.update(node.id for node in path)
-            swa.update(node.id for node in path[:locked])
-            held, whole = (sum(len(node.value) for node in part) for part in (path[:locked], path))
-            enough = req.swa_prefix_lock_released or held >= min(self.shape.window, whole)
+            path, locked = radix_tree.held_path(req), radix_tree.swa_locked(req)
+            ids = [radix_tree.node_id(node) for node in path]
+            full.update(ids)
+            swa.update(ids[:locked])
+            held, whole = (sum(len(radix_tree.full_slots(node)) for node in part) for part in (path[:locked], path))
+            enough = radix_tree.gave_up_swa_lock(req) or held >= min(self.shape.window, whole)
             self.claim("window_is_locked", enough, f"{req.rid} locks {held} of {whole} tokens")
-            self.cover("shared_lock", any(full[node.id] > 1 for node in path))
+            self.cover("shared_lock", any(full[which] > 1 for which in ids))
         for node in nodes:
-            found, wanted = (node.full_lock_ref, node.swa_lock_ref), (full[node.id], swa[node.id])
-            self.claim("locks_are_balanced", found == wanted, f"node {node.id} has {found} locks, wanted {wanted}")
+            which = radix_tree.node_id(node)
+            found, wanted = radix_tree.locks(node), (full[which], swa[which])
+            self.claim("locks_are_balanced", found == wanted, f"node {which} has {found} locks, wanted {wanted}")
 
     def _count(self, nodes: list[Any]) -> None:
         """What became of the nodes since the last look."""
         was: dict[int, bool] = getattr(self, "_was", {})
-        self._was = now = {node.id: node.swa_tombstone for node in nodes}
+        self._was = now = {radix_tree.node_id(node): radix_tree.is_tombstone(node) for node in nodes}
         self.cover("deleted", any(id not in now for id in was))
         self.cover("tombstoned", any(dead and was.get(id) is False for id, dead in now.items()))
         self.cover("inserted_tombstone", any(dead and id not in was for id, dead in now.items()))
         self.cover("recovered", any(not dead and was.get(id) is True for id, dead in now.items()))
         self.cover("bigrams", bool(nodes) and self.shape.eagle)
-
-
-def _path(node: Any) -> list[Any]:
-    """The node and what is above it, without the root."""
-    path = []
-    while node.parent is not None:
-        path.append(node)
-        node = node.parent
-    return path
-
-
-def _swa_locked(path: list[Any], uuid: int | None) -> int:
-    """How many nodes of the path, from its end, a request with that uuid holds in the SWA pool."""
-    ends = [i + 1 for i, node in enumerate(path) if uuid is not None and node.swa_uuid == uuid]
-    return ends[0] if ends else len(path)

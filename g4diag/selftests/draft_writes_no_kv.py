@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from types import SimpleNamespace
 from typing import Any
 
 from g4diag.selftests.contract import Break
-from g4diag.selftests.drives import frozen_draft, target_view
+from g4diag.selftests.drives import frozen_draft
+from g4diag.stack.drive.frozen_worker import target_view
+from g4diag.stack.drive.swa_pool import write_zeros
 
 
 def _drive(broken: bool) -> None:
     draft = frozen_draft()
     draft.eager()
-    with target_view(draft) if broken else nullcontext():
+    with target_view(draft.worker) if broken else nullcontext():
         _write(draft.serving)
 
 
 def _write(serving: Any) -> None:
     """One token's zeros, at the first slot of a page, in a sliding layer."""
-    import torch
-
-    kv = torch.zeros(1, serving.config.num_key_value_heads, serving.config.head_dim)
-    slot = torch.tensor([serving.geometry.page_size])
-    layer = serving.config.layer_types.index("sliding_attention")
-    swa_slot = serving.kv_pool.translate_loc_from_full_to_swa(slot)
-    serving.kv_pool.set_kv_buffer(SimpleNamespace(layer_id=layer), slot, kv, kv, swa_loc=swa_slot)
+    layer, slot = serving.config.layer_types.index("sliding_attention"), serving.geometry.page_size
+    write_zeros(serving.kv_pool, layer, slot, serving.config.num_key_value_heads, serving.config.head_dim)
 
 
 SELFTEST = Break(

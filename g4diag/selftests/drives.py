@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
+from g4diag.stack.drive import swa_pool
 from g4diag.stack.drive.swa_pool import int64
 
 PAGE = 4
@@ -12,10 +12,7 @@ PAGE = 4
 
 def paged(pages: int = 8) -> Any:
     """A PagedTokenToKVPoolAllocator that stands alone, with pages of 4 slots."""
-    import torch
-    from sglang.srt.mem_cache.allocator.paged import PagedTokenToKVPoolAllocator
-
-    return PagedTokenToKVPoolAllocator(pages * PAGE, PAGE, torch.float32, "cpu", None, False)
+    return swa_pool.paged(pages, PAGE)
 
 
 def extend(made: Any, tokens: int, have: int = 0, last: int = -1) -> Any:
@@ -36,15 +33,6 @@ def frozen_draft(*, apart: int = 0) -> Any:
     for rid, ids in serving.prompts():
         serving.admit(rid, ids)
     return draft
-
-
-def target_view(draft: Any) -> Any:
-    """The view that frozen_kv_target_view opens for this draft."""
-    from sglang.srt.model_executor.forward_batch_info import ForwardMode
-    from sglang.srt.speculative.frozen_kv_mtp_utils import frozen_kv_target_view
-
-    batch = SimpleNamespace(spec_info=None, forward_mode=ForwardMode.DECODE)
-    return frozen_kv_target_view(batch, draft.worker.kv_context, draft.worker.draft_attn_backend)
 
 
 def change_metadata(draft: Any, change: Any) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from g4diag.selftests.contract import Break
 from g4diag.selftests.drives import PAGE, paged
+from g4diag.stack.drive.swa_pool import next_pages, set_next_pages
 
 
 def _drive(broken: bool) -> None:
-    import torch
-
     made = paged()
     slots = made.alloc(PAGE)
     if broken:
-        made.free_pages = torch.cat([made.free_pages, slots[:1] // PAGE])
+        set_next_pages(made, [*next_pages(made), int(slots[0]) // PAGE])
     made.alloc(PAGE)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from g4diag.selftests.contract import Break
 from g4diag.selftests.drives import PAGE, paged
+from g4diag.stack.drive.swa_pool import next_pages, set_next_pages
 
 
 def _drive(broken: bool) -> None:
     made = paged()
     if broken:
-        made.free_pages[-1] += 1
+        *pages, last = next_pages(made)
+        set_next_pages(made, [*pages, last + 1])
     made.alloc(8 * PAGE)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from g4diag.selftests.contract import Break
-from g4diag.selftests.drives import frozen_draft, target_view
+from g4diag.selftests.drives import frozen_draft
+from g4diag.stack.drive.frozen_worker import lose_swa_state, target_view
 
 
 def _drive(broken: bool) -> None:
     draft = frozen_draft()
-    with target_view(draft):
+    with target_view(draft.worker):
         if broken:
-            draft.backend._swa_kv_pool = None
+            lose_swa_state(draft.backend)
 
 
 SELFTEST = Break(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from g4diag.selftests.contract import Break
 from g4diag.selftests.drives import frozen_draft
+from g4diag.stack.drive.frozen_worker import keep_metadata_in_replay
 
 
 def _drive(broken: bool) -> None:
@@ -11,7 +12,7 @@ def _drive(broken: bool) -> None:
     draft.graph()
     draft.serving.decode()
     if broken:
-        draft.worker._init_frozen_kv_metadata_replay_cuda_graph = lambda *args: None
+        keep_metadata_in_replay(draft.worker)
     draft.graph()
 
 

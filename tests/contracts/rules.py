@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
 
 Rule = Callable[[PurePosixPath, str], Iterator[str]]
@@ -27,7 +28,7 @@ _BASE = frozenset({"errors", "model"})
 _MECHANISM = _BASE | {"atomic_write", "discover", "guard", "settings"}
 _SERVED = _MECHANISM | {"dump", "hooks", "patches", "stack", "traps"}
 # Unit (first part below g4diag/) -> units of ours it may import, itself and g4diag/__init__ aside. No import runs up:
-# read from the top, each unit imports units above it only, and a test holds that there is such an order.
+# a test holds that the units can be put in an order in which each imports earlier ones only.
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "__init__": frozenset(),
     "errors": frozenset(),
@@ -65,12 +66,20 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 }
 # Units that may import heavy packages, and which; "lazily" is inside a function or under TYPE_CHECKING.
 HEAVY_AT_TOP = {"stack": HEAVY}
-HEAVY_LAZILY = {"stack": HEAVY, "patches": HEAVY, "fuzz": HEAVY, "selftests": HEAVY, "repro": HEAVY} | {
+HEAVY_LAZILY = {"stack": HEAVY, "patches": HEAVY, "repro": HEAVY} | {
     "dump": frozenset({"torch"}),
     "hooks": frozenset({"sglang"}),
     "scenario": frozenset({"torch"}),
-    "serve": frozenset({"sglang", "torch"}),
-    "servers": frozenset({"sglang", "torch"}),
+}
+# Rooms that may name symbols of sglang and its kernels: what a release moves is found in these, and nowhere else.
+NAMING = frozenset({"stack", "patches", "repro"})
+SYMBOL = re.compile(r"\b(?:sglang|flashinfer|sgl_kernel)(?:\.\w+)+")
+# Symbols that files outside them may name, and why.
+NAMED_ELSEWHERE = {
+    "g4diag/hooks/dispatcher.py": {"sglang.srt.plugins.hook_registry"},  # the one door: sglang's own registry of hooks
+    "g4diag/doctor/plugin_state.py": {"sglang.srt.plugins", "sglang.srt.platforms"},  # names of entry-point groups
+    "g4diag/servers/plugin_site.py": {"sglang.srt.plugins"},  # the same
+    "g4diag/report/markdown.py": {"sglang.check_env"},  # a command of upstream's issue template, told to the reader
 }
 # Units that import nothing but these and the standard library.
 ONLY = {"model": {"numpy"}, "errors": set(), "traps": {"numpy"}}
@@ -135,6 +144,41 @@ def heavy(path: PurePosixPath, source: str) -> Iterator[str]:
         if top in HEAVY and top not in (HEAVY_LAZILY if found.lazy else HEAVY_AT_TOP).get(unit, ()):
             how = "inside a function" if found.lazy else "at top level"
             yield f"{path}:{found.line}: {unit} imports {top} {how}"
+
+
+def names_sglang(path: PurePosixPath, source: str) -> Iterator[str]:
+    """Symbols of sglang, flashinfer and sgl_kernel outside the rooms that know releases: imports, lazy ones too, and
+    dotted names in strings. A string that is a statement, such as a docstring, is for the reader."""
+    if unit_of(path) in NAMING:
+        return
+    tree = ast.parse(source)
+    told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    allowed = NAMED_ELSEWHERE.get(str(path), set())
+    for node in ast.walk(tree):
+        for name in _named(node) if id(node) not in told else ():
+            if name not in allowed:
+                yield f"{path}:{node.lineno}: names {name}; only {', '.join(sorted(NAMING))} may: see stack/drive"
+
+
+def _named(node: ast.AST) -> list[str]:
+    """Modules of sglang and its kernels that a node imports, or their symbols in a string."""
+    if isinstance(node, ast.Constant):
+        return SYMBOL.findall(node.value) if isinstance(node.value, str) else []
+    modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        modules.append(node.module)
+    return [module for module in modules if SYMBOL.fullmatch(f"{module}.anything")]
+
+
+def runs_up(may_import: Mapping[str, Set[str]]) -> Iterator[str]:
+    """A ring of units that may import each other, or a unit that is not there."""
+    for unit, others in may_import.items():
+        if missing := sorted(others - may_import.keys()):
+            yield f"{unit} may import {', '.join(missing)}, not in the picture"
+    try:
+        TopologicalSorter(may_import).prepare()
+    except CycleError as error:
+        yield f"no order of units: {' <- '.join(error.args[1])}"
 
 
 def third_party(path: PurePosixPath, source: str) -> Iterator[str]:

@@ -26,7 +26,7 @@ def complaints(rule: rules.Rule) -> list[str]:
 
 @pytest.mark.parametrize(
     "rule",
-    [rules.direction, rules.heavy, rules.third_party, rules.proportions, rules.docstring],
+    [rules.direction, rules.heavy, rules.names_sglang, rules.third_party, rules.proportions, rules.docstring],
     ids=lambda rule: rule.__name__,
 )
 def test_rule_holds(rule: rules.Rule) -> None:
@@ -91,6 +91,66 @@ def test_heavy_bites(path: str, source: str) -> None:
 def test_the_legal_forms_pass(path: str, source: str) -> None:
     where = PurePosixPath(path)
     assert not [*rules.heavy(where, source), *rules.direction(where, source), *rules.third_party(where, source)]
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("g4diag/fuzz/x.py", "import sglang"),
+        ("g4diag/fuzz/x.py", "def step():\n    from sglang.srt.managers import schedule_batch"),
+        ("g4diag/serve/x.py", "if __name__ == '__main__':\n    import flashinfer.decode"),
+        ("g4diag/scenario/x.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sgl_kernel import ops"),
+        ("g4diag/hooks/x.py", "TARGET = 'sglang.srt.mem_cache.common.release_kv_cache'"),
+        ("g4diag/traps/x.py", "def f(name):\n    return f'flashinfer.decode.{name}'"),
+        ("g4diag/hooks/dispatcher.py", "from sglang.srt.plugins import load_plugins"),
+        ("g4diag/doctor/x.py", "GROUP = 'sglang.srt.plugins'"),
+        ("g4diag/doctor/plugin_state.py", "LOADER = 'sglang.srt.plugins.load_plugins'"),
+    ],
+)
+def test_names_sglang_bites(path: str, source: str) -> None:
+    assert list(rules.names_sglang(PurePosixPath(path), source))
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("g4diag/stack/drive/x.py", "def step():\n    import sglang"),
+        ("g4diag/patches/x.py", "TARGET = 'sglang.srt.utils.f'"),
+        ("repro/x.py", "TARGET = 'flashinfer.decode.f'"),
+        ("g4diag/traps/x.py", "'''As sglang.srt.utils.f does.'''\nimport numpy"),
+        (
+            "g4diag/dump/x.py",
+            "def read():\n    '''What flashinfer.api_logging writes.'''\n    from ..model import sglang",
+        ),
+        ("g4diag/hooks/x.py", "NAME, TEXT = 'sglang', 'wanted sglang 0.5.13. Found flashinfer 0.6.12'"),
+        ("g4diag/hooks/dispatcher.py", "from sglang.srt.plugins.hook_registry import HookRegistry"),
+        ("g4diag/doctor/plugin_state.py", "GROUP = 'sglang.srt.plugins'"),
+    ],
+)
+def test_what_may_name_sglang_passes(path: str, source: str) -> None:
+    assert not list(rules.names_sglang(PurePosixPath(path), source))
+
+
+def test_each_exception_is_needed() -> None:
+    for path, names in rules.NAMED_ELSEWHERE.items():
+        assert all(name in SOURCES[PurePosixPath(path)] for name in names), path
+
+
+def test_no_import_runs_up() -> None:
+    assert not list(rules.runs_up(rules.MAY_IMPORT))
+
+
+@pytest.mark.parametrize(
+    ("may_import", "says"),
+    [
+        ({"stack": {"patches"}, "patches": {"hooks", "stack"}, "hooks": set()}, "stack"),
+        ({"cli": {"report"}, "report": {"model"}, "model": {"cli"}}, "report"),
+        ({"cli": {"nowhere"}}, "nowhere"),
+    ],
+)
+def test_runs_up_bites(may_import: dict[str, set[str]], says: str) -> None:
+    (complaint,) = rules.runs_up(may_import)
+    assert says in complaint
 
 
 @pytest.mark.parametrize("source", ["import rich", "def judge(view):\n    import pandas"])

@@ -11,13 +11,14 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from g4diag.fuzz.backend_runners import BackendSides, row_of
+from g4diag.fuzz.backend_runners import BackendSides
 from g4diag.fuzz.backend_steps import Step, reading_kernels
 from g4diag.fuzz.contract import Machine, Sink
 from g4diag.fuzz.strategies import paddings, pool_pages, requests, tokens
 from g4diag.fuzz.swa_model import SwaModel
 from g4diag.hooks.install import Hook
 from g4diag.stack.drive.backend_fixture import Rig, Sizes
+from g4diag.stack.drive.request_state import give_row_back, take_row, write_row
 from g4diag.stack.drive.swa_pool import int64
 
 _PAGE_SIZES = (16, 32, 64)
@@ -78,7 +79,7 @@ class BackendMachine(BackendSides):
         """The first chunks of new requests, as far as there are rows."""
         chunks = {}
         for length in lengths:
-            if (holder := row_of(self.rig)) is not None:
+            if (holder := take_row(self.rig.rows)) is not None:
                 rid = self.model.admit()
                 self.held[rid], chunks[rid] = holder, min(length, self.longest)
         self._extend(chunks)
@@ -170,7 +171,7 @@ class BackendMachine(BackendSides):
     def _give_back(self, rid: int) -> None:
         if slots := self.model.free(rid):
             self.call(self.allocator.free, int64(slots))
-        self.rig.rows.free(self.held.pop(rid))
+        give_row_back(self.rig.rows, self.held.pop(rid))
         self.drafted.pop(rid, None)
 
     def _committed(self, rid: int) -> int:
@@ -209,7 +210,7 @@ class BackendMachine(BackendSides):
         self.append(short, handed)
         for rid, request in held.items():
             request.committed = committed[rid]
-            self.rig.rows.write((self.held[rid].req_pool_idx, slice(0, len(request.slots))), int64(request.slots).int())
+            write_row(self.rig.rows, self.held[rid], request.slots)
         return True
 
     def _catch_up(self, behind: list[int], padding: int | None) -> None:

@@ -22,7 +22,9 @@ from g4diag.fuzz.contract import Machine, Sink
 from g4diag.fuzz.machine import FuzzMachine
 from g4diag.fuzz.strategies import draft_numbers
 from g4diag.hooks.install import Hook
+from g4diag.stack.drive import spec_inputs
 from g4diag.stack.drive.backend_fixture import Rig, Sizes
+from g4diag.stack.drive.frozen_worker import pool_state, pool_state_in_view, replay_of
 
 _KINDS = ("plain", "wrapped", "one_child")
 _VIEWS = ("frozen_kv_target_view", "target_kv_pool_view")
@@ -47,7 +49,7 @@ class Draft:
 
     def state(self) -> list[tuple[Any, Any]]:
         """(pool, SWA state) of each backend now."""
-        return [(each.token_to_kv_pool, getattr(each, "_swa_kv_pool", None)) for each in self.backends]
+        return [pool_state(each) for each in self.backends]
 
 
 class FrozenKVViewsMachine(FuzzMachine):
@@ -80,7 +82,7 @@ class FrozenKVViewsMachine(FuzzMachine):
     def bind_twin(self) -> None:
         """An EAGLE draft: the views are none of its business."""
         made = self.call(self.rig.twin).attn_backend
-        self.twins.append((made, (made.token_to_kv_pool, made._swa_kv_pool)))
+        self.twins.append((made, pool_state(made)))
         self.cover("twin")
 
     @_a_draft
@@ -137,7 +139,7 @@ class FrozenKVViewsMachine(FuzzMachine):
         """The draft loop through its graphs."""
         chosen = self.drafts[draft]
         if chosen.graphs is not None:
-            self._run(chosen, chosen.graphs.replay, self._batch(), fails=fails)
+            self._run(chosen, replay_of(chosen.graphs), self._batch(), fails=fails)
             self.cover("replayed")
 
     def check(self) -> None:
@@ -145,10 +147,10 @@ class FrozenKVViewsMachine(FuzzMachine):
             return
         target = self.rig.pool
         for number, draft in enumerate(self.drafts):
-            inside = [(target, target if hasattr(each, "_swa_kv_pool") else None) for each in draft.backends]
+            inside = [pool_state_in_view(each, target) for each in draft.backends]
             self._stands(f"draft {number}", draft.state(), inside if draft.depth else draft.rest)
         for number, (twin, rest) in enumerate(self.twins):
-            self._stands(f"twin {number}", [(twin.token_to_kv_pool, twin._swa_kv_pool)], [rest])
+            self._stands(f"twin {number}", [pool_state(twin)], [rest])
 
     def _stands(self, who: str, found: list[tuple[Any, Any]], wanted: list[tuple[Any, Any]]) -> None:
         pairs = zip(found, wanted, strict=True)
@@ -185,12 +187,8 @@ class FrozenKVViewsMachine(FuzzMachine):
 
     def _batch(self) -> Any:
         """One row of padding: request row 0, one key, on the dummy page."""
-        import torch
-        from sglang.srt.speculative.frozen_kv_mtp_info import FrozenKVMTPDraftInput
-
         batch = forward_batch(Step("FROZEN_DECODE", (), (), (), (), ()), [], [], 1, 1)
-        nothing = torch.zeros(1, dtype=torch.int64)
-        batch.spec_info = FrozenKVMTPDraftInput(bonus_tokens=nothing, hidden_states=torch.zeros(1, 1))
+        batch.spec_info = spec_inputs.frozen_draft(1)
         return batch
 
 

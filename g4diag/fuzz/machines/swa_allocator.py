@@ -19,7 +19,7 @@ from g4diag.fuzz.swa_invariants import SwaInvariants
 from g4diag.fuzz.swa_model import SwaModel
 from g4diag.hooks.install import Hook
 from g4diag.stack.drive.allocation_kernels import switchable, use_interpreter
-from g4diag.stack.drive.swa_pool import build, int64
+from g4diag.stack.drive.swa_pool import back_up, build, int64, put_back
 
 _PAGE_SIZES = (1, 16, 32, 64)
 _someone_lives = precondition(lambda self: self.model.requests)
@@ -115,12 +115,12 @@ class SwaAllocatorMachine(SwaInvariants):
     def borrow(self, picked: list[int], drafts: int) -> None:
         """Slots for a draft block between backup_state and restore_state: the free lists are put back, the mapping
         is not."""
-        state = self.call(self.allocator.backup_state)
+        state = self.call(back_up, self.allocator)
         handed = self._alloc(dict.fromkeys(picked, drafts))
         if handed is not None:
             self.model.loose |= set(handed.tolist())
             self.cover("restored")
-        self.call(self.allocator.restore_state, state)
+        self.call(put_back, self.allocator, state)
 
     @_someone_lives
     @rule(picked=requests())

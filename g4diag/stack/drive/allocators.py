@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from g4diag.stack.drive.serving import Geometry, Serving
+from g4diag.stack.drive.swa_pool import free_pages
 
 if TYPE_CHECKING:
     import torch
@@ -32,11 +33,6 @@ def extend(allocator: Any, tokens: int) -> torch.Tensor:
     """int64[tokens]: full slots of a new request, in full and SWA space."""
     slots: torch.Tensor = allocator.alloc_extend(int64(0), int64(0), int64(tokens), int64(tokens), int64(-1), tokens)
     return slots
-
-
-def free_pages(sub_allocator: Any) -> list[int]:
-    """Ids on a sub-allocator's free list, those waiting to be sorted in included."""
-    return [*sub_allocator.free_pages.tolist(), *sub_allocator.release_pages.tolist()]
 
 
 def freed_twice(sub_allocator: Any) -> int:

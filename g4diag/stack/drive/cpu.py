@@ -37,6 +37,15 @@ def prepare_environment() -> None:
     logging.getLogger("sglang").setLevel(logging.ERROR)
 
 
+def use_one_thread() -> None:
+    """Torch computes in this thread alone. CannotRunError without a torch that imports."""
+    try:
+        import torch
+    except ImportError as error:
+        raise CannotRunError(f"torch: wanted one that imports, found {error}") from error
+    torch.set_num_threads(1)
+
+
 def server_args(**overrides: Any) -> Any:
     """A real ServerArgs with its dataclass defaults and `overrides`, without `__post_init__` (which wants a model)."""
     from sglang.srt.server_args import ServerArgs

@@ -1,7 +1,9 @@
-"""A real SWA allocator over a real, tiny pool: what the machines and the tests of allocators stand on."""
+"""Real, tiny allocators, their free lists and their pool, as in sglang 0.5.13: what machines, selftests and tests of
+allocators stand on."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -32,6 +34,43 @@ def build(page_size: int, full_pages: int, swa_pages: int, need_sort: bool) -> A
     return SWATokenToKVPoolAllocator(**sizes, dtype=torch.float32, device="cpu", kvcache=pool, need_sort=need_sort)
 
 
+def paged(pages: int, page_size: int) -> Any:
+    """A PagedTokenToKVPoolAllocator of so many pages, over no pool."""
+    import torch
+    from sglang.srt.mem_cache.allocator.paged import PagedTokenToKVPoolAllocator
+
+    return PagedTokenToKVPoolAllocator(pages * page_size, page_size, torch.float32, "cpu", None, False)
+
+
 def free_pages(sub_allocator: Any) -> list[int]:
-    """Ids on a sub-allocator's free list, those waiting to be sorted in included."""
-    return [*sub_allocator.free_pages.tolist(), *sub_allocator.release_pages.tolist()]
+    """Ids on a paged allocator's free list, those waiting to be sorted in included."""
+    return [*next_pages(sub_allocator), *sub_allocator.release_pages.tolist()]
+
+
+def next_pages(sub_allocator: Any) -> list[int]:
+    """Ids that a paged allocator hands out next, in order: its free list without those waiting to be sorted in."""
+    return list(sub_allocator.free_pages.tolist())
+
+
+def set_next_pages(sub_allocator: Any, pages: list[int]) -> None:
+    """Have a paged allocator hand out these ids next, in order, whatever they are."""
+    sub_allocator.free_pages = int64(pages)
+
+
+def back_up(allocator: Any) -> Any:
+    """An allocator's free lists, for `put_back`."""
+    return allocator.backup_state()
+
+
+def put_back(allocator: Any, state: Any) -> None:
+    """Make the free lists what they were at `back_up`: pages handed out since are free. The mapping stays."""
+    allocator.restore_state(state)
+
+
+def write_zeros(kv_pool: Any, layer_id: int, slot: int, heads: int, head_dim: int) -> None:
+    """Write one token's K and V of zeros, float32 [1, heads, head_dim], for a sliding layer. slot: its full slot."""
+    import torch
+
+    kv, slots = torch.zeros(1, heads, head_dim), int64([slot])
+    swa_slots = kv_pool.translate_loc_from_full_to_swa(slots)
+    kv_pool.set_kv_buffer(SimpleNamespace(layer_id=layer_id), slots, kv, kv, swa_loc=swa_slots)

@@ -1,0 +1,57 @@
+"""A frozen-KV draft's worker, its views and its graphs, as in sglang 0.5.13."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+
+def target_view(worker: Any) -> Any:
+    """The view that frozen_kv_target_view opens for this worker's backend, over a decode's batch that has no draft."""
+    from sglang.srt.model_executor.forward_batch_info import ForwardMode
+    from sglang.srt.speculative.frozen_kv_mtp_utils import frozen_kv_target_view
+
+    batch = SimpleNamespace(spec_info=None, forward_mode=ForwardMode.DECODE)
+    return frozen_kv_target_view(batch, worker.kv_context, worker.draft_attn_backend)
+
+
+def pool_state(backend: Any) -> tuple[Any, Any]:
+    """(pool, SWA state) of a backend: the objects that say whose K/V it reads. A wrapper has no SWA state."""
+    return backend.token_to_kv_pool, getattr(backend, "_swa_kv_pool", None)
+
+
+def pool_state_in_view(backend: Any, target: Any) -> tuple[Any, Any]:
+    """What `pool_state` must be inside a view of the target's pool."""
+    return target, target if hasattr(backend, "_swa_kv_pool") else None
+
+
+def lose_swa_state(backend: Any) -> None:
+    """From here on the backend takes every layer for a full one."""
+    backend._swa_kv_pool = None
+
+
+def replay_of(graphs: Any) -> Callable[[Any], Any]:
+    """What runs a batch through a graph runner's captured graphs."""
+    replay: Callable[[Any], Any] = graphs.replay
+    return replay
+
+
+def captured_rows(graphs: Any) -> list[int]:
+    """The batch sizes that a graph runner has captured."""
+    return list(graphs.capture_bs)
+
+
+def replayed_rows(graphs: Any) -> int:
+    """The batch size of the graph that was replayed last, padding included."""
+    return int(graphs.bs)
+
+
+def captured_metadata(worker: Any, rows: int) -> Any:
+    """What the draft's backend has kept for its graph of so many rows."""
+    return worker.draft_attn_backend.decode_cuda_graph_metadata[rows]
+
+
+def keep_metadata_in_replay(worker: Any) -> None:
+    """From here on a replay reads the metadata of the one before."""
+    worker._init_frozen_kv_metadata_replay_cuda_graph = lambda *args: None

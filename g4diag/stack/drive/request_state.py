@@ -1,0 +1,74 @@
+"""What a request holds of a server: its row, its lengths, its slots. Read and set here, as sglang 0.5.13 keeps it.
+
+Lengths are in tokens from the request's first. Later releases keep some in another place (`req.kv`), so whoever drives
+requests asks here and not the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from g4diag.stack.drive.swa_pool import int64
+
+
+def has_row(req: Any) -> bool:
+    """Whether it has a row of req_to_token, and so K/V."""
+    return req.req_pool_idx is not None
+
+
+def request_row(req: Any) -> int:
+    """Its row of req_to_token, of a request that has one."""
+    return int(req.req_pool_idx)
+
+
+def kv_allocated_len(req: Any) -> int:
+    """Tokens that have slots, those of drafts to come included."""
+    return int(req.kv_allocated_len)
+
+
+def kv_committed_len(req: Any) -> int:
+    """Tokens whose K/V counts: kv_allocated_len less what drafts may still fill."""
+    return int(req.kv_committed_len)
+
+
+def protected_len(req: Any) -> int:
+    """Leading tokens whose slots the prefix cache owns."""
+    return int(req.cache_protected_len)
+
+
+def evicted_len(req: Any) -> int:
+    """Leading tokens that the window has left behind and whose SWA slots are gone."""
+    return int(req.swa_evicted_seqlen)
+
+
+def prefix_len(req: Any) -> int:
+    """Leading tokens that had K/V before this prefill."""
+    return len(req.prefix_indices)
+
+
+def prefill_end(req: Any) -> int:
+    """Leading tokens that have K/V after this prefill."""
+    return int(req.fill_len)
+
+
+def commit_verified(req: Any, accepted: int) -> None:
+    """A verify's result: K/V of `accepted` more tokens counts. prepare_for_decode had counted the first of them."""
+    req.kv_committed_len += accepted - 1
+
+
+def take_row(request_pool: Any) -> Any | None:
+    """Something that holds a row as a request does, or None if all are taken."""
+    holder = SimpleNamespace(req_pool_idx=None)
+    return holder if request_pool.alloc([holder]) else None
+
+
+def give_row_back(request_pool: Any, holder: Any) -> None:
+    """Its row is another's next."""
+    request_pool.free(holder)
+
+
+def write_row(request_pool: Any, holder: Any, slots: Sequence[int]) -> None:
+    """Full slots by position, from position 0, into the holder's row."""
+    request_pool.write((request_row(holder), slice(0, len(slots))), int64(list(slots)).int())
