@@ -34,18 +34,23 @@ _WARM = 2  # prompts before a load whose rates are read
 _STAGGER = 3.0  # seconds between two starts, so that each sees the ports and the memory the other has taken
 
 
+def _gpu(scenario: Scenario) -> dict[str, str]:
+    from g4diag.servers.gpu import require_gpu
+
+    try:
+        return require_gpu()
+    except CannotRunError as error:
+        raise CannotRunError(f"{error}{'; --device cpu needs none' if 'cpu' in scenario.needs else ''}") from None
+
+
 def run_on_server(scenario: Scenario, options: Options, progress: Progress) -> ServerOutcome:
     """Every selected state on every selected path. Raises CannotRunError, UsageError."""
     from g4diag.hooks.versions import installed
-    from g4diag.servers.gpu import require_gpu
     from g4diag.stack import releases
 
     states = scenario.selected_servers(options.states)
     releases.require()
-    try:
-        gpu = require_gpu()
-    except CannotRunError as error:
-        raise CannotRunError(f"{error}{'; --device cpu needs none' if 'cpu' in scenario.needs else ''}") from None
+    gpu = _gpu(scenario)
     out = options.out or Path(tempfile.mkdtemp(prefix="g4diag-servers-"))
     out.mkdir(parents=True, exist_ok=True)
     todo = [(state, graphs) for graphs in _paths(options) for state in states if graphs in state.graphs]
