@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help setup repro test hypofuzz gpu-pack clean
 
 help:
-	@echo "make repro   set up, then show the seed bug in the real sglang, on the CPU"
+	@echo "make repro   set up, then show the frozen-KV SWA bug (sglang #26957) on the CPU"
 	@echo "make test    set up, then ruff, mypy and pytest (ARGS=... goes to pytest)"
 	@echo "make setup   .venv with g4diag[stack,test]; PYTHON=... picks the Python of a new .venv (3.11 or 3.12)"
 	@echo "make gpu-pack  .gpu/site.tar.xz: what a bare CUDA machine lacks (tools/on_gpu.sh); GPU_PYTHON=... picks a 3.12"

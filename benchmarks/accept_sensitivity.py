@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/accept_sensitivity.py [--prompt 1000] [--seeds 2]
 
 Wrong pages, by share and by kind of layer; one wrong page of the window; each assistant layer and the recurrent
-hidden taken away; and the states of the seed bug, whose wrong tables are sglang's own doing.
+hidden taken away; and the states of the frozen-KV SWA bug, whose wrong tables are sglang's own doing.
 """
 
 from __future__ import annotations

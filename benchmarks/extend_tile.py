@@ -6,7 +6,7 @@ Every tile is checked against fp32 attention by the definition before it is time
 kernel's own error is seen (bf16 probabilities alone give about 1.7e-3 of the largest value) and not the rounding of a
 bf16 output, which alone may reach 3.9e-3; then the bf16 output must be the float32 one, rounded, to one unit.
 Times are medians over replays of CUDA graphs that go round several input sets, larger together than the L2 cache; the
-tiles take turns, so that drift weighs on all. Goals: at least the seed's gain over the older tile, and no shape slower
+tiles take turns, so that drift weighs on all. Goals: at least the fork's gain over the older tile, and no shape slower
 than 0.5.13. Exit 0: right and met; 1: not; 3: cannot run. Kernels are compiled ahead in parallel processes.
 """
 
@@ -239,9 +239,9 @@ def report(shapes: list[Shape], rows: list[Row]) -> list[str]:
         old, stock, tuned = (next(r for r in rows if (r.shape, r.variant) == (shape.name, name)) for name in VARIANTS)
         missed += [f"{shape.name}, {row.variant}: {row.problem}" for row in (old, stock, tuned) if row.problem]
         gain, over_stock = old.us / tuned.us, stock.us / tuned.us
-        theirs = shape.seed[0] / shape.seed[1] if shape.seed else float("nan")
+        theirs = shape.reported[0] / shape.reported[1] if shape.reported else float("nan")
         if gain < theirs:
-            missed.append(f"{shape.name}: {gain:.2f}x over the older tile, the seed's {theirs:.2f}x")
+            missed.append(f"{shape.name}: {gain:.2f}x over the older tile, the fork's {theirs:.2f}x")
         if tuned.us > stock.us * NOISE:
             missed.append(f"{shape.name}: slower than 0.5.13, {tuned.us:.2f} us for {stock.us:.2f}")
         errors = "/".join(f"{row.error * 1e3:.2f}" for row in (old, stock, tuned))
@@ -249,7 +249,7 @@ def report(shapes: list[Shape], rows: list[Row]) -> list[str]:
         rate = shape.flops / tuned.us / 1e6
         cells = [shape.name, old.us, stock.us, tuned.us, tuned.tile, gain, over_stock, theirs, errors, spread, rate]
         table.append(cells)
-    head = "shape|128,64 us|0.5.13 us|patch us|patch tile|x old|x 0.5.13|seed x old|err e-3|spread %|TFLOP/s"
+    head = "shape|128,64 us|0.5.13 us|patch us|patch tile|x old|x 0.5.13|fork x old|err e-3|spread %|TFLOP/s"
     show(head.split("|"), table)
     return missed
 
@@ -260,7 +260,7 @@ def as_json(rows: list[Row]) -> list[dict[str, Any]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--more", action="store_true", help="also shapes that the seed did not measure")
+    parser.add_argument("--more", action="store_true", help="also shapes that the fork did not measure")
     parser.add_argument("--borders", action="store_true", help="only shapes on the borders of the patch's rule")
     parser.add_argument("--sweep", type=float, default=0.0, metavar="SECONDS", help="then try a grid, for so long")
     parser.add_argument("--rounds", type=int, default=3, help="timings of each tile, in turns (default 3)")

@@ -1,11 +1,11 @@
-"""The seed's pool sizes recomputed by sglang's own configurator, on the CPU, from a byte budget.
+"""The pool sizes of the fork pyc96/sglang, recomputed by sglang's own configurator, on the CPU, from a byte budget.
 
     .venv/bin/python benchmarks/pools.py
 
 Geometry goes through transformers' Gemma4Config and sglang's ModelConfig, the division through
 HybridSWAPoolConfigurator.calculate_pool_sizes. Two questions for each model. With the budget as FACTS.md gives it (five
-and three digits): within 0.1 % of the seed's four numbers, page rounding aside? And is there one budget, the same for
-both ratios, that gives them to the token? Page size 1 for the 26B and 64 for the 31B: the seed's own numbers say so.
+and three digits): within 0.1 % of the fork's four numbers, page rounding aside? And is there one budget, the same for
+both ratios, that gives them to the token? Page size 1 for the 26B and 64 for the 31B: the fork's own numbers say so.
 Exit 0 as expected, 1 not, 3 cannot run.
 """
 
@@ -28,14 +28,15 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Model:
-    """full, swa: (layers, K/V heads, head_dim). budget: bytes. seed: ratio -> (full tokens, SWA tokens)."""
+    """full, swa: (layers, K/V heads, head_dim). budget: bytes.
+    reported: what the fork says, ratio -> (full tokens, SWA tokens)."""
 
     name: str
     full: tuple[int, int, int]
     swa: tuple[int, int, int]
     page_size: int
     budget: float
-    seed: dict[float, tuple[int, int]]
+    reported: dict[float, tuple[int, int]]
 
 
 MODELS = (
@@ -60,19 +61,19 @@ MODELS = (
 
 @dataclass(frozen=True)
 class Pools:
-    """One division. seed: what the seed reports for it."""
+    """One division. reported: what the fork says of it."""
 
     model: str
     ratio: float
     budget: float
     full: int
     swa: int
-    seed: tuple[int, int]
+    reported: tuple[int, int]
 
     @property
     def errors(self) -> tuple[float, float]:
-        """Relative to the seed's full and SWA tokens."""
-        return self.full / self.seed[0] - 1, self.swa / self.seed[1] - 1
+        """Relative to the fork's full and SWA tokens."""
+        return self.full / self.reported[0] - 1, self.swa / self.reported[1] - 1
 
 
 def configurator(model: Model, ratio: float) -> Any:
@@ -100,13 +101,13 @@ def divided(model: Model, ratio: float, budget: float) -> Pools:
     """The pools that `budget` bytes make."""
     sizes = configurator(model, ratio).calculate_pool_sizes(int(budget), model.page_size)
     full, swa = sizes.full_max_total_num_tokens, sizes.swa_max_total_num_tokens
-    return Pools(model.name, ratio, budget, full, swa, model.seed[ratio])
+    return Pools(model.name, ratio, budget, full, swa, model.reported[ratio])
 
 
 def common_budget(model: Model) -> tuple[int, int] | None:
-    """First and last byte budget that gives the seed's full tokens at every ratio; None if there is none."""
+    """First and last byte budget that gives the fork's full tokens at every ratio; None if there is none."""
     lows, highs = [], []
-    for ratio, (full, _) in model.seed.items():
+    for ratio, (full, _) in model.reported.items():
         made = configurator(model, ratio)
         low = int(full * made._cell_size)
         lows.append(next(b for b in (low, low + 1) if _full(made, b, model) == full))
@@ -139,10 +140,10 @@ def _write_config(model: Model, folder: Path) -> None:
 
 
 def table(title: str, rows: list[Pools]) -> Table:
-    out = Table("model", "ratio", "budget, bytes", "full", "seed's", "off %", "SWA", "seed's", "off %", title=title)
+    out = Table("model", "ratio", "budget, bytes", "full", "fork's", "off %", "SWA", "fork's", "off %", title=title)
     for row in rows:
         off = [f"{error * 100:+.4f}" for error in row.errors]
-        tokens = [f"{row.full:,}", f"{row.seed[0]:,}", off[0], f"{row.swa:,}", f"{row.seed[1]:,}", off[1]]
+        tokens = [f"{row.full:,}", f"{row.reported[0]:,}", off[0], f"{row.swa:,}", f"{row.reported[1]:,}", off[1]]
         out.add_row(row.model, f"{row.ratio}", f"{row.budget:,.0f}", *tokens)
     return out
 
@@ -154,10 +155,13 @@ def main() -> int:
     console = Console(width=120)
     try:
         cpu.prepare_environment()
-        stated = [divided(model, ratio, model.budget) for model in MODELS for ratio in model.seed]
+        stated = [divided(model, ratio, model.budget) for model in MODELS for ratio in model.reported]
         spans = {model.name: common_budget(model) for model in MODELS}
         exact = [
-            divided(model, ratio, span[0]) for model in MODELS for ratio in model.seed if (span := spans[model.name])
+            divided(model, ratio, span[0])
+            for model in MODELS
+            for ratio in model.reported
+            if (span := spans[model.name])
         ]
     except (CannotRunError, ImportError) as error:
         console.print(f"pools: cannot run: {error}", markup=False)
@@ -173,7 +177,7 @@ def main() -> int:
         because = (
             "of a reason unknown" if span is None else f"{row.budget:.2e} is rounded ({row.budget / span[0] - 1:+.3%})"
         )
-        page = f"and a page of {model.page_size} is {model.page_size / row.seed[1]:.3%} of the SWA pool"
+        page = f"and a page of {model.page_size} is {model.page_size / row.reported[1]:.3%} of the SWA pool"
         console.print(f"{row.model} at {row.ratio}: past 0.1 % because {because} {page}", highlight=False)
     path = Path(os.environ.get("OUT", "."), "pools.json")
     if "OUT" in os.environ:

@@ -27,19 +27,23 @@ def markdown(content: dict[str, Any]) -> str:
 
 def _compared(rows: list[dict[str, Any]]) -> str:
     head = (
-        "shape|(128,64) us|0.5.13 us|patch us|tile|x (128,64)|seed's x|seed's us|x 0.5.13|spread|GB/s|TFLOP/s|err e-3"
+        "shape|(128,64) us|0.5.13 us|patch us|tile|x (128,64)|fork's x|fork's us|x 0.5.13|spread|GB/s|TFLOP/s|err e-3"
     )
     lines = []
     for name in dict.fromkeys(row["shape"] for row in rows):
         shape = SHAPES[name]
         old, stock, ours = (row for row in rows if row["shape"] == name)
-        seed = [f"{shape.seed[0] / shape.seed[1]:.2f}", f"{shape.seed[1]:.2f}"] if shape.seed else ["-", "-"]
+        theirs = (
+            [f"{shape.reported[0] / shape.reported[1]:.2f}", f"{shape.reported[1]:.2f}"]
+            if shape.reported
+            else ["-", "-"]
+        )
         times = [f"{row['us']:.2f}" for row in (old, stock, ours)]
         gains = [f"{other['us'] / ours['us']:.2f}" for other in (old, stock)]
         spread = f"{(max(ours['rounds']) / min(ours['rounds']) - 1) * 100:.1f} %" if ours["rounds"] else "-"
         error = f"{ours['error'] * 1e3:.2f}" if ours["right"] else f"WRONG {ours['problem']}"
         lines.append(
-            [name, *times, tile(ours["launched"]), gains[0], *seed, gains[1], spread, *_rates(shape, ours), error]
+            [name, *times, tile(ours["launched"]), gains[0], *theirs, gains[1], spread, *_rates(shape, ours), error]
         )
     return _table(head.split("|"), lines)
 

@@ -3,8 +3,8 @@
     bash tools/on_gpu.sh exec python3 benchmarks/soak.py --seconds 300
 
 Two servers: `calm` has room, `tight` has a pool small enough that bursts cause retraction. Two, so that if upstream's
-retraction ends one of them by itself, the other's minutes still count. Traffic: see `server_work.py`; deterministic
-in the seed up to the server's own timing. Writes $OUT/soak.json, every 10 s too.
+retraction ends one of them by itself, the other's minutes still count. Traffic: see `server_work.py`; the same
+for the same --seed up to the server's own timing. Writes $OUT/soak.json, every 10 s too.
 """
 
 from __future__ import annotations

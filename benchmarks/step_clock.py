@@ -1,11 +1,11 @@
-"""The `g4bench` sglang plugin: when each scheduler step begins, in a mapped file; and the seed's check, re-made.
+"""The `g4bench` sglang plugin: when each scheduler step begins, in a mapped file; and the fork's check, re-made.
 
 TRAPBENCH_CLOCK: the file. int64 [rows, 3]; row 0 is (rows written, launches of g4diag's device check or -1, 0), the
 others (ns, 1 for decode, batch). Loaded in every configuration that is compared, so its microsecond is in all of them.
 TRAPBENCH_MODES: a folder; what `mode.json` there sets of G4DIAG_* is disarmed and armed anew in this process, between
 steps, and said in `mode-N.ack`. Graphs stay as they were captured.
-TRAPBENCH_SEED_CHECK=1: before each attention kernel the host waits for `block_tables.max()` and compares it with the
-layer's own pool, as the seed's debugging aid did. Eager only: a captured graph cannot wait for the host.
+TRAPBENCH_FORK_CHECK=1: before each attention kernel the host waits for `block_tables.max()` and compares it with the
+layer's own pool, as the fork's debugging aid did. Eager only: a captured graph cannot wait for the host.
 """
 
 from __future__ import annotations
@@ -97,12 +97,12 @@ class Clock:
         return sum(int(check.launches) for check in self._checks) if self._checks else -1
 
 
-def seed_check(original: Any, backend: Any, layer: Any, forward_batch: Any) -> Any:
+def fork_check(original: Any, backend: Any, layer: Any, forward_batch: Any) -> Any:
     """Around `_get_layer_page_table`: one host sync a layer."""
     table = original(backend, layer, forward_batch)
     pages = backend.token_to_kv_pool.get_kv_buffer(layer.layer_id)[0].shape[0] // backend.page_size
     if (highest := int(table.max())) >= pages:
-        raise RuntimeError(f"seed check: page {highest} >= {pages} pages, layer {layer.layer_id}")
+        raise RuntimeError(f"fork check: page {highest} >= {pages} pages, layer {layer.layer_id}")
     return table
 
 
@@ -112,5 +112,5 @@ def register() -> None:
 
     if path := os.environ.get("TRAPBENCH_CLOCK"):
         HookRegistry.register(f"{SCHEDULER}.get_next_batch_to_run", Clock(path).after, HookType.AFTER)
-    if os.environ.get("TRAPBENCH_SEED_CHECK"):
-        HookRegistry.register(f"{BACKEND}._get_layer_page_table", seed_check, HookType.AROUND)
+    if os.environ.get("TRAPBENCH_FORK_CHECK"):
+        HookRegistry.register(f"{BACKEND}._get_layer_page_table", fork_check, HookType.AROUND)

@@ -74,7 +74,7 @@ TRAPPED = (
 )
 OTHERS = (
     Config("nothing, eager", eager=True, base="nothing, eager"),
-    Config("seed's host check, eager", {"TRAPBENCH_SEED_CHECK": "1"}, eager=True, base="nothing, eager"),
+    Config("fork's host check, eager", {"TRAPBENCH_FORK_CHECK": "1"}, eager=True, base="nothing, eager"),
     Config("SGLANG_ENABLE_ASYNC_ASSERT=1", {"SGLANG_ENABLE_ASYNC_ASSERT": "1"}),
     Config("CUDA_LAUNCH_BLOCKING=1", {"CUDA_LAUNCH_BLOCKING": "1"}),
 )

@@ -1,4 +1,4 @@
-"""Write the sample dumps of the seed's two kinds, with the fields its own instrumentation wrote.
+"""Write the sample dumps of the two kinds of the fork pyc96/sglang, with the fields its own instrumentation wrote.
 
 `python dumps/make_legacy.py [folder]`. Deterministic: no clock, no random numbers.
 """
@@ -18,7 +18,7 @@ WINDOW = 512
 
 
 def page_table() -> dict[str, Any]:
-    """The seed's crash: layer 22's k_cache has 8657 pages, two of four rows hold full-space ids beyond them."""
+    """The fork's crash: layer 22's k_cache has 8657 pages, two of four rows hold full-space ids beyond them."""
     seq_lens = [4001, 3987, 4054, 1210]
     first_pages = [8611, 3120, 41873, 902]
     table = torch.zeros(len(seq_lens), 128, dtype=torch.int32)
@@ -39,7 +39,7 @@ def page_table() -> dict[str, Any]:
 
 
 def allocator(slots: torch.Tensor, ctx: str) -> dict[str, Any]:
-    """What the seed's allocator trap wrote; its bound was `swa_pool_size`, one page below the true one."""
+    """What the fork's allocator trap wrote; its bound was `swa_pool_size`, one page below the true one."""
     size = (SWA_PAGES - 1) * PAGE
     return {
         "ctx": ctx,

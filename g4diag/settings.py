@@ -1,7 +1,8 @@
 """Every G4DIAG_* variable, typed, read once.
 
 An unknown G4DIAG_* name is an error: a misspelt G4DIAG_PATCHES would otherwise run an unpatched server in silence.
-The seed's two SGLANG_TRTLLM_MHA_DEBUG* variables arm what they armed there; a G4DIAG_* variable that is set wins.
+The two SGLANG_TRTLLM_MHA_DEBUG* variables of the fork pyc96/sglang arm what they armed there; a G4DIAG_* variable that
+is set wins.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from pathlib import Path
 from g4diag.errors import UsageError, unwritable
 
 PREFIX = "G4DIAG_"
-SEED_DEBUG, SEED_DEBUG_DIR = "SGLANG_TRTLLM_MHA_DEBUG", "SGLANG_TRTLLM_MHA_DEBUG_DIR"
-SEED_TRAPS = ("page_table_stays_in_pool", "slot_inside_allocator")
+FORK_DEBUG, FORK_DEBUG_DIR = "SGLANG_TRTLLM_MHA_DEBUG", "SGLANG_TRTLLM_MHA_DEBUG_DIR"
+FORK_TRAPS = ("page_table_stays_in_pool", "slot_inside_allocator")
 DEFAULT_DUMP_DIR = Path("g4diag-dumps")  # see dump_dir
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
@@ -79,7 +80,7 @@ class Settings:
             raise UsageError(f"unknown variable {unknown[0]}: wanted one of {', '.join(_NAMES)}, found {unknown[0]}")
         return cls(
             patches=Selection.parse(found.get("G4DIAG_PATCHES", ""), "G4DIAG_PATCHES"),
-            traps=Selection.parse(found.get("G4DIAG_TRAPS", _seed_traps(environ)), "G4DIAG_TRAPS"),
+            traps=Selection.parse(found.get("G4DIAG_TRAPS", _fork_traps(environ)), "G4DIAG_TRAPS"),
             dump_dir=_given_dump_dir(environ),
             show_traceback=_switch("G4DIAG_TRACEBACK", found),
             reraise=_switch("G4DIAG_RAISE", found),
@@ -157,8 +158,8 @@ def _nearest(folder: Path) -> Path:
     return folder
 
 
-def _seed_traps(environ: Mapping[str, str]) -> str:
-    return ",".join(SEED_TRAPS) if environ.get(SEED_DEBUG, "").strip().lower() in _TRUE else ""
+def _fork_traps(environ: Mapping[str, str]) -> str:
+    return ",".join(FORK_TRAPS) if environ.get(FORK_DEBUG, "").strip().lower() in _TRUE else ""
 
 
 def _flags(text: str | None) -> tuple[str, ...] | None:
@@ -203,7 +204,7 @@ def _fuzz_db(text: str) -> str:
 
 
 def _given_dump_dir(environ: Mapping[str, str]) -> Path | None:
-    text = environ.get("G4DIAG_DUMP_DIR", environ.get(SEED_DEBUG_DIR, "")).strip()
+    text = environ.get("G4DIAG_DUMP_DIR", environ.get(FORK_DEBUG_DIR, "")).strip()
     if not text:
         return None
     path = Path(os.path.expanduser(text))

@@ -1,4 +1,4 @@
-"""The mirror of the seed bug: an EAGLE draft's tables are translated to SWA ids that its own pool knows nothing of.
+"""The mirror of the frozen-KV SWA bug: an EAGLE draft's tables are translated to SWA ids, which its own pool has not.
 
 PR: sglang #25103 (2026-05-15, merged). An EAGLE draft shares the target's SWA allocator and keeps K/V of its own, in a
 pool that is full throughout. The rule of #18970 asked the allocator, found an SWAKVPool, and translated the draft's

@@ -1,9 +1,10 @@
 """The Python line that reports an illegal access is not the one that caused it. On a GPU only.
 
 Like vllm #40756, known here by its title. The device runs behind the host: whoever next waits for it gets the error,
-in whatever file that is. Here a draft's XQA kernel reads past the SWA pool (the seed bug), and the traceback ends in
-code that has nothing to do with it. Three witnesses do name it: launches that wait (CUDA_LAUNCH_BLOCKING=1; without
-decode graphs, as a graph's replay is one launch of hundreds of kernels), the core dump of the device, and a trap.
+in whatever file that is. Here a draft's XQA kernel reads past the SWA pool (the frozen-KV SWA bug), and the traceback
+ends in code that has nothing to do with it. Three witnesses do name it: launches that wait (CUDA_LAUNCH_BLOCKING=1;
+without decode graphs, as a graph's replay is one launch of hundreds of kernels), the core dump of the device, and a
+trap.
 
 The same requests with the faulty rule of #25103 put back, as a server runs ever, then under each witness, then healthy.
 """

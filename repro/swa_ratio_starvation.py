@@ -7,10 +7,10 @@ size, and the full one stops admission in time. With 0.15 it is far too large fo
 are let in until the SWA pool is full, grow past it, and are retracted to make room for each other. Each comes back
 later and is prefilled again, while everyone waits. The server logs retractions and reports no memory error.
 
-The seed's pool sizes, its window, page, prompts and answers, all divided by 64; then the real scheduler policy, batch,
-cache and allocator serve 96 requests. Counted: requests retracted, and tokens computed again for them: 198 and 5091, of
-6144 that were asked for. Not counted: time, as no model is run. The twin has the pools of the MoE 26B at 0.15, which
-are what the ratio is for.
+The pool sizes of the fork pyc96/sglang, its window, page, prompts and answers, all divided by 64; then the real
+scheduler policy, batch, cache and allocator serve 96 requests. Counted: requests retracted, and tokens computed again
+for them: 198 and 5091, of 6144 that were asked for. Not counted: time, as no model is run. The twin has the pools of
+the MoE 26B at 0.15, which are what the ratio is for.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SCENARIO = driven(
     drive,
     name="swa-ratio-starvation",
     symptom="KV cache pool is full, retract requests, over and over, with most of the full pool free; no error",
-    upstream="seed fork pyc96/sglang, 31B on a B200; no thread found. `g4diag doctor` names it swa-ratio-dense",
+    upstream="the fork pyc96/sglang, 31B on a B200; no thread found. `g4diag doctor` names it swa-ratio-dense",
     drives=(
         Drive("small-ratio", "dense 31B, 0.15", expected="starves", arguments={"full": 7480, "ratio": 0.15}),
         Drive("default-ratio", "dense 31B, 0.8", arguments={"full": 2078, "ratio": 0.8}),

@@ -1,4 +1,4 @@
-"""The seed bug: a frozen-KV MTP draft on trtllm_mha hands full-pool page ids to sliding-window layers.
+"""The frozen-KV SWA bug (sglang #26957): an MTP draft on trtllm_mha hands full-pool page ids to sliding-window layers.
 
 The draft's backend resolves its SWA state in its constructor, from the draft's own 64-token pool under the rule
 of sglang #25103. The frozen-KV views then swap the pool and not the state, so tables stay in full-page space and

@@ -75,13 +75,13 @@ def healthy_read(**changes: Any) -> AttentionRead:
 
 
 def faulty_read(**changes: Any) -> AttentionRead:
-    """The seed bug: the same layer handed the full-space table."""
+    """The frozen-KV SWA bug: the same layer handed the full-space table."""
     table = full_pages()[None].astype(np.int32)
     return healthy_read(**{"page_table_BP": table, "table_space": IndexSpace.FULL_PAGE} | changes)
 
 
 def stale_swap() -> PoolSwap:
-    """The seed bug one step earlier."""
+    """The frozen-KV SWA bug one step earlier."""
     return PoolSwap(
         "frozen_kv_target_view", "enter", "TRTLLMHAAttnBackend", "target:SWAKVPool", True, None, frozen_kv=True
     )
@@ -104,7 +104,7 @@ def incident(*reads: AttentionRead, **changes: Any) -> Incident:
 
 
 def faulty_incident() -> Incident:
-    """The whole of the seed bug: stale state, then a table in the wrong space."""
+    """The whole of the frozen-KV SWA bug: stale state, then a table in the wrong space."""
     return incident(healthy_read(step=11), faulty_read(), swaps=(stale_swap(),))
 
 

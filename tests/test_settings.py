@@ -64,18 +64,18 @@ def test_bad_values_and_unknown_names_hold_both_sides(name: str, text: str, part
     assert caught.value.exit_code == 2
 
 
-SEED = {"SGLANG_TRTLLM_MHA_DEBUG": "1", "SGLANG_TRTLLM_MHA_DEBUG_DIR": "/d"}
+FORK = {"SGLANG_TRTLLM_MHA_DEBUG": "1", "SGLANG_TRTLLM_MHA_DEBUG_DIR": "/d"}
 
 
-def test_the_seeds_variables_arm_its_two_traps() -> None:
-    settings = Settings.from_env(SEED)
+def test_the_forks_variables_arm_its_two_traps() -> None:
+    settings = Settings.from_env(FORK)
     assert settings.traps.names == ("page_table_stays_in_pool", "slot_inside_allocator")
     assert settings.dump_dir == Path("/d") and not settings.patches
-    assert not Settings.from_env(SEED | {"SGLANG_TRTLLM_MHA_DEBUG": "0"}).traps
+    assert not Settings.from_env(FORK | {"SGLANG_TRTLLM_MHA_DEBUG": "0"}).traps
 
 
-def test_ours_win_over_the_seeds() -> None:
-    settings = Settings.from_env(SEED | {"G4DIAG_TRAPS": "none", "G4DIAG_DUMP_DIR": "/e"})
+def test_ours_win_over_the_forks() -> None:
+    settings = Settings.from_env(FORK | {"G4DIAG_TRAPS": "none", "G4DIAG_DUMP_DIR": "/e"})
     assert not settings.traps and settings.dump_dir == Path("/e")
 
 

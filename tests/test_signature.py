@@ -11,7 +11,7 @@ from g4diag.model import IndexSpace, LayerKind, Severity, Violation
 from g4diag.signature import backend_name, is_signature, signature
 from tests import strategies
 
-SEED = Violation(
+SWA_BUG = Violation(
     "page_table_stays_in_pool",
     Severity.ERROR,
     "page 189 is outside",
@@ -32,15 +32,15 @@ SEED = Violation(
 )
 
 
-def test_the_seed_bug() -> None:
-    assert signature(SEED) == "g4d1:page_table_stays_in_pool:swa-page:swa:trtllm_mha:draft_decode"
+def test_the_frozen_kv_swa_bug() -> None:
+    assert signature(SWA_BUG) == "g4d1:page_table_stays_in_pool:swa-page:swa:trtllm_mha:draft_decode"
 
 
 def test_ids_steps_sizes_and_the_label_do_not_count() -> None:
     other = replace(
-        SEED, step=9, layer_id=22, window_left=512, row=3, rid="x", column=1, value=8665, bound=8657, path="graph"
+        SWA_BUG, step=9, layer_id=22, window_left=512, row=3, rid="x", column=1, value=8665, bound=8657, path="graph"
     )
-    assert signature(other) == signature(replace(SEED, value_space=IndexSpace.FULL_PAGE)) == signature(SEED)
+    assert signature(other) == signature(replace(SWA_BUG, value_space=IndexSpace.FULL_PAGE)) == signature(SWA_BUG)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_ids_steps_sizes_and_the_label_do_not_count() -> None:
     ids=lambda change: next(iter(change)),
 )
 def test_the_defect_counts(change: dict[str, str]) -> None:
-    assert signature(replace(SEED, **change)) != signature(SEED)  # type: ignore[arg-type]
+    assert signature(replace(SWA_BUG, **change)) != signature(SWA_BUG)  # type: ignore[arg-type]
 
 
 def test_unknown_parts_are_dashes() -> None:

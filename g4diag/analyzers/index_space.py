@@ -1,7 +1,7 @@
 """Which index space a bad table is really in, with the numbers behind every reading of it.
 
 A winner is named only where it explains nearly all live entries and no other reading comes close. Where the file
-holds no full-space table (the seed's dumps, a kernel logger's) the readings rest on the bound, the window and the
+holds no full-space table (the fork's dumps, a kernel logger's) the readings rest on the bound, the window and the
 geometry alone: that is an inference, and is said to be one.
 """
 

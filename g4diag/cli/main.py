@@ -20,6 +20,8 @@ from g4diag.settings import Settings
 # The base of what typer raises for a command line it cannot take: click's class, or typer's own copy of it.
 _TyperError: type[Exception] = typer.BadParameter.__mro__[2]
 MAX_COMPLAINT = 1000
+# What the extra `stack` brings. A missing one means that the command cannot run here, and is no defect of ours.
+_STACK = frozenset({"flashinfer", "sgl_kernel", "sglang", "torch", "transformers", "triton"})
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -56,6 +58,8 @@ def run(arguments: Sequence[str]) -> int:
             raise
         if isinstance(error, OSError) and (lost := _unwritten(error)):
             return _complain(lost, CannotRunError.exit_code)
+        if isinstance(error, ModuleNotFoundError) and error.name in _STACK:
+            return _complain(f"{error.name}: wanted one, found none; install g4diag[stack]", CannotRunError.exit_code)
         return _complain(f"internal error: {type(error).__name__}: {error} (G4DIAG_TRACEBACK=1 shows where)", 1)
 
 

@@ -1,4 +1,4 @@
-"""The seed's two dump kinds, taken for what they measured and not for what they concluded."""
+"""The two dump kinds of the fork pyc96/sglang, taken for what they measured and not for what they concluded."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Note = tuple[Grade, str]
 
 
 def is_page_table(document: dict[str, Any]) -> bool:
-    """Whether this looks like the seed's page-table dump."""
+    """Whether this looks like the fork's page-table dump."""
     return "page_table" in document and "cache_seqlens_int32" in document
 
 
 def is_allocator(document: dict[str, Any]) -> bool:
-    """Whether this looks like the seed's allocator dump."""
+    """Whether this looks like the fork's allocator dump."""
     return "alloc_swa_indices" in document and "swa_pool_size" in document
 
 
@@ -57,7 +57,7 @@ def from_page_table(document: dict[str, Any]) -> Incident:
     )
     outside = bool((read.live_BP() & (table_BP >= pages)).any())
     notes = (*_kind_notes(kind, window, claimed, outside), *_page_table_limits(read))
-    return Incident("seed-page-table", reads=(read,), pools=(read.pool,), notes=notes)
+    return Incident("fork-page-table", reads=(read,), pools=(read.pool,), notes=notes)
 
 
 def _geometry(document: dict[str, Any], at: At) -> tuple[int, int]:
@@ -81,7 +81,7 @@ def _kind_notes(kind: LayerKind, window: int | None, claimed: bool, outside: boo
     note = f"layer kind taken as {kind.value}: {because}"
     if claimed == (kind is LayerKind.SWA):
         return ((Grade.DERIVED, note),)
-    lie = f"is_swa_layer says {claimed}, but the seed read it from the same stale state as the bug: not believed"
+    lie = f"is_swa_layer says {claimed}, but the fork read it from the same stale state as the bug: not believed"
     return ((Grade.DERIVED, note), (Grade.DERIVED, lie))
 
 
@@ -115,12 +115,12 @@ def from_allocator(document: dict[str, Any]) -> Incident:
     notes: list[Note] = [
         (
             Grade.DERIVED,
-            f"the seed counted {counted} out of bounds against {size}, but page 0 is the dummy and the last legal "
-            f"slot is {size + page_size - 1}: one page more, so judging again may clear what it reported",
+            f"the fork pyc96/sglang counted {counted} out of bounds against {size}, but page 0 is the dummy and the "
+            f"last legal slot is {size + page_size - 1}: one page more, so judging again may clear what it reported",
         )
     ]
     for name, found in (("swa_max_value_returned", slots_N.max), ("swa_min_value_returned", slots_N.min)):
         said = Int().unpack(document.get(name), at.of(name))
         if len(slots_N) and said != found():
             notes.append((Grade.MEASURED, f"{name} says {said}, the indices in the file say {found()}"))
-    return Incident("seed-allocator", allocations=(Allocation(call, pool, slots_N),), pools=(pool,), notes=tuple(notes))
+    return Incident("fork-allocator", allocations=(Allocation(call, pool, slots_N),), pools=(pool,), notes=tuple(notes))

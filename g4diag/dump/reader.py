@@ -1,4 +1,4 @@
-"""One door for every file: ours, the seed's two kinds, server logs, CUDA core dumps. Told by content, not by name.
+"""One door for every file: ours, the fork pyc96/sglang's, server logs, CUDA core dumps. Told by content, not by name.
 
 A ring, a post-mortem, a log or a core dump tells, but cannot be judged.
 """
@@ -92,4 +92,4 @@ def _incident_in(raw: bytes) -> Incident:
     if legacy.is_allocator(document):
         return legacy.from_allocator(document)
     keys = ", ".join(repr(key[:32]) for key in list(document)[:4]) or "no keys"
-    raise UnsafeInputError(f"not ours: wanted format {FORMAT!r} or one of the seed's two kinds, found {keys}")
+    raise UnsafeInputError(f"not ours: wanted format {FORMAT!r} or a dump of the fork pyc96/sglang, found {keys}")

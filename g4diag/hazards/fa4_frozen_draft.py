@@ -1,4 +1,4 @@
-"""fa4 for a frozen-KV draft: the same class of bug as the seed's, by reading only.
+"""fa4 for a frozen-KV draft: the frozen-KV SWA bug of trtllm_mha (sglang #26957), by reading only.
 
 `FlashAttentionBackend.__init__` keeps `use_sliding_window_kv_pool` from the runner's own pool, with no exception for
 a draft that reads the target's. 0.5.13 refuses fa4 for the target of a Gemma-4 but not for its draft; 0.5.23

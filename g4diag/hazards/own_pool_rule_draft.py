@@ -1,4 +1,4 @@
-"""The seed bug itself: source builds of 2026-05-15 .. 2026-06-02, and forks of them.
+"""The frozen-KV SWA bug (sglang #26957): source builds of 2026-05-15 .. 2026-06-02, and forks of them.
 
 trtllm_mha resolves its SWA state from the runner's own pool (#25103); a frozen-KV draft owns a plain one, so its
 sliding layers are handed full-space page ids. No release on PyPI has it; a development version between 0.5.12.post1

@@ -1,6 +1,6 @@
 """A small SWA ratio on a dense Gemma-4: the SWA pool starves.
 
-The seed's figures, 31B on a B200: 0.15 leaves 71 808 SWA tokens and starves; 0.8 gives 106 368.
+The figures of the fork pyc96/sglang, 31B on a B200: 0.15 leaves 71 808 SWA tokens and starves; 0.8 gives 106 368.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HAZARD = Hazard(
     name="swa-ratio-dense",
     severity="harmful",
     why="The SWA pool runs out long before the full one: requests are retracted and throughput falls.",
-    reference="seed fork pyc96/sglang, 31B on a B200",
+    reference="the fork pyc96/sglang, 31B on a B200",
     releases=">=0.5.12",
     found=found,
     instead="no --swa-full-tokens-ratio, which is 0.8",

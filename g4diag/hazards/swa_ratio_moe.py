@@ -1,7 +1,7 @@
 """The default SWA ratio of 0.8 on a MoE Gemma-4: most of the KV memory goes to a pool that is never full.
 
-A sliding layer needs its window and no more, and of a MoE Gemma-4's 30 layers 25 slide. The seed's figures on a
-180 GB B200, 26B: 0.8 gives 593 956 full tokens, 0.15 gives 2 138 243.
+A sliding layer needs its window and no more, and of a MoE Gemma-4's 30 layers 25 slide. The figures of the fork
+pyc96/sglang on a 180 GB B200, 26B: 0.8 gives 593 956 full tokens, 0.15 gives 2 138 243.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HAZARD = Hazard(
     name="swa-ratio-moe",
     severity="harmful",
     why="The SWA pool takes most of the KV memory and stays empty: about a quarter of the full tokens possible.",
-    reference="seed fork pyc96/sglang; missing upstream in 0.5.12, 0.5.13 and 0.5.23",
+    reference="the fork pyc96/sglang; missing upstream in 0.5.12, 0.5.13 and 0.5.23",
     releases=">=0.5.12",
     found=found,
     cures=("swa-ratio-moe",),

@@ -100,7 +100,7 @@ class RingRecord:
 
 @dataclass(frozen=True)
 class Incident:
-    """What a file holds, whoever wrote it. origin: "g4diag", "seed-page-table", "seed-allocator", "flashinfer-dump",
+    """What a file holds, whoever wrote it. origin: "g4diag", "fork-page-table", "fork-allocator", "flashinfer-dump",
     "sglang-dump", "cuda-coredump", "server-log" and the like.
 
     manifest: {"patches": [...], "faults": [...], "traps": [...]} armed when it was written.

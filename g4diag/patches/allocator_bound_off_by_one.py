@@ -1,7 +1,7 @@
 """An allocator's free list begins with one page more than its pool has.
 
-No thread: the classic, and the mistake that the seed's own allocator trap made the other way round. Page 0 is the
-dummy, so a pool of n pages has ids 1 .. n; whoever counts from 0 and from 1 at once hands out n + 1.
+No thread: the classic, and the mistake that the allocator trap of the fork pyc96/sglang made the other way round. Page
+0 is the dummy, so a pool of n pages has ids 1 .. n; whoever counts from 0 and from 1 at once hands out n + 1.
 What breaks: only a full pool gets there. K/V is written past the buffer, or, in the full pool of a hybrid allocator,
 over the mapping's last entry, which must stay -1.
 Put back: around `clear` of the paged and the unpaged allocator, which begins every free list, one id is added.
@@ -34,7 +34,7 @@ PATCH = Patch(
     kind="fault",
     why="A full pool hands out a page past its end: K/V is written over what lies behind the buffer.",
     how="Around clear of PagedTokenToKVPoolAllocator and TokenToKVPoolAllocator: one id more on the free list.",
-    upstream="none; the bound that the seed's allocator trap had wrong",
+    upstream="none; the bound that the allocator trap of the fork pyc96/sglang had wrong",
     releases="==0.5.13",
     anchors=(
         Anchor(_PAGED, "1, self.num_pages + 1, dtype=torch.int64"),

@@ -3,7 +3,7 @@
 A fault, not a cure: the access is legal afterwards and the K/V is still somebody else's, with relative errors of
 1.3 - 1.8 on a warm pool and accept length near the floor. With a cold pool it looks like an error of exactly 1.0,
 because the last page still holds zeros. It does nothing at all for wrong pages that are in range.
-The seed fork shipped it on 2026-05-23 and reverted it the same day for "patch E". Kept here to be measured.
+The fork pyc96/sglang shipped it on 2026-05-23 and reverted it the same day for "patch E". Kept here to be measured.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PATCH = Patch(
     kind="fault",
     why="Page ids past the SWA pool no longer crash: they read the pool's last page instead, silently.",
     how="Around TRTLLMHAAttnBackend._get_layer_page_table: the returned table clamped to the layer's k_cache pages.",
-    upstream="none; seed fork pyc96/sglang, committed and reverted on 2026-05-23",
+    upstream="none; the fork pyc96/sglang, committed and reverted on 2026-05-23",
     releases="==0.5.13",
     anchors=(
         Anchor(_TABLE, "forward_metadata.page_table"),

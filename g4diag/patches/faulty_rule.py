@@ -1,4 +1,4 @@
-"""The seed bug put back: trtllm_mha asks the runner's own pool only.
+"""The frozen-KV SWA bug (sglang #26957) put back: trtllm_mha asks the runner's own pool only.
 
 Symptom: on a frozen-KV (Gemma-4 assistant) draft the sliding layers are handed page tables in full-space ids. In
 range but wrong first (accept length falls, nothing logged), then past the smaller SWA pool: illegal memory access.

@@ -1,9 +1,9 @@
 """Gemma-4's MoE router in one launch. Upstream since #26502 (2026-06-02), so in 0.5.13: nothing to apply.
 
-Symptom: the router takes 5.8 % of decode GPU time on the 26B-A4B (seed); a chain of small kernels, top-k, softmax,
-gather of the per-expert scale, two casts.
+Symptom: the router takes 5.8 % of decode GPU time on the 26B-A4B (the fork pyc96/sglang); a chain of small kernels,
+top-k, softmax, gather of the per-expert scale, two casts.
 Cure: one Triton program a token sorts the logits, takes the softmax over the selected ones (the same as softmax over
-all, renormalised), multiplies by the scale, and writes fp32 weights and int32 ids. The seed measured about 1.1 %
+all, renormalised), multiplies by the scale, and writes fp32 weights and int32 ids. The fork measured about 1.1 %
 with vLLM's kernel; upstream's own is what 0.5.13 runs.
 A release that lacks it (0.5.12, 0.5.12.post1) is served as it is: a kernel of our own beside upstream's would be one
 more to keep right. What is kept is the test: upstream's kernel against torch (tests/patches, tests/gpu).

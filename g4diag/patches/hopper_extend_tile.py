@@ -15,12 +15,12 @@ tile chosen here arrives: three stages of somebody else's may not fit shared mem
 threads see nothing. `kv_indices` has the length of the prefixes in eager prefill, and of the whole buffer at a capture;
 what is captured is verify and draft extend, few rows, whose tile does not ask.
 
-Where the seed is wrong: its log line says `batch >= 8`, its gate is `batch >= 8 and 0 < max_len_extend <= 16`, and the
-batch is no question of its own: four requests of four tokens are a verify too, and what it has for the rest, (32,64) w4
-s2, takes 494 us for 0.5.13's 429 there, and 973 for 867 on 1024 tokens after 8192. How many programs there are decides
-the warps. Its two stages are one too few: 812 us on `verify pre8000`, 492 with three.
-The unified kernel is what --enable-deterministic-inference runs, whose promise is that a row does not depend on its
-batch: one tile, the one that beats 0.5.13's on all 13 in the two-stage kernel. Not measured in its own.
+Where the fork pyc96/sglang is wrong: its log line says `batch >= 8`, its gate is `batch >= 8 and 0 < max_len_extend <=
+16`, and the batch is no question of its own: four requests of four tokens are a verify too, and what it has for the
+rest, (32,64) w4 s2, takes 494 us for 0.5.13's 429 there, and 973 for 867 on 1024 tokens after 8192. How many programs
+there are decides the warps. Its two stages are one too few: 812 us on `verify pre8000`, 492 with three. The unified
+kernel is what --enable-deterministic-inference runs, whose promise is that a row does not depend on its batch: one
+tile, the one that beats 0.5.13's on all 13 in the two-stage kernel. Not measured in its own.
 Untouched: other architectures (sm_100 and sm_120 have tiles of their own); other head sizes, a wide query over a narrow
 value (192/128) included; elements of more than two bytes: (64,64) in two stages is 320 KiB then, of 227.
 """
@@ -169,7 +169,7 @@ PATCH = Patch(
     kind="cure",
     why="Hopper, 128 < head_dim <= 256: triton extend and verify run a tile of 64 rows without pipelining.",
     how="Around both extend_attention_fwd, the tile function and the kernel's launch: tile and stages by shape.",
-    upstream="seed fork pyc96/sglang; in part sgl-project/sglang#26588, (64,64) for (128,64)",
+    upstream="the fork pyc96/sglang; in part sgl-project/sglang#26588, (64,64) for (128,64)",
     releases=">=0.5.12.post1,<=0.5.23",
     anchors=(
         Anchor(_SIZES, "elif _is_cuda and CUDA_CAPABILITY[0] >= 9:"),

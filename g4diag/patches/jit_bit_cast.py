@@ -8,11 +8,11 @@ compiles everywhere and is equal bit for bit.
 Upstream: none; by FACTS 0.5.23 has dropped the two all-reduce headers and still has the 4 places. Nothing changes for
 toolchains that compile the originals (nvcc 13.0 with GCC 12 does).
 
-Where the seed was wrong: it edited the installed headers. The JIT's cache knows a kernel by the path and content of
-its source, so what was built before may go on being used, and an upgrade brings the error back without a word. Here
-load_jit is handed a rewritten copy: it accepts absolute paths, and its own cache key then names ours. The headers
-include nothing by relative path, which is checked, so a copy sees what the original sees. Left alone: 4 more places in
-the DeepSeek-V4 kernels, which Gemma-4 never loads.
+Where the fork pyc96/sglang was wrong: it edited the installed headers. The JIT's cache knows a kernel by the path and
+content of its source, so what was built before may go on being used, and an upgrade brings the error back without a
+word. Here load_jit is handed a rewritten copy: it accepts absolute paths, and its own cache key then names ours. The
+headers include nothing by relative path, which is checked, so a copy sees what the original sees. Left alone: 4 more
+places in the DeepSeek-V4 kernels, which Gemma-4 never loads.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ PATCH = Patch(
     kind="cure",
     why="With TP > 1 the custom all-reduce and QK-norm kernels do not compile where the toolchain lacks std::bit_cast.",
     how="Around jit_kernel.utils.load_jit: those three headers come from a cache, 1 + 1 + 4 casts rewritten.",
-    upstream="none; seed fork pyc96/sglang",
+    upstream="none; the fork pyc96/sglang",
     releases=">=0.5.12",
     anchors=(
         Anchor(_LOAD_JIT, 'cuda_files = [str((KERNEL_PATH / "csrc" / f).resolve()) for f in cuda_files]'),

@@ -1,14 +1,14 @@
 """Gemma-4 served for text only: multimodal is off unless asked for, and then no tower is built or loaded.
 
 Symptom: a server that is only sent text gives memory to vision and audio. With multimodal on, sglang cuts the static
-memory fraction (seed: 0.778 to 0.712 on a 31B; 21.6 % more KV tokens without) and runs no prefill CUDA graphs; and
-the towers' weights stay on the GPU.
+memory fraction (the fork pyc96/sglang: 0.778 to 0.712 on a 31B; 21.6 % more KV tokens without) and runs no prefill CUDA
+graphs; and the towers' weights stay on the GPU.
 Cause: ModelConfig has a list of models whose multimodal side is off unless `--enable-multimodal` is given (Gemma-3,
 Llama-4, Step-3-VL), and Gemma4ForConditionalGeneration is not on it, in any release up to 0.5.23. And the model
 builds its towers whatever the config says.
 Upstream: none.
 
-Where the seed was wrong: it added the name to the list and took that for the whole. Its KV tokens came from the
+Where the fork was wrong: it added the name to the list and took that for the whole. Its KV tokens came from the
 memory fraction; the towers were built and loaded as before. Here they are not, also where the user says
 enable_multimodal=False: the constructor sees a pipeline group whose first rank is elsewhere, so upstream's own branch
 for a rank without towers runs, and load_weights is not shown their weights.
@@ -145,7 +145,7 @@ PATCH = Patch(
     kind="cure",
     why="A text-only Gemma-4 server pays for vision and audio: fewer KV tokens, no prefill graphs, towers in memory.",
     how="After ModelConfig.__init__: multimodal off unless asked for. Then the model has no towers and loads none.",
-    upstream="none; seed fork pyc96/sglang",
+    upstream="none; the fork pyc96/sglang",
     releases=">=0.5.12",
     anchors=(
         Anchor(_CONFIG_INIT, "mm_disabled_models = ["),

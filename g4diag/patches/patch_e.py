@@ -3,10 +3,10 @@
 Symptom and cause as in `faulty_rule`. Where the wrong rule is, the draft's backend was built knowing of no SWA
 pool; this gives it the target's for as long as it reads the target's. The two views are not enough: the CUDA graph
 runner sizes its buffers, and captures, inside its constructor (see `patch_e_views`), so the swap is there as well.
-By reading, the seed fork's form for graphs (a buffer whenever the model has a window) dereferences None for a
-windowed runner with a plain pool; sizing from the pool that will be read does not.
-Two-sided by construction: only the frozen-KV views and runner are touched, so a draft with its own pool never is.
-On 0.5.13 #27491 does the same in the resolver: status `upstream`. It stays applicable by name, on `faulty-rule`.
+By reading, the form of the fork pyc96/sglang for graphs (a buffer whenever the model has a window) dereferences None
+for a windowed runner with a plain pool; sizing from the pool that will be read does not. Two-sided by construction:
+only the frozen-KV views and runner are touched, so a draft with its own pool never is. On 0.5.13 #27491 does the same
+in the resolver: status `upstream`. It stays applicable by name, on `faulty-rule`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PATCH = Patch(
     kind="cure",
     why="Sliding layers of a frozen-KV draft are handed full-space page ids: wrong K/V, then illegal access.",
     how="As patch-e-views, and around FrozenKVMTPCudaGraphRunner.__init__, so that graph buffers get SWA tables too.",
-    upstream="seed fork pyc96/sglang, 2026-05-23; superseded by sgl-project/sglang#27491 (2026-06-08)",
+    upstream="the fork pyc96/sglang, 2026-05-23; superseded by sgl-project/sglang#27491 (2026-06-08)",
     releases=">0.5.12.post1,<0.5.13rc0",
     anchors=(*VIEW_ANCHORS, CALLED_ONCE, Anchor(_RUNNER_INIT, "self.draft_attn_backend.init_cuda_graph_state(")),
     upstream_when=TWO_SIDED,

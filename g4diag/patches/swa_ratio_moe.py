@@ -2,11 +2,12 @@
 
 Symptom: with the default ratio of 0.8 a 26B-A4B server spends most of its KV memory on sliding layers. A token costs
 ten times as much there (25 layers of 8 K/V heads of 256, against 5 layers of 2 heads of 512), and no request ever
-needs more of it than its window. The seed measured 593 956 full tokens at 0.8 and 2 138 243 at 0.15 on a B200.
-Only for MoE: on the dense 31B the seed's 0.15 left 71 808 SWA tokens, and the server starved.
+needs more of it than its window. The fork pyc96/sglang measured 593 956 full tokens at 0.8 and 2 138 243 at 0.15 on a
+B200.
+Only for MoE: on the dense 31B the fork's 0.15 left 71 808 SWA tokens, and the server starved.
 Upstream: none. 0.5.12.post1 and 0.5.13 default to 0.8; 0.5.23 has a None that falls back to 0.8.
 
-Where the seed was wrong: it took the value 0.8 for "not given", so `--swa-full-tokens-ratio 0.8` was overruled. Here
+Where the fork was wrong: it took the value 0.8 for "not given", so `--swa-full-tokens-ratio 0.8` was overruled. Here
 the user's own word wins whatever it says: on the command line (either spelling, an abbreviation that argparse takes,
 or the file of `--config`), as a keyword of Engine or ServerArgs, or in G4DIAG_EXPLICIT_FLAGS. Limit: whoever builds
 a ServerArgs from a complete set of fields (`dataclasses.replace`, a namespace unpacked by hand) has given all of
@@ -135,7 +136,7 @@ PATCH = Patch(
     kind="cure",
     why="A MoE Gemma-4 server spends most of its KV memory on sliding layers and runs out of full-attention tokens.",
     how="After ServerArgs._handle_model_specific_adjustments: swa_full_tokens_ratio 0.15, unless the user gave one.",
-    upstream="none; seed fork pyc96/sglang",
+    upstream="none; the fork pyc96/sglang",
     releases=">=0.5.12",
     anchors=(
         Anchor(f"{_MODULE}.ServerArgs", f"{_FIELD}: float = 0.8"),

@@ -1,6 +1,6 @@
 """The table handed to a layer is in the index space of that layer's own pool.
 
-The silent phase of the seed bug: full-space ids that happen to be below the SWA page count are read without
+The silent phase of the frozen-KV SWA bug: full-space ids that happen to be below the SWA page count are read without
 a fault and give another request's K/V, so only accept length suffers. The mirror bug (sglang #25103) is the
 same claim broken the other way: a draft with its own full-only pool handed a table translated to SWA ids.
 Judged by value where the truth is known (req_to_token through the mapping), and by the table's label where it

@@ -1,6 +1,6 @@
 """Every live page id handed to a layer lies inside that layer's own k_cache.
 
-The seed bug in its loud phase: a full-space table given to a sliding layer holds ids past the smaller SWA
+The frozen-KV SWA bug in its loud phase: a full-space table given to a sliding layer holds ids past the smaller SWA
 pool, and the kernel reads past the end: Warp Illegal Address, reported at some later Python line. Only
 entries the kernel may dereference count: columns past the row's last page and, on a sliding layer, left of
 the window are stale by design and harmless.

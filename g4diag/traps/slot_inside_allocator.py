@@ -1,8 +1,8 @@
 """Every slot an allocator hands out is one it owns.
 
 A paged pool of `size` tokens has pages 1 .. size/page_size, page 0 being the dummy for padded tokens, so legal
-slots are page_size .. size+page_size-1; unpaged 1 .. size. The seed's own allocator trap compared with `size`
-and so fired on the last page of a healthy pool; re-judging such a dump here clears it.
+slots are page_size .. size+page_size-1; unpaged 1 .. size. The allocator trap of the fork pyc96/sglang
+compared with `size` and so fired on the last page of a healthy pool; re-judging such a dump here clears it.
 """
 
 from __future__ import annotations

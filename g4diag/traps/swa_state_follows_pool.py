@@ -1,6 +1,6 @@
 """An attention backend's SWA state belongs to the pool it is about to read.
 
-The root cause of the seed bug, one step before any table is built: `frozen_kv_target_view` and
+The root cause of the frozen-KV SWA bug, one step before any table is built: `frozen_kv_target_view` and
 `target_kv_pool_view` swap `token_to_kv_pool`, and the SWA pool the backend resolved in its constructor stays
 behind; the graph runner sizes its table buffers outside both views. The other side (sglang #25103): a draft
 that reads its own full-only pool must have no SWA state. A frozen-KV draft may hold the target's SWA state at

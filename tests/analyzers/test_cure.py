@@ -9,7 +9,7 @@ from g4diag.model import Grade, IndexSpace, PoolSwap
 from tests import samples
 
 
-def test_a_full_table_on_an_swa_layer_is_the_seed_bug() -> None:
+def test_a_full_table_on_an_swa_layer_is_the_frozen_kv_swa_bug() -> None:
     (finding,) = analyze(samples.faulty_incident())
     assert "patch-e" in finding.text and "#27491" in finding.text and finding.grade is Grade.DERIVED
 

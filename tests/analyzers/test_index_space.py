@@ -85,7 +85,7 @@ def test_a_legacy_dump_is_an_inference_from_bound_window_and_geometry() -> None:
 def test_zeros_left_of_the_window_speak_against_full_ids() -> None:
     (read,) = read_dump(DUMPS / "legacy-page-table.pt").reads
     table = read.page_table_BP * read.live_BP()
-    (finding,) = analyze(Incident("seed-page-table", reads=(replace(read, page_table_BP=table),)))
+    (finding,) = analyze(Incident("fork-page-table", reads=(replace(read, page_table_BP=table),)))
     assert finding.data["winner"] is None
 
 

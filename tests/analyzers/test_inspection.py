@@ -91,7 +91,7 @@ def test_what_a_claim_needs_and_the_file_lacks_is_neither_broken_nor_not() -> No
         ("legacy-allocator-last-page", {"slot_inside_allocator"}, {"page_is_handed_out_whole", "slot_has_one_owner"}),
     ],
 )
-def test_what_the_seeds_own_dumps_can_show(name: str, judged: set[str], blind: set[str]) -> None:
+def test_what_the_forks_own_dumps_can_show(name: str, judged: set[str], blind: set[str]) -> None:
     found = inspect_file(Path(__file__).parents[2] / "dumps" / f"{name}.pt").of("rejudge")
     rows = [finding.data for finding in found if "claim" in finding.data]
     assert {row["trap"] for row in rows if row["judged"]} == judged

@@ -18,7 +18,7 @@ from tests import samples
 from tests.cli.test_inspect import DUMPS
 
 # Threads of the triage notes and of the catalogue.
-_SEED = {18970, 24436, 25103, 25824, 25983, 26957, 26966, 27491, 28264, 28817, 29616}
+_TRIAGED = {18970, 24436, 25103, 25824, 25983, 26957, 26966, 27491, 28264, 28817, 29616}
 _CATALOGUE = {17630, 19107, 22470, 22679, 24617, 25805, 27338, 27779, 27789, 34823, 35985, 36135, 39287, 40756}
 each_issue = pytest.mark.parametrize("issue", known_issues(), ids=lambda issue: issue.id)
 
@@ -41,7 +41,7 @@ def test_the_threads_are_all_there() -> None:
     there = {
         int(number) for issue in known_issues() for text in issue.references for number in re.findall(r"#(\d+)", text)
     }
-    assert there >= _SEED | _CATALOGUE
+    assert there >= _TRIAGED | _CATALOGUE
 
 
 @each_issue
@@ -77,7 +77,7 @@ def test_its_next_command_names_what_exists(issue: KnownIssue) -> None:
         (samples.incident(samples.healthy_read()), None),
         (samples.incident(), None),
     ],
-    ids=["seed", "no-worker", "fa", "triton", "wrapper", "graph-buffers", "healthy", "empty"],
+    ids=["draft", "no-worker", "fa", "triton", "wrapper", "graph-buffers", "healthy", "empty"],
 )
 def test_the_best_match(incident: Incident, wanted: tuple[str, Grade] | None) -> None:
     assert best(incident) == wanted
@@ -94,7 +94,7 @@ def test_the_mirror_bug() -> None:
     assert best(samples.incident(read)) == ("eagle-own-pool", Grade.DERIVED)
 
 
-def test_a_clamped_table_is_not_the_bare_seed_bug() -> None:
+def test_a_clamped_table_is_not_the_bare_swa_bug() -> None:
     read = samples.faulty_read(is_clamped=True)
     clamped = replace(read, page_table_BP=read.page_table_BP.clip(0, samples.SWA_PAGES - 1))
     assert best(samples.incident(clamped)) == ("trtllm-mha-clamp", Grade.DERIVED)
@@ -122,8 +122,8 @@ def test_a_catalogued_thread_is_a_guess() -> None:
     assert all(match.grade is Grade.GUESS for match in found)
 
 
-def test_the_seeds_false_alarm_is_told_and_its_true_one_is_not() -> None:
-    assert best(read_dump(DUMPS / "legacy-allocator-last-page.pt")) == ("seed-allocator-bound", Grade.DERIVED)
+def test_the_forks_false_alarm_is_told_and_its_true_one_is_not() -> None:
+    assert best(read_dump(DUMPS / "legacy-allocator-last-page.pt")) == ("fork-allocator-bound", Grade.DERIVED)
     assert best(read_dump(DUMPS / "legacy-allocator.pt")) is None
 
 

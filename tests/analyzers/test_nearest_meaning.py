@@ -58,7 +58,7 @@ def test_a_clamped_id_has_no_meaning() -> None:
 
 def test_nothing_known() -> None:
     read = with_value(600, table_space=None, full_page_table_BP=None, mapping=None)
-    told = explained(read, Incident("seed-page-table", reads=(read,)))
+    told = explained(read, Incident("fork-page-table", reads=(read,)))
     assert told == "guess: 600 as a full page is of unrecorded owner; the entry serves positions 3968..4031"
 
 

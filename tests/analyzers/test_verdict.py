@@ -15,7 +15,7 @@ from g4diag.verdict import verdict_line
 from tests import samples, strategies
 
 
-def test_the_seed_bug_reads_like_address_sanitizer() -> None:
+def test_the_frozen_kv_swa_bug_reads_like_address_sanitizer() -> None:
     violation = Violation(
         "page_table_stays_in_pool",
         Severity.ERROR,
@@ -40,7 +40,7 @@ def test_the_seed_bug_reads_like_address_sanitizer() -> None:
     )
 
 
-def test_whole_verdict_of_the_seed_bug() -> None:
+def test_whole_verdict_of_the_frozen_kv_swa_bug() -> None:
     first, *rest = verdict_lines(samples.faulty_incident())
     assert first.startswith("ERROR: g4diag: page_table_stays_in_pool: draft draft_decode handed layer 4 (swa, ")
     assert rest == [

@@ -1,4 +1,4 @@
-"""sglang's own configurator gives the seed's pool sizes from one byte budget a model."""
+"""sglang's own configurator gives the fork's pool sizes from one byte budget a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_one_budget_gives_both_ratios_to_the_token(index: int, layers: tuple[int
     assert per_token == layers
     span = pools.common_budget(model)
     assert span is not None and span[0] == pytest.approx(model.budget, rel=1e-3)
-    for ratio in model.seed:
+    for ratio in model.reported:
         for budget in span:
             assert pools.divided(model, ratio, budget).errors == (0.0, 0.0)
 
@@ -26,7 +26,7 @@ def test_one_budget_gives_both_ratios_to_the_token(index: int, layers: tuple[int
 def test_the_stated_budgets_are_within_a_thousandth_and_a_page() -> None:
     pools = importlib.import_module("pools")
     for model in pools.MODELS:
-        for ratio in model.seed:
+        for ratio in model.reported:
             row = pools.divided(model, ratio, model.budget)
-            for found, wanted in zip((row.full, row.swa), row.seed, strict=True):
+            for found, wanted in zip((row.full, row.swa), row.reported, strict=True):
                 assert abs(found - wanted) <= 1e-3 * wanted + (model.page_size if model.page_size > 1 else 0)

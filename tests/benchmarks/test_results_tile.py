@@ -23,7 +23,7 @@ def content(right: bool = True) -> dict[str, Any]:
     }
 
 
-def test_the_three_tiles_stand_beside_the_seeds() -> None:
+def test_the_three_tiles_stand_beside_the_forks() -> None:
     text = importlib.import_module("results_tile").markdown(content())
     line = next(line for line in text.splitlines() if line.startswith("| verify"))
     assert line.startswith(

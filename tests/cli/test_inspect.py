@@ -19,6 +19,7 @@ from g4diag.cli import main
 from g4diag.discover import Contribution
 from g4diag.dump.writer import write_dump
 from tests import samples
+from tests.contracts.rules import HEAVY
 
 DUMPS = Path(__file__).parents[2] / "dumps"
 
@@ -138,11 +139,17 @@ def test_command_that_does_not_load_refuses_alone(
     assert code == 3 and "ImportError: y" in err
 
 
+def blocking(folder: Path) -> None:
+    """Put stand-ins for the heavy packages there that refuse to be imported."""
+    folder.mkdir(exist_ok=True)
+    for name in HEAVY:
+        (folder / f"{name}.py").write_text(f"raise ImportError('blocked: {name}')")
+
+
 def without_the_stack(*arguments: str | Path) -> Any:
-    """Run with stand-ins in front of the heavy packages that refuse to be imported, in the child process too."""
+    """Run with the heavy packages made unimportable, in the child process too."""
     with tempfile.TemporaryDirectory() as blocked:
-        for name in ("sglang", "torch", "triton", "flashinfer"):
-            (Path(blocked) / f"{name}.py").write_text(f"raise ImportError('blocked: {name}')")
+        blocking(Path(blocked))
         command = [sys.executable, "-m", "g4diag", *map(str, arguments)]
         environment = os.environ | {"PYTHONPATH": blocked}
         return subprocess.run(
@@ -150,10 +157,24 @@ def without_the_stack(*arguments: str | Path) -> Any:
         )
 
 
-def test_a_laptop_without_sglang_or_torch_will_do(faulty: Path) -> None:
-    done = without_the_stack("inspect", faulty)
-    assert (done.returncode, done.stderr) == (1, "") and done.stdout.startswith("ERROR: g4diag: ")
-    assert without_the_stack("--help").returncode == 0
+_FAULTY = DUMPS / "trtllm-mha-swa-faulty-seed0.pt"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("--help",), 0, "Usage: g4diag"),
+        (("inspect", _FAULTY), 1, "ERROR: g4diag: page_table_stays_in_pool: "),
+        (("inspect", _FAULTY, DUMPS / "h100-postmortem.json", "--json"), 1, '"schema": "g4diag.inspect"'),
+        (("match", _FAULTY), 0, "trtllm-mha-swa"),
+        (("diff", _FAULTY, DUMPS / "eagle-own-pool-allocator-seed0.pt"), 1, "DIFFER: g4diag: "),
+        (("report", _FAULTY, "--md"), 1, "Describe the bug"),
+    ],
+    ids=["help", "inspect", "inspect-several", "match", "diff", "report"],
+)
+def test_a_laptop_without_sglang_or_torch_will_do(arguments: tuple[str | Path, ...], code: int, says: str) -> None:
+    done = without_the_stack(*arguments)
+    assert (done.returncode, done.stderr) == (code, "") and says in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["match"], ["inspect", "--json"]])

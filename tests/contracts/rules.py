@@ -190,6 +190,13 @@ def third_party(path: PurePosixPath, source: str) -> Iterator[str]:
             yield f"{path}:{found.line}: {unit_of(path)} imports {top}; allowed: {', '.join(allowed) or '-'}"
 
 
+def portable(path: PurePosixPath, source: str) -> Iterator[str]:
+    """The scenarios are `repro` in a checkout and `g4diag.repro` in a wheel: an import by either name fails in one."""
+    for found in imports_of(path, source):
+        if found.module.split(".")[:2] == ["g4diag", "repro"] or found.module.split(".")[0] == "repro":
+            yield f"{path}:{found.line}: imports {found.module}; mechanism that scenarios share belongs to scenario/"
+
+
 def proportions(path: PurePosixPath, source: str) -> Iterator[str]:
     """Files and functions too long to hold in mind."""
     if (lines := source.count("\n")) > MAX_FILE_LINES:

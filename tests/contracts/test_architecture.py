@@ -26,7 +26,15 @@ def complaints(rule: rules.Rule) -> list[str]:
 
 @pytest.mark.parametrize(
     "rule",
-    [rules.direction, rules.heavy, rules.names_sglang, rules.third_party, rules.proportions, rules.docstring],
+    [
+        rules.direction,
+        rules.heavy,
+        rules.names_sglang,
+        rules.portable,
+        rules.third_party,
+        rules.proportions,
+        rules.docstring,
+    ],
     ids=lambda rule: rule.__name__,
 )
 def test_rule_holds(rule: rules.Rule) -> None:
@@ -165,6 +173,11 @@ def test_third_party_bites(source: str) -> None:
 )
 def test_proportions_bite(source: str) -> None:
     assert list(rules.proportions(TRAP, source))
+
+
+@pytest.mark.parametrize("source", ["from repro.x import f", "def run():\n    import g4diag.repro", "from . import x"])
+def test_portable_bites(source: str) -> None:
+    assert list(rules.portable(PurePosixPath("repro/x.py"), source))
 
 
 def test_docstring_bites() -> None:

@@ -1,4 +1,4 @@
-"""The seed's two kinds: believed in what they measured, not in what they concluded."""
+"""The fork pyc96/sglang's two kinds: believed in what they measured, not in what they concluded."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\u2028\
 
 
 def inspected() -> Inspection:
-    """The seed bug with a flight recorder: every picture has something to show."""
+    """The frozen-KV SWA bug with a flight recorder: every picture has something to show."""
     ring = tuple(
         RingRecord(n, n * 10**9, "step", n, "DECODE", 3, 3, 90, 1, 65536, 65536 - 900 * n, 9792, 9792 - 800 * n)
         for n in range(1, 12)

@@ -1,4 +1,4 @@
-"""One full run of the seed scenario, shared by the tests that read it."""
+"""One full run of trtllm-mha-swa, shared by the tests that read it."""
 
 from __future__ import annotations
 

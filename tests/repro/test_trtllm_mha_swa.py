@@ -1,4 +1,4 @@
-"""The seed bug on the real classes: every state, both paths, against the logical truth."""
+"""The frozen-KV SWA bug on the real classes: every state, both paths, against the logical truth."""
 
 from __future__ import annotations
 

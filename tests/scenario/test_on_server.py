@@ -33,7 +33,7 @@ GPU = {"name": "NVIDIA H100", "capability": "9.0", "driver": "580"}
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Job]]:
-    """Jobs as they come; each ends as expected of the seed scenario's states."""
+    """Jobs as they come; each ends as expected of trtllm-mha-swa's states."""
     seen: list[Job] = []
 
     def ran(job: Job, stop: Event) -> Result:

@@ -30,7 +30,7 @@ def test_silent_phase_fires_and_says_where() -> None:
     assert (violation.count, violation.checked) == (1, 3)
 
 
-def test_seed_bug_fires() -> None:
+def test_frozen_kv_swa_bug_fires() -> None:
     (violation,) = TRAP.judge(samples.faulty_read())
     assert violation.count == 3 and violation.value_space is IndexSpace.FULL_PAGE
 

@@ -21,7 +21,7 @@ def table(*entries: tuple[int, int, int], rows: int = 1) -> AttentionRead:
     return samples.healthy_read(page_table_BP=page_table, seq_lens_B=lengths, full_page_table_BP=None, req_rows_B=None)
 
 
-def test_seed_bug_fires_and_says_where() -> None:
+def test_frozen_kv_swa_bug_fires_and_says_where() -> None:
     (violation,) = TRAP.judge(samples.faulty_read())
     assert (violation.row, violation.column, violation.value) == (0, samples.FIRST, 188)
     assert (violation.bound, violation.count, violation.checked) == (154, 3, 3)

@@ -51,7 +51,7 @@ def serve_all(*, full: int, ratio: float) -> Served:
 
 
 class _Unpaged(Geometry):
-    """Pages of one token, which trtllm_mha has not; here they keep the seed's proportion of a page to the window."""
+    """Pages of one token, which trtllm_mha has not; here they keep the proportion of a page to the window."""
 
     def check(self) -> None:
         pass

@@ -127,7 +127,7 @@ class TestOnTheCPU:
         [((), 2.5, 3.8), (("faulty-rule", "clamp"), 1.0, 1.5), (("faulty-rule", "patch-e"), 2.5, 3.8)],
         ids=["upstream", "clamp", "patch-e"],
     )
-    def test_it_tells_the_states_of_the_seed_bug_apart(self, patches: tuple[str, ...], low: float, high: float) -> None:
+    def test_it_tells_the_states_of_the_swa_bug_apart(self, patches: tuple[str, ...], low: float, high: float) -> None:
         pytest.importorskip("sglang")
         from g4diag.patches.applying import applied
         from g4diag.stack.drive.serving import Geometry
