@@ -109,7 +109,7 @@ class BackendSides(SwaInvariants):
             self._captured[step.phase, step.ahead, rows] = planned(reader, batch.forward_mode)
 
     def _capture_frozen(self) -> None:
-        from g4diag.stack.drive.frozen_draft import closure_graph_runner
+        from g4diag.stack.drive.frozen_worker import closure_graph_runner
 
         self._frozen_graph = self._reads(None, closure_graph_runner, self._frozen)
         for rows in frozen_worker.captured_rows(self._frozen_graph):

@@ -127,7 +127,7 @@ class FrozenKVViewsMachine(FuzzMachine):
     @rule(draft=draft_numbers(), fails=st.booleans())
     def capture(self, draft: int, fails: bool) -> None:
         """A graph runner is made for a draft."""
-        from g4diag.stack.drive.frozen_draft import closure_graph_runner
+        from g4diag.stack.drive.frozen_worker import closure_graph_runner
 
         chosen = self.drafts[draft]
         chosen.graphs = self._run(chosen, closure_graph_runner, chosen.worker, fails=fails)

@@ -7,7 +7,6 @@ CUDA and profile memory): its `forward` and all that it calls are sglang's own.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import sys
@@ -18,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from g4diag.errors import CannotRunError
+from g4diag.stack.drive.driver import driver
 
 ENVIRONMENT = {
     "TRITON_INTERPRET": "1",  # the allocator's Triton kernels run interpreted
@@ -47,18 +47,8 @@ def use_one_thread() -> None:
 
 
 def server_args(**overrides: Any) -> Any:
-    """A real ServerArgs with its dataclass defaults and `overrides`, without `__post_init__` (which wants a model)."""
-    from sglang.srt.server_args import ServerArgs
-
-    args = object.__new__(ServerArgs)
-    for field in dataclasses.fields(ServerArgs):
-        if field.default is not dataclasses.MISSING:
-            setattr(args, field.name, field.default)
-        elif field.default_factory is not dataclasses.MISSING:
-            setattr(args, field.name, field.default_factory())
-    for name, value in (overrides | {"device": "cpu"}).items():
-        setattr(args, name, value)
-    return args
+    """A real ServerArgs of the installed release with its defaults and `overrides`, without what wants a model."""
+    return driver().server_args(**(overrides | {"device": "cpu"}))
 
 
 _process_is_ready = False
@@ -71,13 +61,10 @@ def start_process(args: Any) -> None:
     global _process_is_ready
     import flashinfer
     import torch
-    from sglang.srt.distributed import parallel_state
-    from sglang.srt.layers import dp_attention
     from sglang.srt.layers.attention import flashinfer_backend, trtllm_mha_backend
     from sglang.srt.model_executor import input_buffers
-    from sglang.srt.server_args import set_global_server_args_for_scheduler
 
-    set_global_server_args_for_scheduler(args)
+    driver().publish(args)
     # A graph runner captures over these, and token ids that an earlier server left may be past this one's vocabulary.
     input_buffers._forward_input_buffer_pool.clear()
     if _process_is_ready:
@@ -86,11 +73,7 @@ def start_process(args: Any) -> None:
     if not torch.distributed.is_initialized():
         store = torch.distributed.HashStore()
         torch.distributed.init_process_group(backend="gloo", store=store, rank=0, world_size=1)
-    if not parallel_state.model_parallel_is_initialized():
-        parallel_state.init_distributed_environment(world_size=1, rank=0, local_rank=0, backend="gloo")
-        parallel_state.initialize_model_parallel(1, backend="gloo")
-    sizes = SimpleNamespace(hidden_size=1, dtype=torch.float32)
-    dp_attention.initialize_dp_attention(args, sizes)
+    driver().start_parallel(args)
     for kind in ("DecodeWithPaged", "PrefillWithPaged", "PrefillWithRagged"):
         _bind_unless_present(flashinfer_backend, f"Batch{kind}KVCacheWrapper", _NeverCalledWrapper)
     _bind_unless_present(trtllm_mha_backend, "flashinfer", flashinfer)
@@ -160,12 +143,11 @@ def model_runner(
     --speculative-algorithm, e.g. "FROZEN_KV_MTP".
     """
     import torch
-    from sglang.srt.distributed import get_pp_group, get_tp_group
     from sglang.srt.model_executor.model_runner import ModelRunner
     from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 
     runner = object.__new__(ModelRunner)
-    for name in _ABSENT:
+    for name in driver().ABSENT:
         try:
             setattr(runner, name, None)
         except AttributeError:  # a read-only property that finds nothing by itself
@@ -178,8 +160,7 @@ def model_runner(
         dtype=torch.float32,
         kv_cache_dtype=torch.float32,
         page_size=args.page_size,
-        pp_group=get_pp_group(),
-        tp_group=get_tp_group(),
+        **driver().runner_fields(args),
         is_draft_worker=is_draft,
         sliding_window_size=model.get_attention_sliding_window_size(),
         spec_algorithm=SpeculativeAlgorithm.from_string(algorithm),
@@ -190,37 +171,9 @@ def model_runner(
     return runner
 
 
-def copy_eager_inputs(runner: Any) -> None:
-    """Have `runner.forward_decode` copy its inputs first, through its own `_eager_fb_view`. Upstream's line does it
-    when the device is "cuda"; the registry and its slots are plain tensor copies."""
-    from sglang.srt.model_executor.model_runner import ModelRunner, _EagerBufferRegistry
-
-    runner._eager_decode_registry = _EagerBufferRegistry()
-
-    def forward_decode(forward_batch: Any, pp_proxy_tensors: Any = None) -> Any:
-        copied = runner._eager_fb_view(forward_batch, pp_proxy_tensors)
-        return ModelRunner.forward_decode(runner, copied, pp_proxy_tensors)
-
-    runner.forward_decode = forward_decode
-
-
-_ABSENT = (
-    "msprobe_debugger",
-    "canary_manager",
-    "eplb_manager",
-    "graph_runner",
-    "piecewise_cuda_graph_runner",
-    "hisparse_coordinator",
-    "device_timer",
-    "mamba2_config",
-    "hybrid_gdn_config",
-    "hybrid_lightning_config",
-)
 _PLAIN = {
     "device": "cpu",
     "gpu_id": 0,
-    "tp_size": 1,
-    "dp_size": 1,
     "support_pp": False,
     "forward_pass_id": 0,
     "is_generation": True,
@@ -238,7 +191,6 @@ def _model_config(config: Any, context_len: int) -> Any:
         context_len=context_len,
         hidden_size=config.hidden_size,
         num_attention_heads=config.num_attention_heads,
-        get_num_kv_heads=lambda tp_size: max(1, config.num_key_value_heads // tp_size),
         head_dim=config.head_dim,
         vocab_size=config.vocab_size,
         dtype=torch.float32,
@@ -246,4 +198,5 @@ def _model_config(config: Any, context_len: int) -> Any:
         is_encoder_decoder=False,
         hf_config=SimpleNamespace(architectures=["Gemma4ForCausalLM"]),
         hf_text_config=config,
+        **driver().model_config(config),
     )

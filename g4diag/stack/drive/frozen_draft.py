@@ -11,12 +11,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
+from functools import partial
 from typing import Any
 
 import torch
 
 from g4diag.stack.drive import cpu
+from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.reference import LogicalBackend
 from g4diag.stack.drive.serving import Serving, warm
 
@@ -78,37 +79,22 @@ class FrozenDraft:
             algorithm="FROZEN_KV_MTP",
         )
         runner.attn_backend = self.backend = _backend(runner, hybrid)
+        driver().finish_runner(runner)
         if input_copy:
-            cpu.copy_eager_inputs(runner)
-        self.worker = self._worker(runner)
+            driver().copy_eager_inputs(runner)
+        self.worker = driver().draft_worker(
+            serving.args,
+            serving.runner,
+            runner,
+            request_pool=serving.request_pool,
+            allocator=serving.allocator,
+            target_model=serving.model,
+        )
         self._unbuilt: Exception | None = None
         try:
-            self.worker.cuda_graph_runner = closure_graph_runner(self.worker)
+            self.worker.cuda_graph_runner = driver().graph_runner(self.worker)
         except Exception as error:  # the constructor captures, so a draft that cannot run fails here; see `graph`
             self._unbuilt = error
-
-    def _worker(self, runner: Any) -> Any:
-        from sglang.srt.speculative.frozen_kv_mtp_worker import FrozenKVMTPWorker
-
-        args = self.serving.args
-        worker = object.__new__(FrozenKVMTPWorker)
-        worker.__dict__.update(
-            server_args=args,
-            topk=args.speculative_eagle_topk,
-            speculative_num_steps=args.speculative_num_steps,
-            speculative_num_draft_tokens=args.speculative_num_draft_tokens,
-            device="cpu",
-            page_size=args.page_size,
-            target_worker=SimpleNamespace(model_runner=self.serving.runner, device="cpu"),
-            req_to_token_pool=self.serving.request_pool,
-            token_to_kv_pool_allocator=self.serving.allocator,
-            _model_runner=runner,
-            kv_context=None,
-        )
-        runner.model.set_embed_and_head(*self.serving.model.get_embed_and_head())
-        worker._bind_kv_context()
-        worker.draft_attn_backend = worker._init_draft_attn_backend()
-        return worker
 
     def eager(self) -> torch.Tensor:
         """Draft tokens int64 [B, steps] for the running batch, through eager metadata."""
@@ -118,7 +104,7 @@ class FrozenDraft:
         """The same through the graph runner's padded static buffers. Raises what its constructor did."""
         if self._unbuilt is not None:
             raise self._unbuilt
-        return self._tokens(self.worker.cuda_graph_runner.replay, self._written)
+        return self._tokens(partial(driver().replay, self.worker.cuda_graph_runner), self._written)
 
     def truth(self) -> torch.Tensor:
         """The same with attention over logical K/V, no page table anywhere."""
@@ -133,7 +119,7 @@ class FrozenDraft:
         return tokens[: len(self.serving.running.reqs)].clone()
 
     def _forward_batch(self, written: int | None) -> Any:
-        from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode, ForwardBatch, ForwardMode
+        from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode, ForwardMode
         from sglang.srt.speculative.frozen_kv_mtp_info import FrozenKVMTPDraftInput
 
         batch = copy.copy(self.serving.running)
@@ -150,7 +136,7 @@ class FrozenDraft:
         spec_info.positions = self.worker._position_for_batch(batch)
         batch.spec_info = spec_info
         batch.return_hidden_states = False
-        forward_batch = ForwardBatch.init_new(batch, self.worker.draft_model_runner)
+        forward_batch = driver().forward_batch(batch, self.worker.draft_model_runner, "NULL")
         self.worker._set_positions(forward_batch)
         return forward_batch
 
@@ -182,32 +168,3 @@ def _backend(runner: Any, hybrid: bool) -> Any:
 
     decode = TRTLLMHAAttnBackend(runner)
     return HybridAttnBackend(runner, TRTLLMHAAttnBackend(runner), decode) if hybrid else decode
-
-
-def closure_graph_runner(worker: Any) -> Any:
-    from sglang.srt.distributed import parallel_state
-    from sglang.srt.speculative.frozen_kv_mtp_cuda_graph_runner import FrozenKVMTPCudaGraphRunner
-
-    class ClosureGraphRunner(FrozenKVMTPCudaGraphRunner):
-        """A graph is the captured closure and the outputs it left."""
-
-        def capture(self) -> None:
-            self.stream = None
-            for bs in reversed(self.capture_bs):
-                self.graphs[bs], self.output_buffers[bs] = self.capture_one_batch_size(bs, None)
-
-        def _create_graph(self) -> Any:
-            return SimpleNamespace(run_once=None, pool=lambda: None)
-
-        def _capture_init(self, run_once_fn: Any) -> None:
-            run_once_fn()
-
-        def _capture_graph(self, graph: Any, pool: Any, stream: Any, run_once_fn: Any) -> Any:
-            graph.run_once = run_once_fn
-            return run_once_fn()
-
-        def _replay(self) -> None:
-            self.output_buffers[self.bs] = self.graphs[self.bs].run_once()
-
-    assert parallel_state.model_parallel_is_initialized()
-    return ClosureGraphRunner(worker)

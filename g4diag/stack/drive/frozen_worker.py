@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
+
+from g4diag.stack.drive.driver import driver
 
 
 def target_view(worker: Any) -> Any:
@@ -33,8 +36,12 @@ def lose_swa_state(backend: Any) -> None:
 
 def replay_of(graphs: Any) -> Callable[[Any], Any]:
     """What runs a batch through a graph runner's captured graphs."""
-    replay: Callable[[Any], Any] = graphs.replay
-    return replay
+    return partial(driver().replay, graphs)
+
+
+def closure_graph_runner(worker: Any) -> Any:
+    """A graph runner of this worker's, captured: a "graph" is a closure over its static buffers."""
+    return driver().graph_runner(worker)
 
 
 def captured_rows(graphs: Any) -> list[int]:

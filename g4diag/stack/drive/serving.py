@@ -16,7 +16,10 @@ import torch
 
 from g4diag.errors import UsageError
 from g4diag.stack.drive import cpu
+from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.reference import LogicalKV
+from g4diag.stack.drive.request_state import prefill_end, prefix_len, request_row
+from g4diag.stack.drive.scheduler import release, stash
 from g4diag.stack.pairs import tiny_gemma
 
 
@@ -115,6 +118,7 @@ class Serving:
             algorithm=algorithm,
         )
         self.runner.attn_backend = self._backend()
+        driver().finish_runner(self.runner)
         self.logical = LogicalKV(capacity=geometry.context)
         self.logical.follow(self.kv_pool)
         self.rid_of: dict[int, str] = {}
@@ -141,8 +145,8 @@ class Serving:
             head_dim=self.config.head_dim,
             swa_attention_layer_ids=[i for i, kind in enumerate(types) if kind == "sliding_attention"],
             full_attention_layer_ids=[i for i, kind in enumerate(types) if kind == "full_attention"],
-            enable_kvcache_transpose=False,
             device="cpu",
+            **driver().SWA_POOL_ARGUMENTS,
         )
         warm(pool.full_kv_pool, self.seed)
         warm(pool.swa_kv_pool, self.seed + 1)
@@ -158,17 +162,11 @@ class Serving:
         return pool, allocator
 
     def _tree_cache(self) -> Any:
-        from sglang.srt.mem_cache.cache_init_params import CacheInitParams
-        from sglang.srt.mem_cache.swa_radix_cache import SWARadixCache
-
-        return SWARadixCache(
-            CacheInitParams(
-                disable=False,
-                req_to_token_pool=self.request_pool,
-                token_to_kv_pool_allocator=self.allocator,
-                page_size=self.geometry.page_size,
-                sliding_window_size=self.model.get_attention_sliding_window_size(),
-            )
+        return driver().tree_cache(
+            req_to_token_pool=self.request_pool,
+            token_to_kv_pool_allocator=self.allocator,
+            page_size=self.geometry.page_size,
+            sliding_window_size=self.model.get_attention_sliding_window_size(),
         )
 
     def prompts(self) -> Iterator[tuple[str, list[int]]]:
@@ -223,7 +221,6 @@ class Serving:
 
     def _prefill(self, req: Any, *, is_last: bool) -> Any:
         from sglang.srt.managers.schedule_batch import ScheduleBatch
-        from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode
         from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 
         batch = ScheduleBatch.init_new(
@@ -239,49 +236,41 @@ class Serving:
         req.inflight_middle_chunks += not is_last
         batch.prepare_for_extend()
         batch.input_ids = batch.prefill_input_ids_cpu
-        batch.capture_hidden_mode = CaptureHiddenMode.FULL
-        self.rid_of[int(req.req_pool_idx)] = req.rid
-        rows = [(req.rid, len(req.prefix_indices), int(req.fill_len))]
+        self.rid_of[request_row(req)] = req.rid
+        rows = [(req.rid, prefix_len(req), prefill_end(req))]
         with self.logical.placed(rows):
-            output = self._forward(batch)
+            output = self._forward(batch, "FULL")
         for follower in self.followers:
             follower.after_prefill(batch, rows)
         if is_last:
             self._take_tokens(batch, output.next_token_logits, output.hidden_states[-1:])
-        self.tree_cache.cache_unfinished_req(req, chunked=not is_last)
+        stash(req, self.tree_cache, chunked=not is_last)
         req.inflight_middle_chunks -= not is_last
         return batch
 
     def decode(self) -> None:
         """One target token for every running request."""
-        from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode
-
         batch = self.running
         batch.input_ids = torch.tensor([req.output_ids[-1] for req in batch.reqs], dtype=torch.int64)
         batch.prepare_for_decode()
-        batch.capture_hidden_mode = CaptureHiddenMode.LAST
         ends = batch.seq_lens.tolist()
         rows = [(req.rid, end - 1, end) for req, end in zip(batch.reqs, ends, strict=True)]
         with self.logical.placed(rows):
-            output = self._forward(batch)
+            output = self._forward(batch, "LAST")
         for follower in self.followers:
             follower.after_decode(batch, rows)
         self._take_tokens(batch, output.next_token_logits, output.hidden_states)
 
     def release(self, req: Any) -> None:
         """Finish a running request: its K/V goes to the radix cache, its row back to the pool."""
-        from sglang.srt.mem_cache.common import release_kv_cache
-
-        row = int(req.req_pool_idx)
-        release_kv_cache(req, self.tree_cache)
+        row = request_row(req)
+        release(req, self.tree_cache)
         keep = [i for i, other in enumerate(self.running.reqs) if other is not req]
         self.running.filter_batch(keep_indices=keep)
         del self.rid_of[row]
 
-    def _forward(self, batch: Any) -> Any:
-        from sglang.srt.model_executor.forward_batch_info import ForwardBatch
-
-        return self.runner.forward(ForwardBatch.init_new(batch, self.runner)).logits_output
+    def _forward(self, batch: Any, hidden: str) -> Any:
+        return self.runner.forward(driver().forward_batch(batch, self.runner, hidden)).logits_output
 
     def _take_tokens(self, batch: Any, logits: torch.Tensor, hidden: torch.Tensor) -> None:
         for req, token, state in zip(batch.reqs, logits.argmax(dim=-1).tolist(), hidden, strict=True):

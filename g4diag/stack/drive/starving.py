@@ -63,7 +63,7 @@ class _Queue(Serving):
     def _backend(self) -> None:
         return None
 
-    def _forward(self, batch: Any) -> Any:
+    def _forward(self, batch: Any, hidden: str) -> Any:
         import torch
 
         rows = len(batch.reqs)

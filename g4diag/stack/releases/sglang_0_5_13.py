@@ -89,5 +89,5 @@ RELEASE = Release(
         layer_is_swa=lambda pool, layer_id: bool(pool.layers_mapping[layer_id][1]),
         write_slots=_write_slots,
     ),
-    drive="g4diag.stack.drive.cpu",
+    drive="g4diag.stack.drive.at_0_5_13",
 )

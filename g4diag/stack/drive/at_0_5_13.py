@@ -1,0 +1,167 @@
+"""How 0.5.13's classes are driven on a CPU, where later releases do it another way.
+
+`stack/drive` asks `driver()` for these by name. Arguments and results are sglang's own objects.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+from typing import Any
+
+SWA_POOL_ARGUMENTS: dict[str, Any] = {"enable_kvcache_transpose": False}
+ABSENT = (
+    "msprobe_debugger",
+    "canary_manager",
+    "eplb_manager",
+    "graph_runner",
+    "piecewise_cuda_graph_runner",
+    "hisparse_coordinator",
+    "device_timer",
+    "mamba2_config",
+    "hybrid_gdn_config",
+    "hybrid_lightning_config",
+)
+
+
+def server_args(**overrides: Any) -> Any:
+    """A real ServerArgs with its dataclass defaults and `overrides`, without `__post_init__` (which wants a model)."""
+    from sglang.srt.server_args import ServerArgs
+
+    args = object.__new__(ServerArgs)
+    for field in dataclasses.fields(ServerArgs):
+        if field.default is not dataclasses.MISSING:
+            setattr(args, field.name, field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            setattr(args, field.name, field.default_factory())
+    for name, value in overrides.items():
+        setattr(args, name, value)
+    return args
+
+
+def publish(args: Any) -> None:
+    """Make them the process's."""
+    from sglang.srt.server_args import set_global_server_args_for_scheduler
+
+    set_global_server_args_for_scheduler(args)
+
+
+def start_parallel(args: Any) -> None:
+    """Once a process: parallel state of one rank."""
+    import torch
+    from sglang.srt.distributed import parallel_state
+    from sglang.srt.layers import dp_attention
+
+    if not parallel_state.model_parallel_is_initialized():
+        parallel_state.init_distributed_environment(world_size=1, rank=0, local_rank=0, backend="gloo")
+        parallel_state.initialize_model_parallel(1, backend="gloo")
+    dp_attention.initialize_dp_attention(args, SimpleNamespace(hidden_size=1, dtype=torch.float32))
+
+
+def runner_fields(args: Any) -> dict[str, Any]:
+    """What a ModelRunner has besides what every release's has."""
+    from sglang.srt.distributed import get_pp_group, get_tp_group
+
+    return {"tp_size": 1, "dp_size": 1, "pp_group": get_pp_group(), "tp_group": get_tp_group()}
+
+
+def finish_runner(runner: Any) -> None:
+    """Called when the runner has its backend."""
+
+
+def model_config(config: Any) -> dict[str, Any]:
+    """What a ModelConfig has besides what every release's has. config: the model's Gemma4TextConfig."""
+    return {"get_num_kv_heads": lambda tp_size: max(1, config.num_key_value_heads // tp_size)}
+
+
+def copy_eager_inputs(runner: Any) -> None:
+    """Have the runner's decode copy its inputs first, through its own `_eager_fb_view`. Upstream's line does it when
+    the device is "cuda"; the registry and its slots are plain tensor copies."""
+    from sglang.srt.model_executor.model_runner import ModelRunner, _EagerBufferRegistry
+
+    runner._eager_decode_registry = _EagerBufferRegistry()
+
+    def forward_decode(forward_batch: Any, pp_proxy_tensors: Any = None) -> Any:
+        copied = runner._eager_fb_view(forward_batch, pp_proxy_tensors)
+        return ModelRunner.forward_decode(runner, copied, pp_proxy_tensors)
+
+    runner.forward_decode = forward_decode
+
+
+def forward_batch(batch: Any, runner: Any, hidden: str) -> Any:
+    """The ForwardBatch of a ScheduleBatch. hidden: the CaptureHiddenMode's name, "NULL" to leave it."""
+    from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode, ForwardBatch
+
+    if hidden != "NULL":
+        batch.capture_hidden_mode = CaptureHiddenMode[hidden]
+    return ForwardBatch.init_new(batch, runner)
+
+
+def tree_cache(**arguments: Any) -> Any:
+    """The prefix cache that serves a hybrid SWA model. arguments: CacheInitParams'."""
+    from sglang.srt.mem_cache.cache_init_params import CacheInitParams
+    from sglang.srt.mem_cache.swa_radix_cache import SWARadixCache
+
+    return SWARadixCache(CacheInitParams(disable=False, **arguments))
+
+
+def draft_worker(
+    args: Any, target_runner: Any, draft_runner: Any, *, request_pool: Any, allocator: Any, target_model: Any
+) -> Any:
+    """A frozen-KV draft's worker, made without its constructor; what that sets is set here, in its order."""
+    from sglang.srt.speculative.frozen_kv_mtp_worker import FrozenKVMTPWorker
+
+    worker = object.__new__(FrozenKVMTPWorker)
+    worker.__dict__.update(
+        server_args=args,
+        topk=args.speculative_eagle_topk,
+        speculative_num_steps=args.speculative_num_steps,
+        speculative_num_draft_tokens=args.speculative_num_draft_tokens,
+        device="cpu",
+        page_size=args.page_size,
+        target_worker=SimpleNamespace(model_runner=target_runner, device="cpu"),
+        req_to_token_pool=request_pool,
+        token_to_kv_pool_allocator=allocator,
+        _model_runner=draft_runner,
+        kv_context=None,
+    )
+    draft_runner.model.set_embed_and_head(*target_model.get_embed_and_head())
+    worker._bind_kv_context()
+    worker.draft_attn_backend = worker._init_draft_attn_backend()
+    return worker
+
+
+def graph_runner(worker: Any) -> Any:
+    """The real graph runner with capture and replay overridden: a "graph" is the captured closure, called again over
+    the same static buffers."""
+    from sglang.srt.distributed import parallel_state
+    from sglang.srt.speculative.frozen_kv_mtp_cuda_graph_runner import FrozenKVMTPCudaGraphRunner
+
+    class ClosureGraphRunner(FrozenKVMTPCudaGraphRunner):
+        """A graph is the captured closure and the outputs it left."""
+
+        def capture(self) -> None:
+            self.stream = None
+            for bs in reversed(self.capture_bs):
+                self.graphs[bs], self.output_buffers[bs] = self.capture_one_batch_size(bs, None)
+
+        def _create_graph(self) -> Any:
+            return SimpleNamespace(run_once=None, pool=lambda: None)
+
+        def _capture_init(self, run_once_fn: Any) -> None:
+            run_once_fn()
+
+        def _capture_graph(self, graph: Any, pool: Any, stream: Any, run_once_fn: Any) -> Any:
+            graph.run_once = run_once_fn
+            return run_once_fn()
+
+        def _replay(self) -> None:
+            self.output_buffers[self.bs] = self.graphs[self.bs].run_once()
+
+    assert parallel_state.model_parallel_is_initialized()
+    return ClosureGraphRunner(worker)
+
+
+def replay(graphs: Any, batch: Any) -> Any:
+    """Run a batch through a graph runner's captured graphs."""
+    return graphs.replay(batch)
