@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from g4diag.errors import CannotRunError
+from g4diag.stack.drive import sgl_kernel_stand_in
 
 ENVIRONMENT = {
     "TRITON_INTERPRET": "1",  # the allocator's Triton kernels run interpreted
@@ -33,6 +34,7 @@ def prepare_environment() -> None:
     if late:
         raise CannotRunError(f"{late[0]} was imported before g4diag could set {', '.join(ENVIRONMENT)}")
     os.environ.update(ENVIRONMENT)
+    sgl_kernel_stand_in.install()
     warnings.filterwarnings("ignore", module=r"sglang\..*")
     logging.getLogger("sglang").setLevel(logging.ERROR)
 
