@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 
 from g4diag import guard
+from g4diag.stack.drive import sgl_kernel_stand_in
 
 # Before the first import of triton or sglang, whichever test brings it in.
 os.environ.update(
@@ -17,6 +18,7 @@ os.environ.update(
     SGLANG_FLASHINFER_WORKSPACE_SIZE="1048576",
     SGLANG_USE_CPU_ENGINE="1",
 )
+sgl_kernel_stand_in.install()
 # A developer's shell must not arm the tests.
 for _name in [name for name in os.environ if name.startswith("G4DIAG_")]:
     del os.environ[_name]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import pkgutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from g4diag.discover import contributions
 from g4diag.errors import CannotRunError, G4DiagError, PatchRefused, UsageError
+from g4diag.hooks.targets import imported, told
 from g4diag.hooks.versions import version_of
 from g4diag.model.doctor import PatchRow, SkippedRow, TrapRow, VerifyRow
 from g4diag.patches import applying
-from g4diag.patches.contract import Patch, fit
+from g4diag.patches.contract import Patch, fit, form_for
 from g4diag.servers.hardware import gpus
 from g4diag.settings import Selection
 from g4diag.stack.drive.cpu import prepare_environment
@@ -81,7 +81,9 @@ def _why_skipped(row: PatchRow) -> str:
 
 
 def _applicable(known: dict[str, Patch]) -> tuple[str, ...]:
-    return tuple(name for name, patch in known.items() if patch.kind == "cure" and fit(patch).can_apply)
+    """Cures that can go on here, over sglang's own where it has them; not those whose place in it is gone."""
+    cures = ((name, patch) for name, patch in known.items() if patch.kind == "cure")
+    return tuple(name for name, patch in cures if fit(patch).can_apply and form_for(patch))
 
 
 def _verified(patch: Patch) -> VerifyRow:
@@ -93,21 +95,26 @@ def _verified(patch: Patch) -> VerifyRow:
             changed = tuple(path for path, raw in before.items() if _bound(path) is not raw)
             problems = applying.problems()
         left = [path for path, raw in before.items() if _bound(path) is not raw]
-    except (G4DiagError, ImportError) as error:
+    except G4DiagError as error:
         return VerifyRow(patch.name, patch.kind, error=str(error), upstream=upstream)
+    except Exception as error:  # sglang's own, from an import or from a call that `verify` makes: a row, like any other
+        return VerifyRow(patch.name, patch.kind, error=f"wanted its targets, found {told(error)}", upstream=upstream)
     missing = [path for path in before if path not in changed]
     return VerifyRow(patch.name, patch.kind, changed, next(_faults(missing, problems, left), ""), upstream)
 
 
 def _targets(patch: Patch) -> tuple[str, ...]:
-    hooked, swapped = (hook.target for hook in patch.hooks()), (swap.target for swap in patch.swaps())
+    form = form_for(patch)
+    if form is None:
+        return ()  # applying it will say which anchor is missing
+    hooked, swapped = (hook.target for hook in form.hooks()), (swap.target for swap in form.swaps())
     return tuple(dict.fromkeys([*hooked, *swapped]))
 
 
 def _bound(path: str) -> Any:
     """What is bound at a dotted path, descriptor included."""
     holder, _, name = path.rpartition(".")
-    return inspect.getattr_static(pkgutil.resolve_name(holder), name, None)
+    return inspect.getattr_static(imported(holder), name, None)
 
 
 def _faults(missing: Sequence[str], problems: Sequence[str], left: Sequence[str]) -> Iterator[str]:
@@ -122,6 +129,8 @@ def _together(names: tuple[str, ...]) -> VerifyRow:
             problems = applying.problems()
     except (PatchRefused, UsageError) as error:
         return VerifyRow("all", "cure", error=str(error))
+    except Exception as error:
+        return VerifyRow("all", "cure", error=f"wanted their targets, found {told(error)}")
     return VerifyRow("all", "cure", names, "; ".join(problems))
 
 

@@ -40,11 +40,13 @@ class Pin:
         return self.state == "matched"
 
 
-def pin(anchor: Anchor) -> Pin:
-    """Look an anchor up. A missing file, class or function is `not found`; nothing is imported or raised."""
-    located = source_file(anchor.target)
+def pin(anchor: Anchor, root: Path | None = None) -> Pin:
+    """Look an anchor up. A missing file, class or function is `not found`; nothing is imported or raised.
+    root: as in `source_file`."""
+    located = source_file(anchor.target, root)
     if located is None:
-        return Pin(anchor, "not found", 0, f"no module of {anchor.target} is installed")
+        where = "installed" if root is None else f"in {root}"
+        return Pin(anchor, "not found", 0, f"no module of {anchor.target} is {where}")
     path, inside = located
     text = path.read_text(encoding="utf-8")
     body = _segment(text, inside)
@@ -55,9 +57,12 @@ def pin(anchor: Anchor) -> Pin:
     return Pin(anchor, state, count, f"{anchor.text!r} occurs {count} times in {anchor.target}")
 
 
-def source_file(target: str) -> tuple[Path, tuple[str, ...]] | None:
-    """Source file of a dotted target and the names left over inside it; None when no such module is installed."""
+def source_file(target: str, root: Path | None = None) -> tuple[Path, tuple[str, ...]] | None:
+    """Source file of a dotted target and the names left over inside it; None when there is no such module.
+    root: a folder that packages stand in, such as an unpacked wheel; None: what is installed."""
     top, *rest = target.split(".")
+    if root is not None:
+        return _descend(root / top, tuple(rest)) if (root / top).is_dir() else None
     # Only the top-level spec: find_spec on a submodule would import every parent package.
     try:
         spec = find_spec(top)
@@ -67,8 +72,8 @@ def source_file(target: str) -> tuple[Path, tuple[str, ...]] | None:
         return None
     if not spec.submodule_search_locations:
         return (Path(spec.origin), tuple(rest)) if spec.origin and Path(spec.origin).is_file() else None
-    for root in spec.submodule_search_locations:
-        if located := _descend(Path(root), tuple(rest)):
+    for folder in spec.submodule_search_locations:
+        if located := _descend(Path(folder), tuple(rest)):
             return located
     return None
 

@@ -7,8 +7,9 @@ through getattr would lose whether it was a staticmethod, a classmethod, or only
 from __future__ import annotations
 
 import functools
+import importlib
+import importlib.util
 import inspect
-import pkgutil
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -50,9 +51,9 @@ def resolve(path: str) -> Target:
     """Import what `path` names. PatchRefused for anything that cannot be wrapped without changing what it is."""
     holder_path, _, name = path.rpartition(".")
     try:
-        holder = pkgutil.resolve_name(holder_path)
+        holder = imported(holder_path)
     except Exception as error:
-        raise PatchRefused(path, f"{holder_path} to import", f"{type(error).__name__}: {error}") from error
+        raise PatchRefused(path, f"{holder_path} to import", told(error)) from error
     if not isinstance(holder, types.ModuleType | type):
         raise PatchRefused(path, "a member of a module or class", f"a member of a {type(holder).__name__}")
     own = name in vars(holder)
@@ -62,6 +63,34 @@ def resolve(path: str) -> Target:
     if reason := _unfit(name, raw):
         raise PatchRefused(path, _WANTED, reason)
     return Target(path, holder, name, raw, own)
+
+
+def imported(path: str) -> Any:
+    """What a dotted path names: modules as far as there are modules, attributes after that. A module that is there and
+    fails to import raises its own error (pkgutil.resolve_name would ask its package for an attribute of that name, and
+    the reason would be lost)."""
+    names = path.split(".")
+    found: Any = importlib.import_module(names[0])
+    for end, name in enumerate(names[1:], start=2):
+        module = ".".join(names[:end])
+        if isinstance(found, types.ModuleType) and _is_module(found, module):
+            found = importlib.import_module(module)
+        elif hasattr(found, name):
+            found = getattr(found, name)
+        else:
+            raise ImportError(f"{'.'.join(names[: end - 1])} has no {name}")
+    return found
+
+
+def _is_module(package: types.ModuleType, path: str) -> bool:
+    return path in sys.modules or (hasattr(package, "__path__") and importlib.util.find_spec(path) is not None)
+
+
+def told(error: BaseException) -> str:
+    """An error in one line: its class, the first line of what it says, and the library that the loader missed."""
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+    missed = [line for line in lines[1:] if "cannot open shared object" in line]
+    return ": ".join([type(error).__name__, *lines[:1], *missed[:1]])
 
 
 def unwrapped(raw: Any) -> Any:

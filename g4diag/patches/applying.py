@@ -14,7 +14,8 @@ from g4diag.errors import PatchRefused, UsageError
 from g4diag.hooks.attribute_patches import Swapped, swap
 from g4diag.hooks.install import Installation, install
 from g4diag.hooks.manifest import Manifest, armed_manifest, recorded
-from g4diag.patches.contract import Patch, Status, fit, unmatched
+from g4diag.hooks.targets import told
+from g4diag.patches.contract import Patch, Status, fit, form_for, unmatched
 from g4diag.settings import Selection
 
 _patches: list[tuple[Patch, tuple[Installation | Swapped, ...]]] = []
@@ -69,15 +70,16 @@ def problems() -> list[str]:
 def _apply(patch: Patch, undo: ExitStack) -> None:
     fits = fit(patch)
     refused = unmatched(patch) if fits.can_apply else fits
-    if refused:
-        raise PatchRefused(patch.name, refused.wanted, refused.found)
+    form = form_for(patch)
+    if refused or form is None:
+        raise PatchRefused(patch.name, (refused or fits).wanted, (refused or fits).found)
     try:
-        hooked = undo.enter_context(install(patch.name, patch.hooks()))
-        swapped = undo.enter_context(swap(patch.name, patch.swaps()))
+        hooked = undo.enter_context(install(patch.name, form.hooks()))
+        swapped = undo.enter_context(swap(patch.name, form.swaps()))
+        if form.verify is not None:
+            form.verify()
     except ImportError as error:
-        raise PatchRefused(patch.name, "its targets to import", str(error)) from error
-    if patch.verify is not None:
-        patch.verify()
+        raise PatchRefused(patch.name, "its targets to import", told(error)) from error
     row = (patch, (hooked, swapped))
     _patches.append(row)
     undo.callback(_patches.remove, row)

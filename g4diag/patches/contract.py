@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from packaging.specifiers import SpecifierSet
 
-from g4diag.hooks.anchors import Anchor, pin
+from g4diag.hooks.anchors import Anchor, Pin, pin
 from g4diag.hooks.attribute_patches import Swap
 from g4diag.hooks.install import Hook
 from g4diag.hooks.versions import version_of
@@ -32,9 +32,26 @@ class Status:
         return self.state in ("available", "upstream", "applied") and not self.recorded
 
 
+Hooks = Callable[[], Sequence[Hook]]
+Swaps = Callable[[], Sequence[Swap]]
+
+
 def nothing_to_apply() -> tuple[Hook, ...]:
     """The `hooks` of a recorded patch."""
     return ()
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a patch is done on one line of releases, where upstream's text differs from line to line. The fields are
+    those of `Patch`. releases: what is intended, for people and for the test that holds it against every wheel; which
+    form fits is told by its anchors alone."""
+
+    releases: str
+    anchors: tuple[Anchor, ...]
+    hooks: Hooks
+    swaps: Swaps = tuple
+    verify: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +65,8 @@ class Patch:
     patch does not do its work; called once, after the hooks. needs: cures or faults to apply before it.
     partial: a demonstration, insufficient by itself, so `all` leaves it out. swaps: as hooks, for module attributes
     that cannot be wrapped (a triton.jit kernel); on after the hooks, off before them.
+    forms: in place of hooks, swaps and verify where they differ by release, the likeliest first; `anchors` are then
+    those that all forms have.
     """
 
     name: str
@@ -56,48 +75,84 @@ class Patch:
     how: str
     upstream: str
     releases: str
-    anchors: tuple[Anchor, ...]
-    hooks: Callable[[], Sequence[Hook]]
     remove_when: str
+    anchors: tuple[Anchor, ...] = ()
+    hooks: Hooks = tuple
     upstream_when: Anchor | None = None
     verify: Callable[[], None] | None = None
     needs: tuple[str, ...] = ()
     partial: bool = False
-    swaps: Callable[[], Sequence[Swap]] = tuple
+    swaps: Swaps = tuple
+    forms: tuple[Form, ...] = ()
+
+    @property
+    def ways(self) -> tuple[Form, ...]:
+        """Its forms, each with the anchors that all have; of a patch without forms, itself as the only one."""
+        if not self.forms:
+            return (Form(self.releases, self.anchors, self.hooks, self.swaps, self.verify),)
+        return tuple(replace(form, anchors=(*self.anchors, *form.anchors)) for form in self.forms)
 
     @property
     def recorded(self) -> bool:
         """A cure that upstream took before any release we serve with: a row of the series, verified by its anchors.
         Where they match it is `upstream`, elsewhere `not-applicable`; applying it by name is refused, since a
         manifest that lists it would claim work that nobody did."""
-        return self.hooks is nothing_to_apply
+        return all(form.hooks is nothing_to_apply for form in self.ways)
 
 
-def fit(patch: Patch) -> Status:
-    """The patch against the installed sglang, from metadata and source alone; nothing is imported or raised.
-    Never `applied`: what is on in this process is `g4diag.patches.applying.status`."""
-    release = version_of("sglang")
-    wanted = f"sglang {patch.releases}"
+@dataclass(frozen=True)
+class Source:
+    """An sglang to hold patches against: its release, None where there is none, and how to look an anchor up in it."""
+
+    release: str | None
+    pin: Callable[[Anchor], Pin]
+
+
+def installed() -> Source:
+    """What this process would import."""
+    return Source(version_of("sglang"), pin)
+
+
+def fit(patch: Patch, source: Source | None = None) -> Status:
+    """The patch against the installed sglang or another source, from metadata and text alone; nothing is imported or
+    raised. Never `applied`: what is on in this process is `g4diag.patches.applying.status`."""
+    source = source or installed()
+    release, wanted = source.release, f"sglang {patch.releases}"
     if release is None:
         return Status("not-applicable", wanted, "no sglang")
     if patch.recorded:
-        return _recorded(patch, wanted, release)
-    if patch.upstream_when is not None and pin(patch.upstream_when).matched:
+        return _recorded(patch, wanted, source)
+    if patch.upstream_when is not None and source.pin(patch.upstream_when).matched:
         return Status("upstream", wanted, f"sglang {release}, which has the cure")
-    if not SpecifierSet(patch.releases).contains(release, prereleases=True):
+    if not _wanted_in(patch.releases, release):
         return Status("not-applicable", wanted, f"sglang {release}")
-    return unmatched(patch) or Status("available", wanted, f"sglang {release}")
+    return unmatched(patch, source) or Status("available", wanted, f"sglang {release}")
 
 
-def _recorded(patch: Patch, wanted: str, release: str) -> Status:
-    if lacks := unmatched(patch):
-        return Status("not-applicable", lacks.wanted, lacks.found, recorded=True)
-    return Status("upstream", wanted, f"sglang {release}, which has the cure: nothing to apply", recorded=True)
+def form_for(patch: Patch, source: Source | None = None) -> Form | None:
+    """The first form whose anchors all match, whatever the release is called."""
+    held = (source or installed()).pin
+    return next((form for form in patch.ways if all(held(anchor).matched for anchor in form.anchors)), None)
 
 
-def unmatched(patch: Patch) -> Status | None:
-    """`refused`, with the first anchor that does not match exactly once; None when all do."""
-    for anchor in patch.anchors:
-        if not (found := pin(anchor)).matched:
+def unmatched(patch: Patch, source: Source | None = None) -> Status | None:
+    """`refused`, with the first anchor that does not match exactly once; None when all of a form do. Where no form
+    does, it is the form meant for this release that is asked, or else the last."""
+    source = source or installed()
+    if form_for(patch, source) is not None:
+        return None
+    meant = (form for form in patch.ways if source.release and _wanted_in(form.releases, source.release))
+    for anchor in next(meant, patch.ways[-1]).anchors:
+        if not (found := source.pin(anchor)).matched:
             return Status("refused", f"{anchor.text!r} once in {anchor.target}", found.why)
-    return None
+    raise AssertionError(f"{patch.name}: a form that does not match has no anchor that does not")
+
+
+def _recorded(patch: Patch, wanted: str, source: Source) -> Status:
+    if lacks := unmatched(patch, source):
+        return Status("not-applicable", lacks.wanted, lacks.found, recorded=True)
+    return Status("upstream", wanted, f"sglang {source.release}, which has the cure: nothing to apply", recorded=True)
+
+
+def _wanted_in(releases: str, release: str) -> bool:
+    return SpecifierSet(releases).contains(release, prereleases=True)

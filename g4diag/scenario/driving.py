@@ -128,14 +128,16 @@ def require_anchors(scenario: Scenario) -> None:
     """StaleError naming the first anchor, of the scenario or of a patch it applies, that does not match once."""
     from g4diag.hooks.anchors import Anchor, pin
     from g4diag.patches.applying import patches
+    from g4diag.patches.contract import unmatched
 
-    known = patches()
-    of_patches = [anchor for name in scenario.patches() for anchor in known[name].anchors]
-    for anchor in [*(Anchor(*pair) for pair in scenario.anchors), *of_patches]:
+    for anchor in (Anchor(*pair) for pair in scenario.anchors):
         if not (found := pin(anchor)).matched:
             raise StaleError(
                 f"{scenario.name}: stale: wanted {anchor.text!r} once in {anchor.target}, found {found.why}"
             )
+    known = patches()
+    for lacks in filter(None, (unmatched(known[name]) for name in scenario.patches())):
+        raise StaleError(f"{scenario.name}: stale: wanted {lacks.wanted}, found {lacks.found}")
 
 
 @dataclass

@@ -60,6 +60,17 @@ def test_a_missing_module_is_a_value(package: str, target: str) -> None:
     assert pin(Anchor(target, "x")).state == "not found"
 
 
+def test_an_anchor_is_held_against_a_folder_of_packages(package: str, tmp_path: Path) -> None:
+    other = tmp_path / "another wheel"
+    (other / "g4pinned").mkdir(parents=True)
+    (other / "g4pinned" / "inner.py").write_text("def h():\n    only = 'there'\n")
+    assert (
+        pin(Anchor("g4pinned.inner.h", "only"), other).matched and not pin(Anchor("g4pinned.inner.h", "only")).matched
+    )
+    assert pin(Anchor(package, "g("), other).why == "inner.py has no code"
+    assert pin(Anchor("g4elsewhere.code", "x"), other).why == f"no module of g4elsewhere.code is in {other}"
+
+
 def test_versions_and_pins_import_nothing_heavy() -> None:
     code = (
         "import sys; from g4diag.hooks import versions; from g4diag.hooks import anchors as pins; versions.installed();"

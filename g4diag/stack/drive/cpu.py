@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from g4diag.errors import CannotRunError
+from g4diag.stack.drive import sgl_kernel_stand_in
 from g4diag.stack.drive.driver import driver
 
 ENVIRONMENT = {
@@ -33,6 +34,7 @@ def prepare_environment() -> None:
     if late:
         raise CannotRunError(f"{late[0]} was imported before g4diag could set {', '.join(ENVIRONMENT)}")
     os.environ.update(ENVIRONMENT)
+    sgl_kernel_stand_in.install()
     warnings.filterwarnings("ignore", module=r"sglang\..*")
     logging.getLogger("sglang").setLevel(logging.ERROR)
 
