@@ -58,11 +58,19 @@ def start_parallel(args: Any) -> None:
     dp_attention.initialize_dp_attention(args, SimpleNamespace(hidden_size=1, dtype=torch.float32))
 
 
+def bind_stand_ins() -> None:
+    """Once a process: bind what a backend's constructor asks a GPU for, and its metadata never uses."""
+
+
 def runner_fields(args: Any) -> dict[str, Any]:
     """What a ModelRunner has besides what every release's has."""
     from sglang.srt.distributed import get_pp_group, get_tp_group
 
     return {"tp_size": 1, "dp_size": 1, "pp_group": get_pp_group(), "tp_group": get_tp_group()}
+
+
+def begin_runner(runner: Any) -> None:
+    """Called when the runner has its pools."""
 
 
 def finish_runner(runner: Any) -> None:
@@ -103,6 +111,45 @@ def tree_cache(**arguments: Any) -> Any:
     from sglang.srt.mem_cache.swa_radix_cache import SWARadixCache
 
     return SWARadixCache(CacheInitParams(disable=False, **arguments))
+
+
+def held(req: Any) -> Any:
+    """What holds a request's row and lengths."""
+    return req
+
+
+def row_holder() -> Any:
+    """Something that can be given a row as a request is."""
+    return SimpleNamespace(req_pool_idx=None)
+
+
+def evicted_len(req: Any) -> int:
+    """Leading tokens whose SWA slots the window has left behind."""
+    return int(req.swa_evicted_seqlen)
+
+
+def prefix_len(req: Any) -> int:
+    """Leading tokens that had K/V before this prefill."""
+    return len(req.prefix_indices)
+
+
+def prefill_end(req: Any) -> int:
+    """Leading tokens that have K/V after it."""
+    return int(req.fill_len)
+
+
+def stash(req: Any, cache: Any, *, chunked: bool) -> None:
+    """Share with the cache what a running request has computed. chunked: it has chunks to come."""
+    from sglang.srt.mem_cache.common import maybe_cache_unfinished_req
+
+    maybe_cache_unfinished_req(req, cache, chunked=chunked)
+
+
+def release(req: Any, cache: Any) -> None:
+    """A finished request's K/V goes to the cache, its row back to the pool."""
+    from sglang.srt.mem_cache.common import release_kv_cache
+
+    release_kv_cache(req, cache)
 
 
 def draft_worker(

@@ -79,6 +79,7 @@ def start_process(args: Any) -> None:
     for kind in ("DecodeWithPaged", "PrefillWithPaged", "PrefillWithRagged"):
         _bind_unless_present(flashinfer_backend, f"Batch{kind}KVCacheWrapper", _NeverCalledWrapper)
     _bind_unless_present(trtllm_mha_backend, "flashinfer", flashinfer)
+    driver().bind_stand_ins()
     _process_is_ready = True
 
 
@@ -170,6 +171,7 @@ def model_runner(
         token_to_kv_pool_allocator=allocator,
         token_to_kv_pool=kv_pool,
     )
+    driver().begin_runner(runner)
     return runner
 
 

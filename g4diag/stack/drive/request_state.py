@@ -1,66 +1,66 @@
-"""What a request holds of a server: its row, its lengths, its slots. Read and set here, as sglang 0.5.13 keeps it.
+"""What a request holds of a server: its row, its lengths, its slots. Read and set here.
 
-Lengths are in tokens from the request's first. Later releases keep some in another place (`req.kv`), so whoever drives
-requests asks here and not the request.
+Lengths are in tokens from the request's first. Releases keep them in different places (`req`, `req.kv`), so whoever
+drives requests asks here and not the request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
+from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.swa_pool import int64
 
 
 def has_row(req: Any) -> bool:
     """Whether it has a row of req_to_token, and so K/V."""
-    return req.req_pool_idx is not None
+    return driver().held(req).req_pool_idx is not None
 
 
 def request_row(req: Any) -> int:
     """Its row of req_to_token, of a request that has one."""
-    return int(req.req_pool_idx)
+    return int(driver().held(req).req_pool_idx)
 
 
 def kv_allocated_len(req: Any) -> int:
     """Tokens that have slots, those of drafts to come included."""
-    return int(req.kv_allocated_len)
+    return int(driver().held(req).kv_allocated_len)
 
 
 def kv_committed_len(req: Any) -> int:
     """Tokens whose K/V counts: kv_allocated_len less what drafts may still fill."""
-    return int(req.kv_committed_len)
+    return int(driver().held(req).kv_committed_len)
 
 
 def protected_len(req: Any) -> int:
     """Leading tokens whose slots the prefix cache owns."""
-    return int(req.cache_protected_len)
+    return int(driver().held(req).cache_protected_len)
 
 
 def evicted_len(req: Any) -> int:
     """Leading tokens that the window has left behind and whose SWA slots are gone."""
-    return int(req.swa_evicted_seqlen)
+    return int(driver().evicted_len(req))
 
 
 def prefix_len(req: Any) -> int:
     """Leading tokens that had K/V before this prefill."""
-    return len(req.prefix_indices)
+    return int(driver().prefix_len(req))
 
 
 def prefill_end(req: Any) -> int:
     """Leading tokens that have K/V after this prefill."""
-    return int(req.fill_len)
+    return int(driver().prefill_end(req))
 
 
 def commit_verified(req: Any, accepted: int) -> None:
     """A verify's result: K/V of `accepted` more tokens counts. prepare_for_decode had counted the first of them."""
-    req.kv_committed_len += accepted - 1
+    driver().held(req).kv_committed_len += accepted - 1
 
 
 def take_row(request_pool: Any) -> Any | None:
     """Something that holds a row as a request does, or None if all are taken."""
-    holder = SimpleNamespace(req_pool_idx=None)
+    holder = driver().row_holder()
     return holder if request_pool.alloc([holder]) else None
 
 

@@ -1,4 +1,4 @@
-"""What a scheduler has done to requests, batches and the prefix cache, an act a function, as sglang 0.5.13 spells it.
+"""What a scheduler has done to requests, batches and the prefix cache, an act a function.
 
 Batches, adders and requests are sglang's own and are handed back as they are; what of theirs is called alike in every
 release is called on them.
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from g4diag.stack.drive.cache_server import CacheServer, Shape
+from g4diag.stack.drive.driver import driver
 
 
 def abort(req: Any) -> None:
@@ -57,13 +58,9 @@ def retract(batch: Any, args: Any) -> tuple[list[Any], list[Any]]:
 
 def stash(req: Any, cache: Any, *, chunked: bool) -> None:
     """Share with the cache what a running request has computed. chunked: it has chunks to come."""
-    from sglang.srt.mem_cache.common import maybe_cache_unfinished_req
-
-    maybe_cache_unfinished_req(req, cache, chunked=chunked)
+    driver().stash(req, cache, chunked=chunked)
 
 
 def release(req: Any, cache: Any) -> None:
     """A finished request's K/V goes to the cache, its row back to the pool."""
-    from sglang.srt.mem_cache.common import release_kv_cache
-
-    release_kv_cache(req, cache)
+    driver().release(req, cache)
