@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from g4diag.hooks.anchors import Anchor, pin
 from g4diag.hooks.install import Hook, Kind
 from g4diag.model import IndexSpace
 from g4diag.stack.releases.contract import Point
@@ -38,10 +39,12 @@ class Handed:
 
 @dataclass(frozen=True)
 class Write:
-    """A K/V write of the backend's own, which goes round the pools. point: the call. slots: the call's arguments, self
-    included -> the tensor of slots it was handed, None if this call writes none."""
+    """A K/V write of the backend's own, which goes round the pools. point: the call. called: source of the backend that
+    occurs where this release makes that call. slots: the call's arguments, self included -> the tensor of slots it was
+    handed, None if this call writes none."""
 
     point: Point
+    called: Anchor
     slots: Callable[..., Any]
 
 
@@ -79,6 +82,10 @@ class Attention:
     keys_B: Callable[[Any, Any, bool], Any]
     writes: tuple[Write, ...] = ()
     kernels: tuple[Kernel, ...] = ()
+
+    def writes_here(self) -> tuple[Write, ...]:
+        """Those that the installed release makes, by its source."""
+        return tuple(write for write in self.writes if pin(write.called).count)
 
     @property
     def class_name(self) -> str:

@@ -17,6 +17,7 @@ from g4diag.stack.backends.contract import Attention, Handed, Kernel, Write
 from g4diag.stack.releases.contract import Point
 
 _MODULE = "sglang.srt.layers.attention.trtllm_mha_backend"
+_FUSED_QKV = "sglang.kernels.ops.kvcache.fused_fp8_qkv_kv_cache"
 _BACKEND = f"{_MODULE}.TRTLLMHAAttnBackend"
 _FORWARD = ("q", "k", "v", "layer", "forward_batch")
 _GRAPH_METADATA = ("decode_cuda_graph_metadata", "target_verify_metadata", "draft_extend_metadata")
@@ -77,10 +78,6 @@ def _graph_tables(backend: Any) -> bool | None:
     return buffers.get("swa_page_table") is not None if "page_table" in buffers else None
 
 
-def _fused_slots(*args: Any, cache_loc: Any = None, **kwargs: Any) -> Any:
-    return args[4] if cache_loc is None else cache_loc  # after K, V and their caches
-
-
 def _query(*args: Any, **kwargs: Any) -> Any:
     return kwargs["query"] if "query" in kwargs else args[0]
 
@@ -97,7 +94,16 @@ ATTENTION = Attention(
     graph_tables=_graph_tables,
     keys_B=_keys_B,
     writes=(
-        Write(Point(f"{_MODULE}.fused_fp8_set_kv_buffer", ("k", "v", "k_cache", "v_cache", "cache_loc")), _fused_slots),
+        Write(
+            Point(f"{_MODULE}.fused_fp8_set_kv_buffer", ("k", "v", "k_cache", "v_cache", "cache_loc")),
+            Anchor(_BACKEND, "fused_fp8_set_kv_buffer("),
+            lambda *args, cache_loc=None, **kwargs: args[4] if cache_loc is None else cache_loc,
+        ),
+        Write(
+            Point(f"{_FUSED_QKV}.fused_fp8_qkv_kv_cache", ("q", "k", "v", "k_cache", "v_cache", "cache_loc")),
+            Anchor(_BACKEND, "return fused_fp8_qkv_kv_cache("),
+            lambda *args, cache_loc=None, **kwargs: args[5] if cache_loc is None else cache_loc,
+        ),
     ),
     kernels=(
         Kernel(

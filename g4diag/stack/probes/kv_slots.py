@@ -35,7 +35,7 @@ class KVSlotsProbe:
             *self._forwards.hooks(),
             release.hook("pool.hybrid_write", "before", self._hybrid),
             release.hook("pool.plain_write", "before", self._plain),
-            *(hook(write.point, "before", self._own(write)) for each in attentions for write in each.writes),
+            *(hook(write.point, "before", self._own(write)) for each in attentions for write in each.writes_here()),
         ]
 
     def _hybrid(self, pool: Any, layer: Any, loc: Any, *args: Any, **kwargs: Any) -> None:

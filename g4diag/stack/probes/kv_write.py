@@ -36,7 +36,7 @@ class KVWriteProbe:
             *(release.hook(f"view.{name}", "around", self._view(name)) for name in VIEW_NAMES),
             release.hook("pool.hybrid_write", "before", self._written),
             release.hook("pool.plain_write", "before", self._written),
-            *(hook(write.point, "before", self._own(write)) for each in attentions for write in each.writes),
+            *(hook(write.point, "before", self._own(write)) for each in attentions for write in each.writes_here()),
         ]
 
     def _view(self, name: str) -> Callable[..., Any]:
