@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from g4diag.hooks.anchors import Anchor
 from g4diag.model import IndexSpace
 from g4diag.stack.backends.contract import Attention, Handed, Kernel, Write
 from g4diag.stack.releases.contract import Point
