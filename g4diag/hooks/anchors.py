@@ -27,12 +27,14 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Pin:
-    """An anchor held against the installed source. count: occurrences. why: what was looked at, or what lacks."""
+    """An anchor held against a source. count: occurrences. why: what was looked at, or what lacks. there: whether the
+    target itself is."""
 
     anchor: Anchor
     state: State
     count: int
     why: str
+    there: bool = True
 
     @property
     def matched(self) -> bool:
@@ -46,12 +48,12 @@ def pin(anchor: Anchor, root: Path | None = None) -> Pin:
     located = source_file(anchor.target, root)
     if located is None:
         where = "installed" if root is None else f"in {root}"
-        return Pin(anchor, "not found", 0, f"no module of {anchor.target} is {where}")
+        return Pin(anchor, "not found", 0, f"no module of {anchor.target} is {where}", there=False)
     path, inside = located
     text = path.read_text(encoding="utf-8")
     body = _segment(text, inside)
     if body is None:
-        return Pin(anchor, "not found", 0, f"{path.name} has no {'.'.join(inside)}")
+        return Pin(anchor, "not found", 0, f"{path.name} has no {'.'.join(inside)}", there=False)
     count = body.count(anchor.text)
     state: State = "matched" if count == 1 else "ambiguous" if count else "not found"
     return Pin(anchor, state, count, f"{anchor.text!r} occurs {count} times in {anchor.target}")
@@ -76,6 +78,12 @@ def source_file(target: str, root: Path | None = None) -> tuple[Path, tuple[str,
         if located := _descend(Path(folder), tuple(rest)):
             return located
     return None
+
+
+def has_module(name: str) -> bool:
+    """Whether a module or package of exactly that dotted name is installed."""
+    found = source_file(name)
+    return found is not None and not found[1]
 
 
 def _descend(folder: Path, names: tuple[str, ...]) -> tuple[Path, tuple[str, ...]] | None:

@@ -34,8 +34,8 @@ PATCH = Patch(
     kind="fault",
     why="A full pool hands out a page past its end: K/V is written over what lies behind the buffer.",
     how="Around clear of PagedTokenToKVPoolAllocator and TokenToKVPoolAllocator: one id more on the free list.",
-    upstream="none; the bound that the allocator trap of the fork pyc96/sglang had wrong",
-    releases="==0.5.13",
+    upstream="none; the bound that the fork's allocator trap had wrong",
+    releases=">=0.5.13",
     anchors=(
         Anchor(_PAGED, "1, self.num_pages + 1, dtype=torch.int64"),
         Anchor(_TOKEN, "1, self.size + 1, dtype=torch.int64"),

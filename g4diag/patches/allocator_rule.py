@@ -40,7 +40,7 @@ PATCH = Patch(
     why="A draft with its own full-only pool has its page tables translated into SWA ids: accept length drops.",
     how="Replaces TRTLLMHAAttnBackend._resolve_swa_kv_pool by the older rule: the allocator's KV cache, always.",
     upstream="sgl-project/sglang#18970 (2026-02-21) and #26966 (2026-06-02); cured by #25103 and #27491",
-    releases="==0.5.13",
+    releases=">=0.5.13",
     anchors=(CALLED_ONCE, TWO_SIDED),
     hooks=hooks,
     verify=verify,

@@ -1,4 +1,4 @@
-"""A dense assistant loads through the MoE model's loader. Upstream since #26026, so in 0.5.13: nothing to apply.
+"""A dense assistant loads through the MoE model's loader. Upstream since #26026, so since 0.5.13: nothing to apply.
 
 Symptom: a server with a Gemma-4 assistant stops while it loads the draft's weights: TypeError, a range over None.
 Cause: #25054 (NVFP4) made Gemma4ForCausalLM.load_weights lay out a table of per-expert weights from

@@ -43,7 +43,7 @@ PATCH = Patch(
     why="Under EAGLE a radix node claims SWA K/V that was evicted; the next request with that prefix reads the dummy.",
     how="Around SWARadixCache._insert_helper: the eviction frontier of a bigram key is taken as 0.",
     upstream="sgl-project/sglang#34823 (gated, 2026-08-14), #34870 (cured); nearest equivalent",
-    releases="==0.5.13",
+    releases=">=0.5.13,<0.5.14",
     anchors=(
         Anchor(_INSERT, "swa_tombstone_len = swa_evicted_seqlen - total_prefix_length"),
         Anchor(

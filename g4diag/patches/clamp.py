@@ -36,7 +36,7 @@ PATCH = Patch(
     why="Page ids past the SWA pool no longer crash: they read the pool's last page instead, silently.",
     how="Around TRTLLMHAAttnBackend._get_layer_page_table: the returned table clamped to the layer's k_cache pages.",
     upstream="none; the fork pyc96/sglang, committed and reverted on 2026-05-23",
-    releases="==0.5.13",
+    releases=">=0.5.13",
     anchors=(
         Anchor(_TABLE, "forward_metadata.page_table"),
         Anchor(f"{BACKEND}.forward_decode", "self._get_layer_page_table(layer, forward_batch)"),

@@ -58,7 +58,7 @@ PATCH = Patch(
     why="The end of a free group frees SWA pages that were mapped since, under their owner, and loses the old ones.",
     how="Around SWATokenToKVPoolAllocator.free_swa and the free group's ends: it is deferred, by full slot.",
     upstream="sgl-project/sglang#36135 (in 0.5.18; cured by #36381, #36646)",
-    releases="==0.5.13",
+    releases=">=0.5.13,<0.5.14",
     anchors=(
         Anchor(f"{_ALLOCATOR}.free_swa", "swa_indices = self.full_to_swa_index_mapping[free_index]"),
         Anchor(f"{_BASE}.free_group_end", "self.free(torch.cat(self.free_group))"),

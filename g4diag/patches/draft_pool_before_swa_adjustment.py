@@ -50,7 +50,7 @@ PATCH = Patch(
     why="An EAGLE draft's pool is smaller than the allocator it shares: its K/V is written and read out of bounds.",
     how="Around the SWA pool configurator and _apply_memory_pool_config: the draft gets the tokens from before it.",
     upstream="sgl-project/sglang#17630 (opened 2026-01-23, merged)",
-    releases="==0.5.13",
+    releases=">=0.5.13,<0.5.14",
     anchors=(
         Anchor(_SOLVE, "full_max_total_num_tokens=full_tokens,"),
         Anchor(_APPLY, "self.max_total_num_tokens = config.max_total_num_tokens"),

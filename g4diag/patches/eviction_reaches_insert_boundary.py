@@ -54,7 +54,7 @@ PATCH = Patch(
     why="A radix node claims SWA K/V that was evicted; the next request with that prefix reads the dummy page.",
     how="Around ScheduleBatch._evict_swa (no margin) and SWARadixCache._insert_helper (no case for all evicted).",
     upstream="sgl-project/sglang#22470 (opened 2026-04-09, merged)",
-    releases="==0.5.13",
+    releases=">=0.5.13,<0.5.14",
     anchors=(
         Anchor(_EVICT, "envs.SGLANG_OPT_SWA_EVICT_DROP_PAGE_MARGIN.get()"),
         Anchor(_INSERT, "if swa_evicted_seqlen == total_prefix_length + len(key):"),

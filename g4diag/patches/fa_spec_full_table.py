@@ -37,7 +37,7 @@ PATCH = Patch(
     why="Verifying a draft tree on fa3, sliding layers read their SWA pool by full-space slots.",
     how="Around FlashAttentionBackend._init_sliding_window_attn_spec_metadata: no part of its table is translated.",
     upstream="sgl-project/sglang#24617 (opened 2026-05-07, merged)",
-    releases="==0.5.13",
+    releases=">=0.5.13",
     anchors=(Anchor(_METADATA, "page_table_a = self.token_to_kv_pool.translate_loc_from_full_to_swa("),),
     hooks=lambda: (Hook(_METADATA, "around", untranslated),),
     remove_when="Never: it is an exhibit. Move the anchor when the table's making moves.",

@@ -42,7 +42,7 @@ PATCH = Patch(
     why="Sliding layers of a frozen-KV draft are handed full-space page ids: wrong K/V, then illegal access.",
     how="Replaces TRTLLMHAAttnBackend._resolve_swa_kv_pool by the rule of #25103: the runner's own pool only.",
     upstream="sgl-project/sglang#25103 (introduced 2026-05-15), #26966 and #27491 (cured 2026-06-02, 2026-06-08)",
-    releases="==0.5.13",
+    releases=">=0.5.13",
     anchors=(CALLED_ONCE, TWO_SIDED),
     hooks=hooks,
     verify=verify,

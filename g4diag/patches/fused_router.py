@@ -1,4 +1,4 @@
-"""Gemma-4's MoE router in one launch. Upstream since #26502 (2026-06-02), so in 0.5.13: nothing to apply.
+"""Gemma-4's MoE router in one launch. Upstream since #26502 (2026-06-02), so in 0.5.13 and later: nothing to apply.
 
 Symptom: the router takes 5.8 % of decode GPU time on the 26B-A4B (the fork pyc96/sglang); a chain of small kernels,
 top-k, softmax, gather of the per-expert scale, two casts.
@@ -12,7 +12,7 @@ more to keep right. What is kept is the test: upstream's kernel against torch (t
 from __future__ import annotations
 
 from g4diag.hooks.anchors import Anchor
-from g4diag.patches.contract import Patch, nothing_to_apply
+from g4diag.patches.contract import Form, Patch, nothing_to_apply
 
 PATCH = Patch(
     name="fused-router",
@@ -26,8 +26,14 @@ PATCH = Patch(
             "sglang.srt.models.gemma4_causal.Gemma4MoE.__init__",
             "return gemma4_fused_routing(gating_output, per_expert_scale, topk)",
         ),
-        Anchor("sglang.srt.layers.gemma4_fused_ops.gemma4_fused_routing", "_gemma4_routing_kernel[(T,)]("),
     ),
-    hooks=nothing_to_apply,
+    forms=tuple(
+        Form(releases, (Anchor(f"{module}.gemma4_fused_routing", "_gemma4_routing_kernel[(T,)]("),), nothing_to_apply)
+        for releases, module in {
+            ">=0.5.21": "sglang.kernels.ops.moe.gemma4_routing",
+            ">=0.5.16,<0.5.21": "sglang.kernels.ops.layernorm.gemma4_fused_ops",
+            ">=0.5.13,<0.5.16": "sglang.srt.layers.gemma4_fused_ops",
+        }.items()
+    ),
     remove_when="No release before 0.5.13 is in use.",
 )

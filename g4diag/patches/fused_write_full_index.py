@@ -16,7 +16,7 @@ from typing import Any
 from g4diag.hooks.anchors import Anchor
 from g4diag.hooks.install import Hook
 from g4diag.patches.backend_rule import BACKEND
-from g4diag.patches.contract import Patch
+from g4diag.patches.contract import Form, Patch
 
 _SLOTS = f"{BACKEND}._get_layer_cache_loc"
 
@@ -33,11 +33,18 @@ PATCH = Patch(
     why="With an FP8 KV cache a sliding layer's K/V is written to the SWA slots that full slots have the numbers of.",
     how="Around TRTLLMHAAttnBackend._get_layer_cache_loc: the batch's full slots, whatever the layer.",
     upstream="sgl-project/sglang#19107 (opened 2026-02-21, merged); brought in by #18970",
-    releases="==0.5.13",
-    anchors=(
-        Anchor(f"{BACKEND}._fused_fp8_set_kv_buffer", "cache_loc = self._get_layer_cache_loc(layer, forward_batch)"),
-        Anchor(_SLOTS, "return forward_batch.out_cache_loc"),
+    releases=">=0.5.13",
+    anchors=(Anchor(_SLOTS, "return forward_batch.out_cache_loc"),),
+    forms=tuple(
+        Form(
+            releases,
+            (Anchor(f"{BACKEND}.{write}", "cache_loc = self._get_layer_cache_loc(layer, forward_batch)"),),
+            lambda: (Hook(_SLOTS, "around", untranslated),),
+        )
+        for releases, write in {
+            ">=0.5.16": "_fused_fp8_qkv_kv_cache",
+            ">=0.5.13,<0.5.16": "_fused_fp8_set_kv_buffer",
+        }.items()
     ),
-    hooks=lambda: (Hook(_SLOTS, "around", untranslated),),
     remove_when="Never: it is an exhibit. Move the anchors when the fused write moves.",
 )

@@ -37,7 +37,7 @@ PATCH = Patch(
     why="With topk above 1 a draft's graph index buffer is too narrow, and filling it writes past the row.",
     how="Around FlashInferMultiStepDraftBackend.init_cuda_graph_state: topk is 1 inside.",
     upstream="sgl-project/sglang#27338 (merged by 2026-06-06)",
-    releases="==0.5.13",
+    releases=">=0.5.13",
     anchors=(
         Anchor(f"{_BACKEND}.init_cuda_graph_state", "max_bs, self.topk, self.max_context_len"),
         Anchor(f"{_BACKEND}.common_template", "assert_buffer_fits("),

@@ -15,12 +15,15 @@ tile chosen here arrives: three stages of somebody else's may not fit shared mem
 threads see nothing. `kv_indices` has the length of the prefixes in eager prefill, and of the whole buffer at a capture;
 what is captured is verify and draft extend, few rows, whose tile does not ask.
 
-Where the fork pyc96/sglang is wrong: its log line says `batch >= 8`, its gate is `batch >= 8 and 0 < max_len_extend <=
-16`, and the batch is no question of its own: four requests of four tokens are a verify too, and what it has for the
-rest, (32,64) w4 s2, takes 494 us for 0.5.13's 429 there, and 973 for 867 on 1024 tokens after 8192. How many programs
-there are decides the warps. Its two stages are one too few: 812 us on `verify pre8000`, 492 with three. The unified
-kernel is what --enable-deterministic-inference runs, whose promise is that a row does not depend on its batch: one
-tile, the one that beats 0.5.13's on all 13 in the two-stage kernel. Not measured in its own.
+Where the fork is wrong: its log line says `batch >= 8`, its gate is `batch >= 8 and 0 < max_len_extend <= 16`, and the
+batch is no question of its own: four requests of four tokens are a verify too, and what it has for the rest, (32,64) w4
+s2, takes 494 us for 0.5.13's 429 there, and 973 for 867 on 1024 tokens after 8192. How many programs there are decides
+the warps. Its two stages are one too few: 812 us on `verify pre8000`, 492 with three.
+The unified kernel is what --enable-deterministic-inference runs, whose promise is that a row does not depend on its
+batch: one tile, the one that beats 0.5.13's on all 13 in the two-stage kernel. Not measured in its own.
+Releases: the module moved in 0.5.16; what it does on Hopper is the same to 0.5.23 by its text, though the kernel grew
+(paged strides, score_mod), so the figures above are 0.5.13's. The split-KV verify of later releases is AMD's only. The
+backend's own `extend_attention_block_m`, which its scheduler's admission asks, stays upstream's.
 Untouched: other architectures (sm_100 and sm_120 have tiles of their own); other head sizes, a wide query over a narrow
 value (192/128) included; elements of more than two bytes: (64,64) in two stages is 320 KiB then, of 227.
 """
@@ -30,6 +33,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -39,12 +43,14 @@ from g4diag.hooks.anchors import Anchor
 from g4diag.hooks.attribute_patches import Swap
 from g4diag.hooks.install import Hook
 from g4diag.hooks.targets import resolve
-from g4diag.patches.contract import Patch
+from g4diag.patches.contract import Form, Patch
 
-_MODULE = "sglang.srt.layers.attention.triton_ops.extend_attention"
-_SIZES = f"{_MODULE}._get_block_sizes_for_extend_attention"
-_ENTRIES = (f"{_MODULE}.extend_attention_fwd", f"{_MODULE}.extend_attention_fwd_unified")
-_KERNELS = (f"{_MODULE}._fwd_kernel", f"{_MODULE}._fwd_kernel_unified")
+_UNTIL_0515 = "sglang.srt.layers.attention.triton_ops.extend_attention"
+_SINCE_0516 = "sglang.kernels.ops.attention.extend_attention"
+_SIZES, _ENTRIES = "_get_block_sizes_for_extend_attention", ("extend_attention_fwd", "extend_attention_fwd_unified")
+_KERNELS = ("_fwd_kernel", "_fwd_kernel_unified")
+_STAGES = "num_stages = 1"
+_STAGES_BY_SHAPE = "_get_num_stages_for_extend_attention(Lq, Lv, BLOCK_N) if kimi_k3_shape else 1"
 _MULTIPROCESSORS = 132  # of an H100 SXM: up to there each program has one to itself
 
 
@@ -106,7 +112,7 @@ def _publishing(path: str, choose: Callable[[Callable[[str], Any]], Tile]) -> Ho
     """choose: the tile, given a reader of the call's arguments by name; asked on this machine and these types only."""
     parameters = inspect.signature(resolve(path).function).parameters
     places = {name: (at, parameter.default) for at, (name, parameter) in enumerate(parameters.items())}
-    module, safely = import_module(_MODULE), guard(f"reading the arguments of {path}")
+    module, safely = import_module(path.rpartition(".")[0]), guard(f"reading the arguments of {path}")
     query, value = ("q_extend", "v_extend") if "q_extend" in places else ("q", "v_buffer")
 
     def around(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -142,18 +148,23 @@ def _by_shape(read: Callable[[str], Any]) -> Tile:
     return tile_for(batch, heads, read("max_len_extend"), read("sliding_window_size"), read("kv_indices").shape[0])
 
 
-def hooks() -> tuple[Hook, ...]:
+def hooks(module: str) -> tuple[Hook, ...]:
     """Both entry points publish, the tile function reads."""
     return (
-        _publishing(_ENTRIES[0], _by_shape),
-        _publishing(_ENTRIES[1], lambda read: _INVARIANT),
-        Hook(_SIZES, "around", block_sizes),
+        _publishing(f"{module}.{_ENTRIES[0]}", _by_shape),
+        _publishing(f"{module}.{_ENTRIES[1]}", lambda read: _INVARIANT),
+        Hook(f"{module}.{_SIZES}", "around", block_sizes),
     )
 
 
-def verify() -> None:
+def swaps(module: str) -> tuple[Swap, ...]:
+    """A launcher for each kernel."""
+    return tuple(Swap(f"{module}.{kernel}", Launcher) for kernel in _KERNELS)
+
+
+def verify(module: str) -> None:
     """A published tile must arrive; unpublished, another must."""
-    sizes, wanted = import_module(_MODULE)._get_block_sizes_for_extend_attention, (16, 16, 1)
+    sizes, wanted = getattr(import_module(module), _SIZES), (16, 16, 1)
     stock = tuple(sizes(256, 256)[3:])
     token = _tile.set(Tile(*wanted, 1))
     try:
@@ -164,22 +175,35 @@ def verify() -> None:
         raise PatchRefused(PATCH.name, f"the tile {wanted} inside a call alone", f"{found}, outside {stock}")
 
 
+def _form(releases: str, module: str, stages: str) -> Form:
+    entries = [(f"{module}.{entry}", kernel) for entry, kernel in zip(_ENTRIES, _KERNELS, strict=True)]
+    return Form(
+        releases=releases,
+        anchors=(
+            Anchor(f"{module}.{_SIZES}", "elif _is_cuda and CUDA_CAPABILITY[0] >= 9:"),
+            Anchor(f"{module}.{_SIZES}", "return BLOCK_DMODEL, BLOCK_DPE, BLOCK_DV, BLOCK_M, BLOCK_N, num_warps"),
+            Anchor(entries[0][0], stages),
+            Anchor(entries[1][0], _STAGES),
+            *(Anchor(path, "= qo_indptr.shape[0] - 1, ") for path, _ in entries),
+            *(Anchor(path, f"{kernel}[grid](") for path, kernel in entries),
+        ),
+        hooks=partial(hooks, module),
+        swaps=partial(swaps, module),
+        verify=partial(verify, module),
+    )
+
+
 PATCH = Patch(
     name="hopper-extend-tile",
     kind="cure",
     why="Hopper, 128 < head_dim <= 256: triton extend and verify run a tile of 64 rows without pipelining.",
     how="Around both extend_attention_fwd, the tile function and the kernel's launch: tile and stages by shape.",
     upstream="the fork pyc96/sglang; in part sgl-project/sglang#26588, (64,64) for (128,64)",
-    releases=">=0.5.12.post1,<=0.5.23",
-    anchors=(
-        Anchor(_SIZES, "elif _is_cuda and CUDA_CAPABILITY[0] >= 9:"),
-        Anchor(_SIZES, "return BLOCK_DMODEL, BLOCK_DPE, BLOCK_DV, BLOCK_M, BLOCK_N, num_warps"),
-        *(Anchor(path, "num_stages = 1") for path in _ENTRIES),
-        *(Anchor(path, "= qo_indptr.shape[0] - 1, ") for path in _ENTRIES),
-        *(Anchor(path, f"{kernel.rpartition('.')[2]}[grid](") for path, kernel in zip(_ENTRIES, _KERNELS, strict=True)),
+    releases=">=0.5.12.post1",
+    forms=(
+        _form(">=0.5.12.post1,<0.5.16", _UNTIL_0515, _STAGES),
+        _form(">=0.5.16,<0.5.20", _SINCE_0516, _STAGES),
+        _form(">=0.5.20", _SINCE_0516, _STAGES_BY_SHAPE),
     ),
-    hooks=hooks,
-    swaps=lambda: tuple(Swap(kernel, Launcher) for kernel in _KERNELS),
-    verify=verify,
     remove_when="Upstream picks the extend tile by batch and extend length, with a pipelining depth.",
 )

@@ -5,8 +5,10 @@ memory fraction (the fork pyc96/sglang: 0.778 to 0.712 on a 31B; 21.6 % more KV 
 graphs; and the towers' weights stay on the GPU.
 Cause: ModelConfig has a list of models whose multimodal side is off unless `--enable-multimodal` is given (Gemma-3,
 Llama-4, Step-3-VL), and Gemma4ForConditionalGeneration is not on it, in any release up to 0.5.23. And the model
-builds its towers whatever the config says.
-Upstream: none.
+builds its towers whatever the config says. In 0.5.23 a model folder without a processor's files then does not start at
+all, even with --skip-tokenizer-init.
+Upstream: none. Since 0.5.14 what prefill graphs a model may have hangs on the same switch, and is derived anew here;
+since 0.5.21 the constructor asks the runtime context for its pipeline group.
 
 Where the fork was wrong: it added the name to the list and took that for the whole. Its KV tokens came from the
 memory fraction; the towers were built and loaded as before. Here they are not, also where the user says
@@ -25,13 +27,14 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from g4diag.errors import PatchRefused
 from g4diag.hooks.anchors import Anchor
 from g4diag.hooks.install import Hook
-from g4diag.patches.contract import Patch
+from g4diag.patches.contract import Form, Patch
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +52,10 @@ _MARK = "_g4diag_text_only"
 _text_only: ContextVar[bool] = ContextVar("text_only", default=False)
 
 
+# Since 0.5.14, beside is_piecewise_cuda_graph_disabled_model, which is False only where multimodal is off or listed.
+_GRAPHS = ("is_multimodal_piecewise_cuda_graph_supported", "is_multimodal_breakable_cuda_graph_supported")
+
+
 def configured(result: None, config: Any, *args: Any, **kwargs: Any) -> None:
     """AFTER ModelConfig.__init__: what enable_multimodal=False gives, if the caller left it to the model's default."""
     given = inspect.signature(type(config).__init__).bind(config, *args, **kwargs).arguments
@@ -58,6 +65,7 @@ def configured(result: None, config: Any, *args: Any, **kwargs: Any) -> None:
         return
     for name in _DERIVED:
         setattr(config, name, False)
+    _derive_graphs(config)
     logger.info("g4diag: multimodal is off for Gemma-4; --enable-multimodal turns it on")
 
 
@@ -72,21 +80,21 @@ def initialized(original: Callable[..., Any], model_config: Any, load_config: An
         _text_only.reset(token)
 
 
-def built(original: Callable[..., None], model: Any, *args: Any, **kwargs: Any) -> None:
-    """Around the model's constructor: without towers, if multimodal is off."""
+def built(asked: str, original: Callable[..., None], model: Any, *args: Any, **kwargs: Any) -> None:
+    """Around the model's constructor: without towers, if multimodal is off. asked: what it asks for its group."""
     if not _text_only.get():
         original(model, *args, **kwargs)
         return
     from sglang.srt.models import gemma4_mm
 
     # Its own name for it: the text model, in another module, still sees the real group.
-    group = gemma4_mm.get_pp_group
-    gemma4_mm.get_pp_group = lambda: _Elsewhere(group())  # type: ignore[assignment,return-value,unused-ignore]
+    ask = getattr(gemma4_mm, asked)
+    setattr(gemma4_mm, asked, lambda: _ELSEWHERE[asked](ask()))
     try:
         original(model, *args, **kwargs)
     finally:
-        gemma4_mm.get_pp_group = group
-    model.pp_group = group()
+        setattr(gemma4_mm, asked, ask)
+    model.pp_group = model.pp_group.real
     setattr(model, _MARK, True)
 
 
@@ -97,12 +105,12 @@ def weights_loaded(original: Callable[..., Any], model: Any, weights: Iterable[t
     return original(model, (row for row in weights if not _TOWER.search(row[0])))
 
 
-def hooks() -> tuple[Hook, ...]:
+def hooks(asked: str) -> tuple[Hook, ...]:
     """The flag, and three for the towers."""
     return (
         Hook(_CONFIG_INIT, "after", configured),
         Hook(_INITIALIZE, "around", initialized),
-        Hook(f"{_MODEL}.__init__", "around", built),
+        Hook(f"{_MODEL}.__init__", "around", partial(built, asked)),
         Hook(f"{_MODEL}.load_weights", "around", weights_loaded),
     )
 
@@ -112,11 +120,37 @@ class _Elsewhere:
 
     is_first_rank = False
 
-    def __init__(self, group: Any) -> None:
-        self._group = group
+    def __init__(self, real: Any) -> None:
+        self.real = real
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._group, name)
+        return getattr(self.real, name)
+
+
+class _Parallel:
+    """The runtime context's parallel state, whose pipeline group has its first rank somewhere else."""
+
+    def __init__(self, real: Any) -> None:
+        self._real, self.pp_group = real, _Elsewhere(real.pp_group)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+_ELSEWHERE: dict[str, Callable[[Any], Any]] = {"get_pp_group": _Elsewhere, "get_parallel": _Parallel}
+
+
+def _derive_graphs(config: Any) -> None:
+    derive = getattr(config, "_derive_multimodal_cuda_graph_support", None)
+    if derive is not None:
+        derive(False)
+    elif _GRAPHS[0] in vars(config):
+        from sglang.srt.configs import model_config
+
+        for name in vars(config).keys() & set(_GRAPHS):
+            setattr(config, name, False)
+        disabled = model_config.is_piecewise_cuda_graph_disabled_model(config.hf_config.architectures)
+        config.is_piecewise_cuda_graph_disabled_model = disabled
 
 
 def _ours(hf_config: Any) -> bool:
@@ -126,7 +160,7 @@ def _ours(hf_config: Any) -> bool:
     return architectures[:1] == [_ARCHITECTURE] and not halved
 
 
-def verify() -> None:
+def verify(asked: str) -> None:
     """A real ModelConfig must have multimodal off, and the constructor be one that asks for its rank."""
     from sglang.srt.configs.model_config import ModelConfig
     from sglang.srt.models import gemma4_mm
@@ -136,25 +170,53 @@ def verify() -> None:
         if ModelConfig(folder).is_multimodal:
             raise PatchRefused(PATCH.name, "multimodal off for Gemma-4", "on")
     read = inspect.unwrap(gemma4_mm.Gemma4ForConditionalGeneration.__init__).__code__.co_names
-    if not {"get_pp_group", "is_first_rank"} <= set(read):
-        raise PatchRefused(PATCH.name, "a constructor that asks get_pp_group for is_first_rank", ", ".join(read))
+    if not {asked, "is_first_rank"} <= set(read):
+        raise PatchRefused(PATCH.name, f"a constructor that asks {asked} for is_first_rank", ", ".join(read))
 
 
+def _form(releases: str, asked: str, group: str, *config: str) -> Form:
+    return Form(
+        releases=releases,
+        anchors=(
+            *(Anchor(_CONFIG_INIT, text) for text in config),
+            Anchor(f"{_MODEL}.__init__", f"self.pp_group = {group}"),
+        ),
+        hooks=partial(hooks, asked),
+        verify=partial(verify, asked),
+    )
+
+
+_IMAGE = "self.is_image_understandable_model = "
 PATCH = Patch(
     name="mm-disabled",
     kind="cure",
     why="A text-only Gemma-4 server pays for vision and audio: fewer KV tokens, no prefill graphs, towers in memory.",
     how="After ModelConfig.__init__: multimodal off unless asked for. Then the model has no towers and loads none.",
     upstream="none; the fork pyc96/sglang",
-    releases=">=0.5.12",
+    releases=">=0.5.13",
     anchors=(
         Anchor(_CONFIG_INIT, "mm_disabled_models = ["),
-        *(Anchor(_CONFIG_INIT, f"self.{name} =") for name in _DERIVED),
-        Anchor(_INITIALIZE, "return model_class(**kwargs)"),
+        *(Anchor(_CONFIG_INIT, f"self.{name} =") for name in _DERIVED if not _IMAGE.startswith(f"self.{name} ")),
+        Anchor(_INITIALIZE, "model_class(**kwargs)"),
         Anchor(f"{_MODEL}.__init__", "if self.pp_group.is_first_rank:"),
         Anchor(f"{_MODEL}.__init__", "self.vision_tower = PPMissingLayer()"),
     ),
-    hooks=hooks,
-    verify=verify,
+    forms=(
+        _form(
+            ">=0.5.21",
+            "get_parallel",
+            "get_parallel().pp_group",
+            f"{_IMAGE}(",
+            "self._derive_multimodal_cuda_graph_support(enable_multimodal)",
+        ),
+        _form(
+            ">=0.5.14,<0.5.21",
+            "get_pp_group",
+            "get_pp_group()",
+            _IMAGE,
+            f"self.{_GRAPHS[0]} = enable_multimodal and (",
+        ),
+        _form(">=0.5.13,<0.5.14", "get_pp_group", "get_pp_group()", _IMAGE),
+    ),
     remove_when="Upstream lists Gemma-4 as off by default and builds towers only when they are used.",
 )

@@ -37,7 +37,7 @@ PATCH = Patch(
     why="A finished speculative request frees its last page twice, and two requests are given that page later.",
     how="Around Req.pop_overallocated_kv_cache: what was allocated ahead begins at the start of its page.",
     upstream="sgl-project/sglang#27789 (reported 2026-06-10); nearest equivalent",
-    releases="==0.5.13",
+    releases=">=0.5.13,<0.5.14",
     anchors=(
         Anchor(_AHEAD, "return self._cache_commit_len(), self.kv_allocated_len"),
         Anchor("sglang.srt.mem_cache.common.release_kv_cache", "start_p = ceil_align(start_p, page_size)"),

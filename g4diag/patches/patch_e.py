@@ -3,10 +3,12 @@
 Symptom and cause as in `faulty_rule`. Where the wrong rule is, the draft's backend was built knowing of no SWA
 pool; this gives it the target's for as long as it reads the target's. The two views are not enough: the CUDA graph
 runner sizes its buffers, and captures, inside its constructor (see `patch_e_views`), so the swap is there as well.
-By reading, the form of the fork pyc96/sglang for graphs (a buffer whenever the model has a window) dereferences None
-for a windowed runner with a plain pool; sizing from the pool that will be read does not. Two-sided by construction:
-only the frozen-KV views and runner are touched, so a draft with its own pool never is. On 0.5.13 #27491 does the same
-in the resolver: status `upstream`. It stays applicable by name, on `faulty-rule`.
+By reading, the fork's form for graphs (a buffer whenever the model has a window) dereferences None for a
+windowed runner with a plain pool; sizing from the pool that will be read does not.
+Two-sided by construction: only the frozen-KV views and runner are touched, so a draft with its own pool never is.
+From 0.5.13 on #27491 does the same in the resolver: status `upstream`. It stays applicable by name, on `faulty-rule`.
+The graph runner of 0.5.14 and later captures in its constructor as well, by another method; from 0.5.16 on the state
+has a second half, the raw mapping that the graph's metadata kernel reads, and both halves follow.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from g4diag.hooks.anchors import Anchor
 from g4diag.hooks.install import Hook
 from g4diag.patches.backend_rule import CALLED_ONCE, TWO_SIDED
 from g4diag.patches.contract import Patch
-from g4diag.patches.swa_state import VIEW_ANCHORS, following, verify_views, view_hooks
+from g4diag.patches.swa_state import VIEW_ANCHORS, following, view_forms, view_hooks
 
 _RUNNER_INIT = "sglang.srt.speculative.frozen_kv_mtp_cuda_graph_runner.FrozenKVMTPCudaGraphRunner.__init__"
 
@@ -46,7 +48,6 @@ PATCH = Patch(
     releases=">0.5.12.post1,<0.5.13rc0",
     anchors=(*VIEW_ANCHORS, CALLED_ONCE, Anchor(_RUNNER_INIT, "self.draft_attn_backend.init_cuda_graph_state(")),
     upstream_when=TWO_SIDED,
-    hooks=hooks,
-    verify=verify_views,
+    forms=view_forms(hooks),
     remove_when="No source build of 2026-05-15 .. 2026-06-02 and no fork of one is in use.",
 )

@@ -11,9 +11,23 @@ What is known of #26026 is its title and the parts of its diff that could be rea
 from __future__ import annotations
 
 from g4diag.hooks.anchors import Anchor
-from g4diag.patches.contract import Patch, nothing_to_apply
+from g4diag.patches.contract import Form, Patch, nothing_to_apply
 
 _ADJUST = "sglang.srt.server_args.ServerArgs._handle_model_specific_adjustments"
+_SAID = '"SM100 for Gemma-4 (modelopt_fp4)"'
+# Where the condition stands, and how it reads, by release.
+_CONDITIONS = {
+    ">=0.5.19": (
+        "sglang.srt.arg_groups.model_overrides.gemma4",
+        'if model_config_of(server_args).quantization == "modelopt_fp4":',
+    ),
+    ">=0.5.15,<0.5.19": (
+        "sglang.srt.arg_groups.overrides._gemma4_overrides",
+        'server_args.get_model_config().quantization == "modelopt_fp4"',
+    ),
+    ">=0.5.14,<0.5.15": (_ADJUST, 'if self.get_model_config().quantization == "modelopt_fp4":'),
+    ">=0.5.13,<0.5.14": (_ADJUST, "if is_gemma4_modelopt_fp4:"),
+}
 
 PATCH = Patch(
     name="sm100-moe-select",
@@ -22,10 +36,9 @@ PATCH = Patch(
     how="Nothing to apply: verified by the anchors of upstream's condition.",
     upstream="sgl-project/sglang#26026 (2026-05-23); introduced by #25054",
     releases=">0.5.12.post1,<0.5.13",
-    anchors=(
-        Anchor(_ADJUST, "if is_gemma4_modelopt_fp4:"),
-        Anchor(_ADJUST, '"SM100 for Gemma-4 (modelopt_fp4)"'),
+    forms=tuple(
+        Form(releases, (Anchor(target, condition), Anchor(target, _SAID)), nothing_to_apply)
+        for releases, (target, condition) in _CONDITIONS.items()
     ),
-    hooks=nothing_to_apply,
     remove_when="No source build of 2026-05-20 .. 2026-05-23 and no fork of one is in use.",
 )

@@ -50,7 +50,7 @@ PATCH = Patch(
     why="Slots before the tail of a disaggregated prefill map to another request's SWA page, which is freed with them.",
     how="Around SWATokenToKVPoolAllocator.alloc_extend_swa_tail: the mapping before the tail is not cleared.",
     upstream="sgl-project/sglang#25805 (opened 2026-05-19, merged)",
-    releases="==0.5.13",
+    releases=">=0.5.13,<0.5.14",
     anchors=(Anchor(_CALL, "self.full_to_swa_index_mapping[alloc_full_indices[:-swa_tail_len]] = 0"),),
     hooks=lambda: (Hook(_CALL, "around", keeping),),
     remove_when="Never: it is an exhibit. Move the anchor when the call moves.",

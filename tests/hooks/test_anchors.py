@@ -10,7 +10,7 @@ import pytest
 
 from g4diag.errors import CannotRunError
 from g4diag.hooks import versions
-from g4diag.hooks.anchors import Anchor, pin
+from g4diag.hooks.anchors import Anchor, has_module, pin
 
 CODE = """
 class A:
@@ -57,7 +57,13 @@ def test_an_anchor_is_counted_where_it_points(package: str, inside: str, text: s
 
 @pytest.mark.parametrize("target", ["g4_no_such_thing.code", "g4pinned.missing.f", "sys"])
 def test_a_missing_module_is_a_value(package: str, target: str) -> None:
-    assert pin(Anchor(target, "x")).state == "not found"
+    found = pin(Anchor(target, "x"))
+    assert found.state == "not found" and not found.there
+
+
+def test_a_module_is_told_from_a_name_in_one(package: str) -> None:
+    assert has_module(package) and has_module("g4pinned") and not has_module(f"{package}.A")
+    assert not has_module("g4pinned.missing") and not has_module("g4_no_such_thing")
 
 
 def test_an_anchor_is_held_against_a_folder_of_packages(package: str, tmp_path: Path) -> None:

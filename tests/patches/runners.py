@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,22 +11,37 @@ SWA_LAYER, FULL_LAYER = 0, 1
 
 
 def swa_pool() -> Any:
-    """A real SWAKVPool: layer 0 sliding with 16 tokens, layer 1 full with 64, pages of 4."""
+    """A real SWAKVPool: layer 0 sliding with 16 tokens, layer 1 full with 64, pages of 4, a mapping of its own."""
     import torch
     from sglang.srt.mem_cache.swa_memory_pool import SWAKVPool
 
-    return SWAKVPool(
-        size=FULL_TOKENS,
-        size_swa=SWA_TOKENS,
-        page_size=PAGE_SIZE,
-        dtype=torch.bfloat16,
-        head_num=1,
-        head_dim=8,
-        swa_attention_layer_ids=[SWA_LAYER],
-        full_attention_layer_ids=[FULL_LAYER],
-        enable_kvcache_transpose=False,
-        device="cpu",
-    )
+    given = {
+        "size": FULL_TOKENS,
+        "size_swa": SWA_TOKENS,
+        "page_size": PAGE_SIZE,
+        "dtype": torch.bfloat16,
+        "head_num": 1,
+        "head_dim": 8,
+        "swa_attention_layer_ids": [SWA_LAYER],
+        "full_attention_layer_ids": [FULL_LAYER],
+        "enable_kvcache_transpose": False,  # until 0.5.13
+        "device": "cpu",
+    }
+    takes = inspect.signature(SWAKVPool.__init__).parameters
+    pool = SWAKVPool(**{name: value for name, value in given.items() if name in takes or name == "device"})
+    pool.register_mapping(torch.zeros(FULL_TOKENS + PAGE_SIZE + 1, dtype=torch.int64))
+    return pool
+
+
+def worker_module() -> Any:
+    """The module of the frozen-KV worker that uses the views."""
+    from g4diag.hooks.targets import imported
+    from g4diag.patches.contract import form_for
+    from g4diag.patches.patch_e import PATCH
+
+    form = form_for(PATCH)
+    assert form is not None
+    return imported(form.anchors[-1].target.rpartition(".")[0].rpartition(".")[0])
 
 
 def runners(pool: Any) -> dict[str, Any]:

@@ -11,7 +11,10 @@ pytest.importorskip("sglang")
 
 import torch
 
-from g4diag.patches.applying import applied, selected_patches
+from g4diag.hooks.anchors import pin
+from g4diag.hooks.targets import imported
+from g4diag.patches.applying import applied, patches, selected_patches
+from g4diag.patches.contract import fit, form_for
 from g4diag.settings import Selection
 
 NAME = "eager-draft-out-cache-loc"
@@ -24,7 +27,10 @@ class Seen(Exception):
 def drafted(forward_batch: Any) -> Any:
     """`out_cache_loc` as the first thing that the real `draft_forward` calls finds it."""
     from sglang.srt.speculative.frozen_kv_mtp_info import FrozenKVMTPDraftInput
-    from sglang.srt.speculative.frozen_kv_mtp_worker import FrozenKVMTPWorker
+
+    form = form_for(patches()[NAME])
+    assert form is not None
+    worker = imported(form.anchors[0].target.rpartition(".")[0])
 
     def first_call() -> bool:
         raise Seen(forward_batch.out_cache_loc)
@@ -32,7 +38,7 @@ def drafted(forward_batch: Any) -> Any:
     forward_batch.spec_info = FrozenKVMTPDraftInput()
     forward_batch.needs_forward_metadata_init = first_call
     with pytest.raises(Seen) as caught:
-        object.__new__(FrozenKVMTPWorker).draft_forward(forward_batch)
+        object.__new__(worker).draft_forward(forward_batch)
     return caught.value.args[0]
 
 
@@ -51,5 +57,13 @@ def test_a_captured_batch_that_has_none_keeps_none() -> None:
         assert drafted(forward_batch) is None and forward_batch.out_cache_loc is None
 
 
-def test_all_takes_it() -> None:
-    assert NAME in selected_patches(Selection(everything=True))
+def test_all_takes_it_where_the_release_needs_it() -> None:
+    needed = fit(patches()[NAME]).state == "available"
+    assert (NAME in selected_patches(Selection(everything=True))) is needed
+
+
+def test_a_release_that_resets_it_by_itself_says_so() -> None:
+    """The cure's own line in upstream's draft(): where it stands the status is upstream, elsewhere it is not."""
+    patch = patches()[NAME]
+    assert patch.upstream_when is not None
+    assert (fit(patch).state == "upstream") is pin(patch.upstream_when).matched

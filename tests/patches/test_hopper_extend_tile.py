@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ import pytest
 pytest.importorskip("sglang")
 
 import torch
+from packaging.specifiers import SpecifierSet
 
-from g4diag.hooks.anchors import pin
+from g4diag.hooks.versions import version_of
 from g4diag.patches.applying import applied, problems
+from g4diag.patches.contract import form_for, unmatched
 from g4diag.patches.hopper_extend_tile import _INVARIANT, PATCH, Launcher, Tile, tile_for
 
 NAME = "hopper-extend-tile"
@@ -79,8 +82,9 @@ class Spy:
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Upstream's module as it would be on an H100."""
-    from sglang.srt.layers.attention.triton_ops import extend_attention
-
+    form = form_for(PATCH)
+    assert form is not None, unmatched(PATCH)
+    extend_attention = import_module(form.anchors[0].target.rpartition(".")[0])
     monkeypatch.setattr(extend_attention, "_is_cuda", True)
     monkeypatch.setattr(extend_attention, "CUDA_CAPABILITY", (9, 0), raising=False)
     return extend_attention
@@ -340,5 +344,6 @@ def test_the_real_unified_kernel_agrees_too(module: Any, monkeypatch: pytest.Mon
     assert (unified["o_extend"] - wanted).abs().max() / wanted.abs().max() < 2e-3
 
 
-def test_every_anchor_of_the_installed_release_matches() -> None:
-    assert [found.why for anchor in PATCH.anchors if not (found := pin(anchor)).matched] == []
+def test_the_form_is_the_one_meant_for_the_installed_release() -> None:
+    form = form_for(PATCH)
+    assert form is not None and SpecifierSet(form.releases).contains(version_of("sglang") or "", prereleases=True)

@@ -23,11 +23,12 @@ def child(pool: Any) -> Any:
 
 
 def wrapped(own: Any, prefill: Any, decode: Any) -> Any:
-    """A real HybridAttnBackend around two children."""
+    """A real HybridAttnBackend around two children, as much of it as its constructor's anchors say."""
     from sglang.srt.layers.attention.hybrid_attn_backend import HybridAttnBackend
 
-    runner = SimpleNamespace(kv_cache_dtype=None, token_to_kv_pool=own, req_to_token_pool=None)
-    return HybridAttnBackend(runner, prefill, decode)
+    backend = object.__new__(HybridAttnBackend)
+    backend.token_to_kv_pool, backend.prefill_backend, backend.decode_backend = own, prefill, decode
+    return backend
 
 
 @pytest.mark.parametrize("name", VIEWS)

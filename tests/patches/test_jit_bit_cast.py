@@ -1,4 +1,4 @@
-"""The compiler is handed rewritten headers for three kernels and the installed ones for all others."""
+"""The compiler is handed rewritten sources for the kernels that need it and the installed ones for all others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -16,10 +17,22 @@ pytest.importorskip("sglang")
 
 from g4diag import guard
 from g4diag.errors import PatchRefused
-from g4diag.patches import jit_bit_cast
+from g4diag.hooks.versions import version_of
+from g4diag.patches import jit_bit_cast, kernel_sources
 from g4diag.patches.applying import applied
+from g4diag.patches.contract import form_for, unmatched
 
-COUNTS = {"custom_all_reduce_pull.cuh": 1, "custom_all_reduce_push.cuh": 1, "tp_qknorm.cuh": 4}
+HOST = shutil.which("g++")
+OTHER = "elementwise/rmsnorm.cuh"  # a source that is none of ours
+
+
+class Build(NamedTuple):
+    """What the JIT was about to compile: its key, sources by path, folders for the rest, flags before those."""
+
+    key: str
+    files: list[str]
+    folders: list[str]
+    flags: list[str]
 
 
 @pytest.fixture(autouse=True)
@@ -29,44 +42,112 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, list[str], list[str]]]]:
-    """Per kernel: module name, the files its CUDA source includes by path, the folders for the rest."""
-    import tvm_ffi.cpp
+def line() -> jit_bit_cast.Line:
+    """The line of releases that is installed."""
+    form = form_for(jit_bit_cast.PATCH)
+    assert form is not None, unmatched(jit_bit_cast.PATCH)
+    return next(line for line in jit_bit_cast._LINES if line.releases == form.releases)
 
-    seen: list[tuple[str, list[str], list[str]]] = []
+
+@pytest.fixture
+def needed(line: jit_bit_cast.Line, monkeypatch: pytest.MonkeyPatch) -> jit_bit_cast.Line:
+    """A host compiler that has no std::bit_cast."""
+    if line.shared:
+        toolchain = import_module(f"{line.paths.rpartition('.')[0]}.toolchain")
+        monkeypatch.setattr(toolchain, "compilers", lambda: ("g++-10", "nvcc"))
+        monkeypatch.setattr(jit_bit_cast, "lacks_bit_cast", lambda compiler: compiler == "g++-10")
+    return line
+
+
+@pytest.fixture
+def builds(line: jit_bit_cast.Line, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Build]]:
+    """Builds, caught before a compiler is started."""
+    seen: list[Build] = []
 
     def load_inline(name: str, *, cuda_sources: list[str], extra_include_paths: list[str], **more: Any) -> None:
-        seen.append((name, re.findall(r'#include "([^"]+)"', "\n".join(cuda_sources)), extra_include_paths))
+        seen.append(Build(name, re.findall(r'#include "([^"]+)"', "\n".join(cuda_sources)), extra_include_paths, []))
 
-    monkeypatch.setattr(tvm_ffi.cpp, "load_inline", load_inline)
+    class Spec:
+        def __init__(self, **given: Any) -> None:
+            files = list(given["cuda_files"])
+            seen.append(Build(str(files), files, list(given["include_paths"]), list(given["cuda_cflags"])))
+            raise Caught
+
+    if line.anchors is jit_bit_cast._BY_PATH:
+        import tvm_ffi.cpp
+
+        monkeypatch.setattr(tvm_ffi.cpp, "load_inline", load_inline)
+    else:
+        loader = import_module(line.load_jit.rpartition(".")[0])
+        monkeypatch.setattr(loader, "BuildSpec", Spec)
+        monkeypatch.setattr(loader, "get_default_target_flags", list)
     yield seen
 
 
-def build_all() -> None:
-    """The three kernels and one other, past sglang's own per-process caches."""
-    import torch
-    from sglang.jit_kernel import all_reduce, norm
-
-    all_reduce._jit_custom_all_reduce_pull_module.__wrapped__(torch.bfloat16, 2)
-    all_reduce._jit_custom_all_reduce_push_module.__wrapped__(torch.bfloat16, 2)
-    all_reduce._jit_fused_parallel_qknorm_module.__wrapped__(torch.bfloat16, 2, 512, 512)
-    norm._jit_rmsnorm_module.__wrapped__(512, torch.bfloat16)
+class Caught(Exception):
+    """Ends a build once its specification was seen."""
 
 
-def test_what_is_compiled(compiled: list[tuple[str, list[str], list[str]]], cache: Path) -> None:
-    build_all()
+def build_all(line: jit_bit_cast.Line) -> None:
+    """Each kernel of ours as its own module asks for it, and one other."""
+    askers = {name: site.module for name, site in line.sites.items()}
+    for name, module in [*askers.items(), (OTHER, next(iter(askers.values())))]:
+        try:
+            import_module(module).load_jit("name", cuda_files=[name], cuda_wrappers=[("f", "g")])
+        except Caught:
+            continue
+
+
+def test_what_is_compiled(builds: list[Build], line: jit_bit_cast.Line, cache: Path) -> None:
+    build_all(line)
     with applied(["jit-bit-cast"]):
-        build_all()
-    build_all()
-    stock, patched, after = compiled[:4], compiled[4:8], compiled[8:]
-    assert after == stock and patched[3] == stock[3] and not any(str(cache) in row[1][0] for row in stock)
-    for (old_name, (old,), old_folders), (new_name, (new,), new_folders) in zip(stock[:3], patched[:3], strict=True):
-        assert new_name != old_name, "another kernel to the JIT's cache"
-        assert Path(new).is_relative_to(cache) and new_folders == old_folders
-        before, now = Path(old).read_text().splitlines(), Path(new).read_text().splitlines()
+        build_all(line)
+    build_all(line)
+    each = len(line.sites) + 1
+    stock, patched, after = builds[:each], builds[each : 2 * each], builds[2 * each :]
+    assert after == stock and patched[-1] == stock[-1] and not any(str(cache) in row.files[0] for row in stock)
+    for old, new, site in zip(stock[:-1], patched[:-1], line.sites.values(), strict=True):
+        assert new.key != old.key, "another kernel to the JIT's cache"
+        assert Path(new.files[0]).is_relative_to(cache) and new.folders == old.folders and new.flags == old.flags
+        before, now = Path(old.files[0]).read_text().splitlines(), Path(new.files[0]).read_text().splitlines()
         changed = [(a, b) for a, b in zip(before, now, strict=True) if a != b]
-        assert len(changed) == COUNTS[Path(old).name] and "bit_cast" not in "\n".join(now)
+        assert len(changed) == site.casts and "bit_cast" not in "\n".join(now)
         assert all(b == a.replace("std::bit_cast", "reinterpret_cast") for a, b in changed)
+
+
+def test_the_shared_header_is_shadowed_where_the_compiler_needs_it(
+    builds: list[Build], needed: jit_bit_cast.Line, cache: Path
+) -> None:
+    if not needed.shared:
+        pytest.skip(f"sglang {version_of('sglang')}: no shared header uses std::bit_cast")
+    build_all(needed)
+    with applied(["jit-bit-cast"]):
+        build_all(needed)
+    stock, patched = builds[: len(builds) // 2], builds[len(builds) // 2 :]
+    for old, new in zip(stock, patched, strict=True):
+        (first, *rest), name = new.flags, needed.shared[0]
+        copy = Path(first.removeprefix("-I")) / name
+        assert rest == old.flags and new.folders == old.folders, "before upstream's own folders"
+        assert copy.is_relative_to(cache) and "bit_cast" not in copy.read_text()
+    if HOST is None:
+        pytest.skip("no g++ on this machine: which of two headers it takes was not seen")
+    program, folders = f"#include <{name}>\n", [first, *(f"-I{folder}" for folder in new.folders)]
+    listed = subprocess.run(
+        [HOST, "-MM", "-MG", *folders, "-x", "c++", "-"], input=program, capture_output=True, text=True
+    )
+    assert str(copy) in listed.stdout and listed.stdout.count(f"/{name}") == 1
+
+
+@pytest.mark.parametrize(
+    ("compiler", "lacks"),
+    [("/no/such/compiler", False), ("broken", False), ("old", True), *([(HOST, False)] if HOST else [])],
+)
+def test_a_compiler_is_asked(tmp_path: Path, compiler: str, lacks: bool) -> None:
+    for name, said in (("broken", "segmentation fault"), ("old", "<stdin>:3:2: error: #error g4diag_has_none")):
+        script = tmp_path / name
+        script.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+        script.chmod(0o755)
+    assert kernel_sources.lacks_bit_cast(str(tmp_path / compiler)) is lacks
 
 
 @pytest.mark.parametrize(
@@ -80,27 +161,36 @@ def test_what_is_compiled(compiled: list[tuple[str, list[str], list[str]]], cach
 )
 def test_a_header_that_is_not_as_known_is_refused(text: str, found: str) -> None:
     with pytest.raises(PatchRefused, match=found):
-        jit_bit_cast.rewritten("distributed/custom_all_reduce_push.cuh", text)
+        jit_bit_cast.rewritten("distributed/x.cuh", text, 1)
 
 
-def test_an_installed_header_that_changed_refuses_the_patch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from sglang.jit_kernel import utils
-
-    shutil.copytree(utils.KERNEL_PATH / "csrc" / "distributed", tmp_path / "csrc" / "distributed")
-    header = tmp_path / "csrc" / "distributed" / "tp_qknorm.cuh"
-    header.write_text(header.read_text().replace("std::bit_cast", "other_cast", 1))
-    monkeypatch.setattr(utils, "KERNEL_PATH", tmp_path)
-    with pytest.raises(PatchRefused, match=r"wanted 4 .*tp_qknorm.cuh, found 3"), applied(["jit-bit-cast"]):
-        raise AssertionError("entered")
-    header.unlink()
-    with pytest.raises(PatchRefused, match="found nothing at"), applied(["jit-bit-cast"]):
-        raise AssertionError("entered")
+def test_an_installed_source_that_changed_refuses_the_patch(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: jit_bit_cast.Line
+) -> None:
+    paths, known = import_module(line.paths), jit_bit_cast.sources(line)
+    for path, _ in known.values():
+        copy = tmp_path / path.relative_to(paths.KERNEL_PATH)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    monkeypatch.setattr(paths, "KERNEL_PATH", tmp_path)
+    for name, (path, casts) in jit_bit_cast.sources(line).items():
+        text = path.read_text()
+        path.write_text(text.replace("std::bit_cast", "other_cast", 1))
+        with (
+            pytest.raises(PatchRefused, match=rf"wanted {casts} .*{name}, found {casts - 1}"),
+            applied(["jit-bit-cast"]),
+        ):
+            raise AssertionError("entered")
+        path.unlink()
+        with pytest.raises(PatchRefused, match="found nothing at"), applied(["jit-bit-cast"]):
+            raise AssertionError("entered")
+        path.write_text(text)
 
 
 def test_many_writers_leave_one_whole_file(cache: Path) -> None:
     text, source = "line\n" * 20_000, Path("/somewhere/kernel.cuh")
     paths: list[Path] = []
-    threads = [threading.Thread(target=lambda: paths.append(jit_bit_cast.placed(source, text))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: paths.append(kernel_sources.placed(source, text))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -108,31 +198,33 @@ def test_many_writers_leave_one_whole_file(cache: Path) -> None:
     assert len(set(paths)) == 1 and paths[0].read_text() == text
     assert [path.name for path in cache.rglob("*") if path.is_file()] == ["kernel.cuh"]
     paths[0].write_text("torn")
-    assert jit_bit_cast.placed(source, text).read_text() == text
-    assert jit_bit_cast.placed(source, text + "x") != jit_bit_cast.placed(Path("/other/kernel.cuh"), text) != paths[0]
+    assert kernel_sources.placed(source, text).read_text() == text
+    assert (
+        kernel_sources.placed(source, text + "x") != kernel_sources.placed(Path("/other/kernel.cuh"), text) != paths[0]
+    )
 
 
 def test_a_cache_that_cannot_be_written_leaves_the_original(
-    compiled: list[tuple[str, list[str], list[str]]], cache: Path
+    builds: list[Build], needed: jit_bit_cast.Line, cache: Path
 ) -> None:
     cache.write_text("a file where the folder should be")
-    build_all()
+    build_all(needed)
     guard.set_raising(False)
     with applied(["jit-bit-cast"]):
-        build_all()
-    assert compiled[4:] == compiled[:4]
+        build_all(needed)
+    assert builds[len(builds) // 2 :] == builds[: len(builds) // 2]
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ on this machine")
-def test_each_cast_says_the_same_bit_for_bit(tmp_path: Path) -> None:
-    """The expressions of the headers, before and after, on pointers of the types they have there."""
+@pytest.mark.skipif(HOST is None, reason="no g++ on this machine")
+def test_each_cast_says_the_same_bit_for_bit(tmp_path: Path, line: jit_bit_cast.Line) -> None:
+    """The expressions of the sources, before and after, on values of the types they have there."""
     pairs = []
-    for name in jit_bit_cast._SITES:
-        before = jit_bit_cast._source(name).read_text()
-        after = jit_bit_cast.rewritten(name, before)
-        casts = (r"std::bit_cast<intptr_t>\([\w.]+\)", r"reinterpret_cast<intptr_t>\([\w.]+\)")
-        pairs += zip(re.findall(casts[0], before), re.findall(casts[1], after)[-COUNTS[Path(name).name] :], strict=True)
-    assert len(pairs) == 6
+    for name, (path, casts) in jit_bit_cast.sources(line).items():
+        before = path.read_text()
+        jit_bit_cast.rewritten(name, before, casts)
+        olds = [found.group() for found in jit_bit_cast._SITE.finditer(before)]
+        pairs += [(old, old.replace("std::bit_cast", "reinterpret_cast")) for old in olds]
+    assert len(pairs) == sum(casts for _, casts in jit_bit_cast.sources(line).values())
     checks = "\n".join(f"if (!same({old}, {new})) return 1;" for old, new in pairs)
     program = f"""
         #include <bit>
@@ -142,11 +234,14 @@ def test_each_cast_says_the_same_bit_for_bit(tmp_path: Path) -> None:
         struct Params {{
           void* q_ptr; void* k_ptr; const void* __restrict__ q_weight; const void* __restrict__ k_weight;
         }};
+        struct View {{ void* at; void* data_ptr() const {{ return at; }} }};
         template <class A, class B> bool same(A a, B b) {{ return std::is_same_v<A, B> && a == b; }}
         int main() {{
           for (std::uintptr_t bits : {{std::uintptr_t{{0}}, std::uintptr_t{{17}}, UINTPTR_MAX, UINTPTR_MAX / 2 + 1}}) {{
-            void* input_ptr = reinterpret_cast<void*>(bits);
-            Params params{{input_ptr, input_ptr, input_ptr, input_ptr}};
+            [[maybe_unused]] void* input_ptr = reinterpret_cast<void*>(bits);
+            [[maybe_unused]] Params params{{input_ptr, input_ptr, input_ptr, input_ptr}};
+            [[maybe_unused]] View in_{{input_ptr}}, view{{input_ptr}};
+            [[maybe_unused]] std::uintptr_t in_mc_ptr = bits, out_mc_ptr = bits;
             {checks}
           }}
           return 0;

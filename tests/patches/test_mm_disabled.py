@@ -15,8 +15,8 @@ import torch
 from g4diag.errors import PatchRefused
 from g4diag.patches import mm_disabled
 from g4diag.patches.applying import applied
-from g4diag.stack.drive import cpu
 from tests.patches import tiny_configs
+from tests.patches.releases import started_process
 from tests.patches.tiny_configs import command_line
 
 TOWERS = ("vision_tower", "embed_vision", "audio_tower", "embed_audio")
@@ -37,7 +37,7 @@ def initialized(config: Any, multimodal: bool, load_format: str = "auto") -> Any
     """A model as the loader makes it. Its ModelConfig is a stand-in: a real one is tested for the flag."""
     from sglang.srt.model_loader import loader
 
-    cpu.start_process(cpu.server_args(model_path="none"))
+    started_process()
     stand_in = SimpleNamespace(
         hf_config=config, is_multimodal=multimodal, model_impl="sglang", quantization=None, is_generation=True
     )
@@ -93,7 +93,12 @@ def test_the_server_gets_its_memory_fraction_and_the_command_line_wins(path: str
 
     def server(*more: str) -> tuple[bool, float]:
         args = prepare_server_args(command_line(path, *more))
-        return args.get_model_config().is_multimodal, args.mem_fraction_static
+        if not hasattr(args, "resolve_once"):
+            return args.get_model_config().is_multimodal, args.mem_fraction_static
+        from sglang.srt.arg_groups.overrides import model_config_of, resolution_result
+
+        args.resolve_once()
+        return model_config_of(args).is_multimodal, resolution_result(args, "mem_fraction_static")
 
     stock = server()
     with applied(["mm-disabled"]):
@@ -151,14 +156,41 @@ def test_load_weights_is_shown_the_text_weights_only() -> None:
 def test_a_model_that_fails_to_build_leaves_the_module_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     from sglang.srt.models import gemma4_mm
 
-    before = gemma4_mm.get_pp_group
+    before = vars(gemma4_mm).copy()
     monkeypatch.setattr(gemma4_mm, "LogitsProcessor", None)
     with applied(["mm-disabled"]), pytest.raises(TypeError):
         initialized(tiny_configs.gemma4_config(), multimodal=False)
-    assert gemma4_mm.get_pp_group is before
     monkeypatch.undo()
+    assert vars(gemma4_mm) == before
     with applied(["mm-disabled"]):
         assert tower_parameters(initialized(tiny_configs.gemma4_config(), multimodal=True))
+
+
+@pytest.mark.parametrize("asked", ["get_pp_group", "get_parallel"])
+@pytest.mark.parametrize("text_only", [True, False])
+def test_the_constructor_is_told_that_the_first_rank_is_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, asked: str, text_only: bool
+) -> None:
+    """Either way it asks: 0.5.21 and later find the group in the runtime context."""
+    from sglang.srt.models import gemma4_mm
+
+    group = SimpleNamespace(is_first_rank=True, is_last_rank=True, world_size=1)
+    parallel = SimpleNamespace(pp_group=group, tp_size=2)
+    monkeypatch.setattr(gemma4_mm, asked, lambda: group if asked == "get_pp_group" else parallel, raising=False)
+    before, seen = getattr(gemma4_mm, asked), []
+
+    def constructor(model: Any) -> None:
+        answer = getattr(gemma4_mm, asked)()
+        model.pp_group = answer if asked == "get_pp_group" else answer.pp_group
+        seen.append((model.pp_group.is_first_rank, model.pp_group.world_size, getattr(answer, "tp_size", 2)))
+
+    model = SimpleNamespace()
+    token = mm_disabled._text_only.set(text_only)
+    try:
+        mm_disabled.built(asked, constructor, model)
+    finally:
+        mm_disabled._text_only.reset(token)
+    assert seen == [(not text_only, 1, 2)] and model.pp_group is group and getattr(gemma4_mm, asked) is before
 
 
 def test_a_hook_without_effect_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

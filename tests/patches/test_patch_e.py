@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,16 @@ pytest.importorskip("sglang")
 
 from g4diag.patches.applying import applied, patches, status
 from tests.patches.runners import swa_pool
+
+
+class One(int):
+    """Stands for whatever a constructor reads of its configuration: 1, as is each attribute and call of it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self
 
 
 def built(monkeypatch: pytest.MonkeyPatch, worker: Any, error: Exception | None = None) -> list[Any]:
@@ -27,24 +38,19 @@ def built(monkeypatch: pytest.MonkeyPatch, worker: Any, error: Exception | None 
         raise error or SizedEnough
 
     worker.draft_attn_backend.init_cuda_graph_state = init_cuda_graph_state
+    constructor = inspect.unwrap(module.FrozenKVMTPCudaGraphRunner.__init__)
+    for name in set(constructor.__code__.co_names) & vars(module).keys():
+        if inspect.isfunction(vars(module)[name]):
+            monkeypatch.setattr(module, name, One())
     monkeypatch.setattr(module, "get_batch_sizes_to_capture", lambda runner, tokens: ([1], []))
-    for name in ("require_gathered_buffer", "require_mlp_tp_gather", "require_mlp_sync", "require_attn_tp_gather"):
-        monkeypatch.setattr(module, name, lambda args: False)
     with pytest.raises(type(error) if error else SizedEnough):
         module.FrozenKVMTPCudaGraphRunner(worker)
     return seen
 
 
 def worker(target_pool: Any, state: Any = None) -> Any:
-    args = SimpleNamespace(
-        enable_torch_compile=False,
-        disable_cuda_graph_padding=False,
-        speculative_num_steps=3,
-        speculative_eagle_topk=1,
-        enable_profile_cuda_graph=False,
-    )
     return SimpleNamespace(
-        draft_model_runner=SimpleNamespace(server_args=args, tp_size=1, dp_size=1),
+        draft_model_runner=SimpleNamespace(server_args=One(), tp_size=1, dp_size=1, device="cpu", pp_size=1),
         draft_attn_backend=SimpleNamespace(_swa_kv_pool=state),
         kv_context=None if target_pool is None else SimpleNamespace(target_token_to_kv_pool=target_pool),
     )

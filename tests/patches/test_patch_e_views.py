@@ -11,17 +11,15 @@ pytest.importorskip("sglang")
 
 from g4diag.patches.applying import applied, selected_patches
 from g4diag.settings import Selection
-from tests.patches.runners import swa_pool
+from tests.patches.runners import swa_pool, worker_module
 
 VIEWS = ("frozen_kv_target_view", "target_kv_pool_view")
 
 
 def view(name: str, backend: Any, target_pool: Any) -> Any:
     """The view as the worker imported it."""
-    from sglang.srt.speculative import frozen_kv_mtp_worker
-
     batch, context = SimpleNamespace(spec_info="spec"), SimpleNamespace(target_token_to_kv_pool=target_pool)
-    return getattr(frozen_kv_mtp_worker, name)(batch, context, backend)
+    return getattr(worker_module(), name)(batch, context, backend)
 
 
 @pytest.mark.parametrize("name", VIEWS)
@@ -35,6 +33,19 @@ def test_state_follows_the_pool_and_is_restored(name: str, patch: str) -> None:
         assert vars(backend) == {"token_to_kv_pool": own, "_swa_kv_pool": None}
     with view(name, backend, pool):
         assert backend._swa_kv_pool is None, "undone"
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("mapped", [True, False], ids=["SWA target", "plain target"])
+def test_the_raw_mapping_of_later_releases_follows_too(name: str, mapped: bool) -> None:
+    """From 0.5.16 on the graph's metadata kernel reads it; it must never speak of another pool than the state does."""
+    pool = swa_pool() if mapped else object()
+    before = {"token_to_kv_pool": "own", "_swa_kv_pool": None, "_swa_full_to_swa_mapping": None}
+    backend = SimpleNamespace(**before)
+    with applied(["patch-e-views"]), view(name, backend, pool):
+        assert backend._swa_kv_pool is (pool if mapped else None)
+        assert backend._swa_full_to_swa_mapping is (pool.full_to_swa_index_mapping if mapped else None)
+    assert vars(backend) == before
 
 
 @pytest.mark.parametrize("name", VIEWS)

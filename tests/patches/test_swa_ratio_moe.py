@@ -13,10 +13,14 @@ import pytest
 pytest.importorskip("sglang")
 
 from g4diag.errors import PatchRefused
+from g4diag.hooks.versions import version_of
 from g4diag.patches import swa_ratio_moe
 from g4diag.patches.applying import applied
+from g4diag.patches.contract import form_for, unmatched
 from tests.patches import tiny_configs
 from tests.patches.tiny_configs import DENSE, MOE, command_line
+
+DEFAULT = 0.8
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +34,21 @@ def patch() -> Iterator[None]:
         yield
 
 
+def resolved(args: Any) -> float:
+    """The ratio that a server with these arguments works with, once they are resolved."""
+    if hasattr(args, "resolve_once"):
+        args.resolve_once()
+    declared = getattr(args, "_resolved_overrides", None) or ()
+    found = [fields["swa_full_tokens_ratio"] for _, fields in declared if "swa_full_tokens_ratio" in fields]
+    value = found[-1] if found else args.swa_full_tokens_ratio
+    return DEFAULT if value is None else value
+
+
 def ratio(argv: list[str]) -> float:
     """What a server started with `argv` works with."""
     from sglang.srt.server_args import prepare_server_args
 
-    return prepare_server_args(argv).swa_full_tokens_ratio
+    return resolved(prepare_server_args(argv))
 
 
 def as_engine(path: str, **more: Any) -> float:
@@ -42,7 +56,19 @@ def as_engine(path: str, **more: Any) -> float:
     from sglang.srt.server_args import ServerArgs
 
     fixed = {"device": "cpu", "attention_backend": "triton", "load_format": "dummy", "skip_tokenizer_init": True}
-    return ServerArgs(path, **fixed, **more).swa_full_tokens_ratio
+    return resolved(ServerArgs(model_path=path, **fixed, **more))
+
+
+def form() -> str:
+    """`adjusting` or `declaring`: how this release's models have their say."""
+    found = form_for(swa_ratio_moe.PATCH)
+    assert found is not None, unmatched(swa_ratio_moe.PATCH)
+    return "declaring" if any("overrides" in anchor.target for anchor in found.anchors) else "adjusting"
+
+
+def skip_unless(wanted: str) -> None:
+    if form() != wanted:
+        pytest.skip(f"sglang {version_of('sglang')}: its models have their say by {form()}")
 
 
 def test_moe_gets_it_and_only_while_the_patch_is_on(moe: str) -> None:
@@ -93,7 +119,7 @@ def test_a_tool_that_parses_its_own_command_line(patch: None, moe: str, monkeypa
         monkeypatch.setattr(sys, "argv", ["bench", *command_line(moe, *more)])
         parser = argparse.ArgumentParser()
         ServerArgs.add_cli_args(parser)
-        assert ServerArgs.from_cli_args(parser.parse_args()).swa_full_tokens_ratio == wanted
+        assert resolved(ServerArgs.from_cli_args(parser.parse_args())) == wanted
 
 
 def test_what_serve_passes_on_wins(patch: None, moe: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,30 +129,47 @@ def test_what_serve_passes_on_wins(patch: None, moe: str, monkeypatch: pytest.Mo
     assert ratio(command_line(moe)) == 0.15
 
 
-@pytest.mark.parametrize(
-    ("architecture", "text", "wanted"),
-    [
-        ("Gemma4ForCausalLM", {"enable_moe_block": True}, 0.15),
-        ("Gemma4UnifiedForConditionalGeneration", {"num_experts": 128}, 0.15),
-        ("Gemma4ForCausalLM", {"enable_moe_block": None, "num_experts": None}, 0.8),
-        ("Gemma4ForCausalLM", {"enable_moe_block": False, "num_experts": 128}, 0.8),
-        ("Gemma4ForCausalLM", {}, 0.8),
-        ("Gemma3ForCausalLM", {"enable_moe_block": True}, 0.8),
-        (None, {"enable_moe_block": True}, 0.8),
-    ],
-)
-def test_which_models(architecture: str | None, text: dict[str, Any], wanted: float) -> None:
-    from sglang.srt.server_args import ServerArgs
+MODELS = [
+    ("Gemma4ForCausalLM", {"enable_moe_block": True}, 0.15),
+    ("Gemma4UnifiedForConditionalGeneration", {"num_experts": 128}, 0.15),
+    ("Gemma4ForCausalLM", {"enable_moe_block": None, "num_experts": None}, 0.8),
+    ("Gemma4ForCausalLM", {"enable_moe_block": False, "num_experts": 128}, 0.8),
+    ("Gemma4ForCausalLM", {}, 0.8),
+    ("Gemma3ForCausalLM", {"enable_moe_block": True}, 0.8),
+    (None, {"enable_moe_block": True}, 0.8),
+]
 
-    args = object.__new__(ServerArgs)
-    args.swa_full_tokens_ratio = 0.8
+
+@pytest.mark.parametrize(("architecture", "text", "wanted"), MODELS)
+def test_which_models_are_adjusted(architecture: str | None, text: dict[str, Any], wanted: float) -> None:
+    class ServerArgs:
+        swa_full_tokens_ratio = 0.8
+
+    args: Any = ServerArgs()
     hf_config = SimpleNamespace(architectures=[architecture] if architecture else None)
     args.model_config = SimpleNamespace(hf_config=hf_config, hf_text_config=SimpleNamespace(**text))
     swa_ratio_moe.adjusted(None, args)
     assert args.swa_full_tokens_ratio == wanted
 
 
+@pytest.mark.parametrize("nested", [True, False], ids=["multimodal config", "text config"])
+@pytest.mark.parametrize("sentinel", [True, False])
+@pytest.mark.parametrize(("architecture", "text", "wanted"), MODELS)
+def test_which_models_have_it_declared(
+    architecture: str | None, text: dict[str, Any], wanted: float, sentinel: bool, nested: bool
+) -> None:
+    inner = {"text_config": SimpleNamespace(**text)} if nested else text
+    config = SimpleNamespace(architectures=[architecture] if architecture else None, **inner)
+    args = SimpleNamespace(swa_full_tokens_ratio=None if sentinel else 0.8)
+    before = [("theirs", {"attention_backend": "triton"})]
+    found = swa_ratio_moe.declared(before, "A", args, config, sentinel=sentinel)
+    assert found == ([*before, ("g4diag swa-ratio-moe", {"swa_full_tokens_ratio": 0.15})] if wanted == 0.15 else None)
+    args = SimpleNamespace(swa_full_tokens_ratio=0.8, _g4diag_ratio_given=True)
+    assert swa_ratio_moe.declared(before, "A", args, config, sentinel=sentinel) is None, "0.8, and said so"
+
+
 def test_a_model_held_elsewhere_is_not_asked_for() -> None:
+    skip_unless("adjusting")
     from sglang.srt.server_args import ServerArgs
 
     args = object.__new__(ServerArgs)
@@ -137,6 +180,7 @@ def test_a_model_held_elsewhere_is_not_asked_for() -> None:
 
 
 def test_a_hook_without_effect_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(swa_ratio_moe, "adjusted", lambda result, server_args: None)
-    with pytest.raises(PatchRefused, match=r"wanted a ratio of 0.15 .*, found 0.8"), applied(["swa-ratio-moe"]):
+    name = {"adjusting": "adjusted", "declaring": "declared"}[form()]
+    monkeypatch.setattr(swa_ratio_moe, name, lambda *args, **kwargs: None)
+    with pytest.raises(PatchRefused, match=r"wanted a ratio of 0.15 .*, found (0.8|\[\])"), applied(["swa-ratio-moe"]):
         raise AssertionError("entered")

@@ -19,6 +19,7 @@ from g4diag.patches.contract import fit
 from g4diag.settings import Selection
 from g4diag.stack.drive import cpu
 from g4diag.stack.drive.serving import Geometry, Serving
+from tests.patches.releases import need_place, started_process
 
 NAME = "xqa-strided-query"
 ROWS = 2
@@ -27,6 +28,8 @@ ROWS = 2
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[Serving, Any, list[torch.Tensor]]]:
     """A server with two requests, a forward batch that its backend decoded last, and queries its kernels were given."""
+    need_place(NAME)
+    started_process()
     queries: list[torch.Tensor] = []
 
     def kernel(query: torch.Tensor, **arguments: Any) -> torch.Tensor:
@@ -98,8 +101,8 @@ def test_off_xqa_nothing_is_copied(served: Any) -> None:
 
 
 def test_all_takes_it_and_a_backend_that_packs_by_itself_is_upstream() -> None:
-    assert NAME in selected_patches(Selection(everything=True))
     patch = patches()[NAME]
+    assert (NAME in selected_patches(Selection(everything=True))) is (fit(patch).state == "available")
     assert patch.upstream_when is not None and "contiguous" in patch.upstream_when.text
     there = Anchor(patch.upstream_when.target, "q = q.reshape(-1, layer.tp_q_head_num, layer.head_dim)")
     assert fit(replace(patch, upstream_when=there)).state == "upstream"
