@@ -26,6 +26,7 @@ def drive(*, others: int) -> Found:
 
     from g4diag.stack.drive.backends import SMALL, give_pools, split_sizes
     from g4diag.stack.drive.own_pool_draft import OwnPoolDraft
+    from g4diag.stack.drive.request_state import request_row
     from g4diag.stack.drive.serving import Serving
 
     serving = Serving(SMALL, 0, algorithm="EAGLE")
@@ -41,7 +42,7 @@ def drive(*, others: int) -> Found:
     batch = draft._forward_batch()
     backend.init_forward_metadata(batch)
     backend._get_layer_page_table(draft.model.model.layers[1].self_attn.attn, batch)
-    slots = serving.request_pool.req_to_token[serving.running.reqs[0].req_pool_idx, : _TOKENS + 1]
+    slots = serving.request_pool.req_to_token[request_row(serving.running.reqs[0]), : _TOKENS + 1]
     held = len(draft.runner.token_to_kv_pool.k_buffer[0])
     return Found(
         checked=len(slots),

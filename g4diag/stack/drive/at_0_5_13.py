@@ -209,6 +209,11 @@ def graph_runner(worker: Any) -> Any:
     return ClosureGraphRunner(worker)
 
 
+def plan_graph(backend: Any, batch: Any, *, in_capture: bool) -> None:
+    """Make the metadata that a graph is captured over, or bring it up to a batch."""
+    backend.init_forward_metadata_out_graph(batch, in_capture=in_capture)
+
+
 def replay(graphs: Any, batch: Any) -> Any:
     """Run a batch through a graph runner's captured graphs."""
     return graphs.replay(batch)

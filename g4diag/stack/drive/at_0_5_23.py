@@ -218,6 +218,11 @@ def graph_runner(worker: Any) -> Any:
         return ClosureGraphRunner(worker)
 
 
+def plan_graph(backend: Any, batch: Any, *, in_capture: bool) -> None:
+    backend.init_forward_metadata_out_graph(batch, in_capture=in_capture)
+    backend.init_forward_metadata_in_graph(batch)  # recorded in the graph, and run by each replay
+
+
 def replay(graphs: Any, batch: Any) -> Any:
     return graphs.execute(batch)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from g4diag.model import IntArray
+from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.swa_pool import int64
 
 
@@ -80,12 +81,12 @@ def forward_through(runner: Any, backend: Any) -> Callable[[Any], Any]:
 
 def plan_capture(backend: Any, batch: Any) -> None:
     """Make the metadata that a graph of this batch is captured over."""
-    backend.init_forward_metadata_out_graph(batch, in_capture=True)
+    driver().plan_graph(backend, batch, in_capture=True)
 
 
 def plan_replay(backend: Any, batch: Any) -> None:
     """Bring a captured graph's metadata up to this batch."""
-    backend.init_forward_metadata_out_graph(batch)
+    driver().plan_graph(backend, batch, in_capture=False)
 
 
 def layer_table(backend: Any, layer: Any, batch: Any) -> Any:

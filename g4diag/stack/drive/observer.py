@@ -27,6 +27,7 @@ from g4diag.model import (
     Violation,
 )
 from g4diag.stack.drive.reference import LogicalKV, PagedAttention
+from g4diag.stack.drive.request_state import kv_committed_len, request_row
 from g4diag.stack.drive.serving import Serving
 from g4diag.stack.probes.contract import Context, made
 from g4diag.stack.probes.pools import index_mapping, pool_views
@@ -221,9 +222,9 @@ class Observer:
         table = serving.request_pool.req_to_token
         requests = []
         for req in serving.running.reqs:
-            slots = table[req.req_pool_idx, : req.kv_committed_len : page]
+            slots = table[request_row(req), : kv_committed_len(req) : page]
             pages = (slots // page).numpy().astype(np.int64)
-            requests.append(RequestView(req.rid, int(req.req_pool_idx), int(req.kv_committed_len), pages))
+            requests.append(RequestView(req.rid, request_row(req), kv_committed_len(req), pages))
         return Incident(
             origin="g4diag",
             reads=tuple(self._bad_reads),

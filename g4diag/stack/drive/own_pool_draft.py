@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 from g4diag.stack.drive import cpu
+from g4diag.stack.drive.driver import driver
+from g4diag.stack.drive.forwards import plan_capture, plan_replay
 from g4diag.stack.drive.reference import LogicalBackend, LogicalKV
 from g4diag.stack.drive.serving import Serving, warm
 from g4diag.stack.pairs import tiny_gemma
@@ -53,16 +55,15 @@ class OwnPoolDraft:
             algorithm="EAGLE",
         )
         self.backend = self.runner.attn_backend = TRTLLMHAAttnBackend(self.runner)
+        driver().finish_runner(self.runner)
         self.backend.init_cuda_graph_state(serving.geometry.live, serving.geometry.live)
         self._batch: Any = None
         serving.followers.append(self)
 
     def after_prefill(self, batch: Any, rows: list[tuple[str, int, int]]) -> None:
         """Write this chunk's own K/V at the target's slots. rows: (rid, first position, end) of the batch."""
-        from sglang.srt.model_executor.forward_batch_info import ForwardBatch
-
         with self.logical.placed(rows):
-            self.runner.forward(ForwardBatch.init_new(batch, self.runner))
+            self.runner.forward(driver().forward_batch(batch, self.runner, "NULL"))
 
     def after_decode(self, batch: Any, rows: list[tuple[str, int, int]]) -> None:
         """Keep the batch whose new slots the next draft step writes and reads."""
@@ -76,8 +77,8 @@ class OwnPoolDraft:
         """The same through graph buffers: captured at this batch size, then replayed."""
 
         def plan(batch: Any) -> None:
-            self.backend.init_forward_metadata_out_graph(batch, in_capture=True)
-            self.backend.init_forward_metadata_out_graph(batch)
+            plan_capture(self.backend, batch)
+            plan_replay(self.backend, batch)
 
         return self._draft(self.backend, plan)
 
@@ -98,7 +99,6 @@ class OwnPoolDraft:
         return output.next_token_logits.argmax(dim=-1, keepdim=True)
 
     def _forward_batch(self) -> Any:
-        from sglang.srt.model_executor.forward_batch_info import ForwardBatch
         from sglang.srt.speculative.eagle_info import EagleDraftInput
 
         batch = copy.copy(self._batch)
@@ -106,7 +106,7 @@ class OwnPoolDraft:
         # Draft decode counts the token it writes itself: step 0 reads seq_lens + 1 keys.
         batch.seq_lens, batch.seq_lens_cpu = batch.seq_lens - 1, batch.seq_lens_cpu - 1
         batch.seq_lens_sum = int(batch.seq_lens_cpu.sum())
-        forward_batch = ForwardBatch.init_new(batch, self.runner)
+        forward_batch = driver().forward_batch(batch, self.runner, "NULL")
         forward_batch.positions = batch.seq_lens.clone()
         return forward_batch
 

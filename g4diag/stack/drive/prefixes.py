@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from g4diag.stack.drive.request_state import evicted_len
 from g4diag.stack.drive.serving import Geometry, Serving
 
 PAGE = 16
@@ -26,7 +27,7 @@ def prefix_used_again(*, window: int, eagle: bool, shared: int) -> dict[str, Any
     (req,) = serving.running.reqs
     while req.decode_batch_idx < _DECODED:
         serving.decode()
-    evicted = int(req.swa_evicted_seqlen)
+    evicted = evicted_len(req)
     known = [*req.origin_input_ids, *req.output_ids]
     serving.release(req)
     serving.admit("r1", [*known[:shared], 255, 254])

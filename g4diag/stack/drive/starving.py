@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from g4diag.stack.drive.request_state import prefill_end, prefix_len
 from g4diag.stack.drive.serving import Geometry, Serving
 
 _REQUESTS, _PROMPT, _NEW_TOKENS, _WINDOW = 96, 8, 64, 16
@@ -88,7 +89,7 @@ class _Queue(Serving):
         adder.add_one_req(req, has_chunked_req=False, truncation_align_size=None)
         if not adder.can_run_list:
             return False
-        served.again += req.extend_input_len if req.output_ids else 0
+        served.again += prefill_end(req) - prefix_len(req) if req.output_ids else 0
         batch = self._prefill(req, is_last=True)
         if self.requests():
             self.running.merge_batch(batch)
