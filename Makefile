@@ -1,34 +1,47 @@
-# Everything is installed into .venv. The stamp holds pyproject.toml's hash: set-up is skipped until that changes.
-VENV := .venv
+# STACK is the release of sglang under g4diag: make test STACK=RELEASE. The default is pyproject's extra `stack`.
+DEFAULT_STACK := $(shell sed -n 's/^stack = \["sglang==\(.*\)"\]$$/\1/p' pyproject.toml)
+STACK ?= $(DEFAULT_STACK)
+# Each release has its own light environment. The heavy part is shared by all checkouts: tools/stack_env.py.
+VENV := .venv$(if $(filter-out $(DEFAULT_STACK),$(STACK)),-$(STACK))
 BIN := $(VENV)/bin
+# Written by stack_env.py: hashes of what the environment was made from. Set-up is skipped until one changes.
 STAMP := $(VENV)/.g4diag-stamp
 PYTHON ?=
-# An existing environment first; each is tried by running it, since a pyenv shim may exist and still refuse.
+# An existing environment first, so that it keeps its Python.
 CANDIDATES := $(BIN)/python $(or $(PYTHON),python3 python3.12 python3.11)
+# Machines with a GPU have Python 3.12.
+GPU_PYTHON ?= python3.12 $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python)
 export HYPOTHESIS_PROFILE ?= $(if $(CI),ci,dev)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+SPACE := $() $()
+# $(call find_python,MINORS,CANDIDATES): $$python is the first that is a Python 3.MINOR. Each is tried by running it,
+# since a pyenv shim may exist and still refuse.
+define find_python
+python=; for candidate in $(2); do \
+  if "$$candidate" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] not in "$(1:%=3.%)".split())' 2>/dev/null; \
+  then python=$$candidate; break; fi; \
+done; \
+if [ -z "$$python" ]; then echo "g4diag: wanted Python $(subst $(SPACE), or ,$(1:%=3.%)), found none of: $(strip $(2))" >&2; exit 3; fi
+endef
+
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test hypofuzz gpu-pack clean
+.PHONY: help setup repro test stacks clean-stacks hypofuzz gpu-pack clean
 
 help:
 	@echo "make repro   set up, then show the frozen-KV SWA bug (sglang #26957) on the CPU"
 	@echo "make test    set up, then ruff, mypy and pytest (ARGS=... goes to pytest)"
-	@echo "make setup   .venv with g4diag[stack,test]; PYTHON=... picks the Python of a new .venv (3.11 or 3.12)"
+	@echo "make setup   $(VENV) with g4diag[test] on sglang $(STACK); PYTHON=... picks the Python of a new one (3.11 or 3.12)"
+	@echo "             STACK=RELEASE with any of these: another one, in its own environment"
+	@echo "make stacks  the releases installed for all checkouts, with sizes; make clean-stacks removes them"
 	@echo "make gpu-pack  .gpu/site.tar.xz: what a bare CUDA machine lacks (tools/on_gpu.sh); GPU_PYTHON=... picks a 3.12"
 	@echo "make hypofuzz  drive MACHINE=$(MACHINE) with HypoFuzz, until stopped; a dashboard shows coverage"
-	@echo "make clean   remove caches, build outputs and the set-up stamp; .venv stays"
+	@echo "make clean   remove caches, build outputs and set-up stamps; environments and stacks stay"
 
 setup:
 	@sha256sum --check --status $(STAMP) 2>/dev/null && exit 0; \
-	for candidate in $(CANDIDATES); do \
-	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; \
-	  then python=$$candidate; break; fi; \
-	done; \
-	if [ -z "$$python" ]; then echo "g4diag: wanted Python 3.11 or 3.12, found none of: $(CANDIDATES)" >&2; exit 3; fi; \
-	if [ "$$python" != $(BIN)/python ]; then "$$python" -m venv $(VENV) || exit 3; fi; \
-	echo "g4diag: installing into $(VENV) (minutes and some GB the first time) ..." >&2; \
-	$(BIN)/python -m pip install -qq -e '.[stack,test]' && sha256sum pyproject.toml > $(STAMP)
+	$(call find_python,11 12,$(CANDIDATES)); \
+	"$$python" tools/stack_env.py setup $(STACK) $(VENV)
 
 repro: setup
 	@$(BIN)/g4diag repro trtllm-mha-swa --device cpu
@@ -41,24 +54,26 @@ test: setup
 
 # Not in the test extra: it is a campaign's tool. One machine a run: HypoFuzz does not tear one class down before it
 # sets the next one up. Finds go to .hypothesis, so that `make test` and `g4diag fuzz` see them.
+PINS = "$$(sed -n '$$s/^[0-9a-f]*  //p' $(STAMP))"
 MACHINE ?= SwaAllocatorMachine
 hypofuzz: setup
-	$(BIN)/python -c 'import hypofuzz' 2>/dev/null || $(BIN)/python -m pip install -qq hypofuzz
+	$(BIN)/python -c 'import hypofuzz' 2>/dev/null || $(BIN)/python -m pip install -qq -c $(PINS) hypofuzz
 	$(BIN)/hypothesis fuzz $(ARGS) -- tests/fuzz/hypofuzz_machines.py::Test$(MACHINE)
 
-# A Python 3.12, as on those machines, with sglang in it: packages are taken from there. Made here if none is given.
-PACKER := ../shared/gpu/pack_site.py
-GPU_PYTHON ?= build/gpu-venv/bin/python
-gpu-pack: .gpu/site.tar.xz
-	@ls -l .gpu/site.tar.xz
+# Any Python that runs stack_env.py will do.
+stacks clean-stacks:
+	@$(call find_python,11 12,$(CANDIDATES)); \
+	"$$python" tools/stack_env.py $(if $(filter clean-stacks,$@),clean,list)
 
-.gpu/site.tar.xz:
-	@if ! $(GPU_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null; then \
-	  python3.12 -m venv build/gpu-venv || exit 3; \
-	fi
-	@$(GPU_PYTHON) -c 'import sglang' 2>/dev/null || $(GPU_PYTHON) -m pip install -qq sglang==0.5.13
-	@mkdir -p .gpu && $(GPU_PYTHON) $(PACKER) .gpu/site.tar.xz
+# Packages are taken from a stack under Python 3.12, which lies in the same cache.
+PACKER := ../shared/gpu/pack_site.py
+gpu-pack:
+	@if [ -e .gpu/site.tar.xz ] && [ "$$(cat .gpu/release 2>/dev/null)" = $(STACK) ]; then ls -l .gpu/site.tar.xz; exit 0; fi; \
+	$(call find_python,12,$(GPU_PYTHON)); \
+	stack=$$("$$python" tools/stack_env.py stack $(STACK)) || exit $$?; \
+	mkdir -p .gpu && rm -f .gpu/release && "$$stack/bin/python" $(PACKER) .gpu/site.tar.xz && \
+	echo $(STACK) > .gpu/release && ls -l .gpu/site.tar.xz
 
 clean:
-	rm -rf .gpu build dist out .hypothesis .mypy_cache .pytest_cache .ruff_cache $(STAMP)
-	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	rm -rf .gpu build dist out .hypothesis .mypy_cache .pytest_cache .ruff_cache .venv*/.g4diag-stamp
+	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
+import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path, PurePosixPath
@@ -21,7 +24,15 @@ def pyproject() -> dict[str, Any]:
 
 
 def test_the_stack_is_one_exact_release(pyproject: dict[str, Any]) -> None:
-    assert pyproject["project"]["optional-dependencies"]["stack"] == ["sglang==0.5.13", "torch"]
+    """It is the Makefile's default too, which reads this line."""
+    (stack,) = pyproject["project"]["optional-dependencies"]["stack"]
+    release = re.fullmatch(r"sglang==([\d.]+(?:post\d+)?)", stack)
+    assert release is not None
+    make = ["make", "--no-print-directory", "-C", str(ROOT), "-n", "setup"]
+    # Not the release that these tests may run on.
+    plain = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKEOVERRIDES", "STACK")}
+    recipe = subprocess.run(make, env=plain, capture_output=True, text=True, check=True).stdout
+    assert f"stack_env.py setup {release[1]} .venv\n" in recipe
 
 
 def test_the_core_is_light_and_declared(pyproject: dict[str, Any]) -> None:
