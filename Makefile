@@ -11,6 +11,8 @@ PYTHON ?=
 CANDIDATES := $(BIN)/python $(or $(PYTHON),python3 python3.12 python3.11)
 # Machines with a GPU have Python 3.12.
 GPU_PYTHON ?= python3.12 $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python)
+# Processes that run the tests; 0 runs them in one, as a plain pytest does.
+WORKERS ?= 2
 export HYPOTHESIS_PROFILE ?= $(if $(CI),ci,dev)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -30,7 +32,7 @@ endef
 
 help:
 	@echo "make repro   set up, then show the frozen-KV SWA bug (sglang #26957) on the CPU"
-	@echo "make test    set up, then ruff, mypy and pytest (ARGS=... goes to pytest)"
+	@echo "make test    set up, then ruff, mypy and pytest (ARGS=... goes to pytest; WORKERS=2)"
 	@echo "make setup   $(VENV) with g4diag[test] on sglang $(STACK); PYTHON=... picks the Python of a new one (3.11 or 3.12)"
 	@echo "             STACK=RELEASE with any of these: another one, in its own environment"
 	@echo "make stacks  the releases installed for all checkouts, with sizes; make clean-stacks removes them"
@@ -50,7 +52,7 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) $(if $(CI),--durations=25) $(ARGS)
 
 # Not in the test extra: it is a campaign's tool. One machine a run: HypoFuzz does not tear one class down before it
 # sets the next one up. Finds go to .hypothesis, so that `make test` and `g4diag fuzz` see them.

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
 
 from g4diag import guard
+from g4diag.hooks import anchors
 from g4diag.stack.drive import sgl_kernel_stand_in
+from tests import workers
 
 # Before the first import of triton or sglang, whichever test brings it in.
 os.environ.update(
@@ -19,14 +24,28 @@ os.environ.update(
     SGLANG_USE_CPU_ENGINE="1",
 )
 sgl_kernel_stand_in.install()
+# Before the first import of torch: tensors are tiny, and two workers have two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A developer's shell must not arm the tests.
 for _name in [name for name in os.environ if name.startswith("G4DIAG_")]:
     del os.environ[_name]
+
+# Every `applied` and every listing parses sglang's files anew, a second's work; none of them changes here.
+anchors._segment = functools.cache(anchors._segment)
 
 hypothesis.settings.register_profile("dev", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.register_profile("nightly", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=workers.place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return workers.scheduler(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -35,3 +54,19 @@ def our_errors_are_raised() -> Iterator[None]:
     before = guard.set_raising(True)
     yield
     guard.set_raising(before)
+
+
+@pytest.fixture
+def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the sandbox is asked is answered in this process, without its limits, by the code and in the JSON that the
+    child would answer with. For tests of what evidence says; tests/sandbox and tests/hostile start the child."""
+    from g4diag import sandbox
+    from g4diag.dump import core_dump
+    from g4diag.sandbox import child
+
+    def answered(request: dict[str, Any], show_errors: bool) -> bytes:
+        return child._answer(json.loads(json.dumps(request)))
+
+    monkeypatch.setattr(core_dump, "_told", None)
+    monkeypatch.setattr(child, "limit", lambda memory_bytes, seconds: None)
+    monkeypatch.setattr(sandbox, "_ask", answered)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+from collections.abc import Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,6 +37,18 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     said = json.dumps({"unknown": [], "refused": ""})
     program = (sys.executable, "-c", f"import sys; open(sys.argv[1], 'w').write({said!r})")
     monkeypatch.setattr(flag_check, "check", partial(flag_check.check, program=program))
+
+
+@pytest.fixture
+def asked_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """sglang's own parser, asked in this process: test_flag_check asks it in the child, which takes some 6 s."""
+
+    def run(command: Sequence[str], **_: object) -> None:
+        assert tuple(command[: len(flag_check.PROGRAM)]) == flag_check.PROGRAM
+        file, *arguments = command[len(flag_check.PROGRAM) :]
+        flag_check.main(Path(file), arguments)
+
+    monkeypatch.setattr(flag_check, "subprocess", SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired))
 
 
 @pytest.fixture
@@ -89,7 +104,7 @@ def test_a_known_bad_command_line_is_1_and_its_cure_is_0(
 
 
 def test_a_flag_that_sglang_does_not_know_is_1_and_told_first(
-    h100: None, pair: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    h100: None, asked_here: None, pair: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, found = doctor(capsys, "--", *pair, *SPECULATIVE, "--pagesize", "64")
     assert code == 1 and found["flags"]["unknown"] == [{"name": "--pagesize", "nearest": "--page-size"}]
@@ -99,7 +114,7 @@ def test_a_flag_that_sglang_does_not_know_is_1_and_told_first(
 
 
 def test_a_value_that_sglang_refuses_is_1_and_the_foot_agrees_with_the_head(
-    h100: None, capsys: pytest.CaptureFixture[str]
+    h100: None, asked_here: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, _ = run(capsys, "doctor", "--", "--model-path", "org/x", "--decode-attention-backend", "trtllm_mah")
     head, first = out.splitlines()[:2]

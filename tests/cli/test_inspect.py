@@ -21,6 +21,7 @@ from g4diag.dump.writer import write_dump
 from tests import samples
 from tests.contracts.rules import HEAVY
 
+pytestmark = pytest.mark.usefixtures("no_child")
 DUMPS = Path(__file__).parents[2] / "dumps"
 
 

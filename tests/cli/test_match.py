@@ -11,6 +11,8 @@ from g4diag.dump.writer import write_dump
 from tests import samples
 from tests.cli.test_inspect import DUMPS, run
 
+pytestmark = pytest.mark.usefixtures("no_child")
+
 
 @pytest.mark.parametrize(
     ("name", "code", "issue"),

@@ -12,6 +12,7 @@ from tests.cli.test_inspect import run
 
 pytest.importorskip("sglang")
 
+pytestmark = pytest.mark.usefixtures("no_child")
 DUMPS = Path(__file__).parents[2] / "dumps"
 DRIVEN = next(name for name, scenario in scenarios().items() if scenario.drives)
 

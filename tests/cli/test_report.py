@@ -13,6 +13,8 @@ from g4diag.cli import main
 from g4diag.dump.writer import write_dump
 from tests import samples
 
+pytestmark = pytest.mark.usefixtures("no_child")
+
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
     code = main.run([str(argument) for argument in arguments])

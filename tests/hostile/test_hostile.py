@@ -100,6 +100,7 @@ def test_the_attack_itself_works(tmp_path: Path) -> None:
 ACTS = "\x1b[2J\x1b]8;;http://x\x07\u202e\r[red]<script>alert(1)</script>"
 
 
+@pytest.mark.usefixtures("no_child")
 @pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
 def test_what_is_shown_of_evidence_does_not_act(form: list[str], tmp_path: Path, capsys: Any) -> None:
     """A well-formed defect whose every text would act on a terminal."""
