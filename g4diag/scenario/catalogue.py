@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from g4diag.discover import Contribution, contributions
-from g4diag.scenario import Board, Found, Progress, Row, Scenario, Score
+from g4diag.scenario import Board, Progress, Row, Scenario, Score
 
 _LONGEST = 600.0  # seconds a scenario may take on a busy machine
 _VERDICTS = {0: "as expected", 1: "NOT AS EXPECTED", 3: "cannot run", 4: "vacuous"}
@@ -38,14 +38,6 @@ def listed() -> list[Contribution]:
 def scenarios() -> dict[str, Scenario]:
     """Every scenario that imports, by its name."""
     return {row.value.name: row.value for row in listed() if row.error is None}
-
-
-def drive_of(name: str) -> Callable[..., Found]:
-    """The function that this scenario's drives call. KeyError: there is no such scenario, or it has no drives."""
-    drive = scenarios()[name].drive
-    if drive is None:
-        raise KeyError(f"{name} drives no single classes")
-    return drive
 
 
 def run_all(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from g4diag.errors import UsageError
-from g4diag.scenario.driven import Drive, DriveOutcome, Found
+from g4diag.scenario.driven import Drive, DriveOutcome
 from g4diag.scenario.readings import Outcome
 
 _S = TypeVar("_S", "State", "ServerState", Drive)
@@ -104,8 +104,7 @@ class Scenario:
     single classes show it, and neither where only a GPU does. server_states, load: the same on a GPU, each a real
     server in a process of its own. anchors: (dotted target, fragment of one line) that must be in the installed source
     exactly once, or the scenario is stale; those of the patches its states apply are held against it anyway.
-    launches: parts of the paths of the Python files that launch the kernel which faults. drive: what its drives call,
-    with a drive's arguments."""
+    launches: parts of the paths of the Python files that launch the kernel which faults."""
 
     name: str
     symptom: str
@@ -117,7 +116,6 @@ class Scenario:
     drives: tuple[Drive, ...] = ()
     anchors: tuple[tuple[str, str], ...] = ()
     launches: tuple[str, ...] = ()
-    drive: Callable[..., Found] | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -77,7 +77,6 @@ def driven(
         load=load,
         drives=drives,
         anchors=anchors,
-        drive=drive,
     )
     return made
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from g4diag.stack.drive import swa_pool
+from g4diag.stack.drive.request_state import kv_committed_len, request_row
 from g4diag.stack.drive.swa_pool import int64
 
 PAGE = 4
@@ -33,6 +34,22 @@ def frozen_draft(*, apart: int = 0) -> Any:
     for rid, ids in serving.prompts():
         serving.admit(rid, ids)
     return draft
+
+
+def last_page(serving: Any) -> Any:
+    """int64[page_size]: the full slots of the page that holds the first running request's last token."""
+    import torch
+
+    req, page = serving.running.reqs[0], serving.geometry.page_size
+    last = int(serving.request_pool.req_to_token[request_row(req), kv_committed_len(req) - 1])
+    return torch.arange(page) + last // page * page
+
+
+def write_last_token(serving: Any, *, untranslated: bool = False) -> None:
+    """Zeros for K and V of that page's first token, in a sliding layer. untranslated: to its full slot."""
+    layer, slot = serving.config.layer_types.index("sliding_attention"), int(last_page(serving)[0])
+    heads, size = serving.config.num_key_value_heads, serving.config.head_dim
+    swa_pool.write_zeros(serving.kv_pool, layer, slot, heads, size, swa_slot=slot if untranslated else None)
 
 
 def change_metadata(draft: Any, change: Any) -> None:

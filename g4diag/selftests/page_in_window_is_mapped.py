@@ -1,13 +1,20 @@
-"""The real bug of sglang #22470: eviction goes as far as the radix cache's insert boundary."""
+"""The last page of a running request loses its SWA page behind the allocator's back."""
 
 from __future__ import annotations
 
-from g4diag.scenario.catalogue import drive_of
 from g4diag.selftests.contract import Break
+from g4diag.selftests.drives import frozen_draft, last_page
+
+
+def _drive(broken: bool) -> None:
+    draft = frozen_draft()
+    if broken:
+        draft.serving.allocator.full_to_swa_index_mapping[last_page(draft.serving)] = 0
+    draft.eager()
+
 
 SELFTEST = Break(
     name="page_in_window_is_mapped",
-    how="sglang #22470 put back; a request takes up a prefix whose last SWA page is gone.",
-    drive=lambda broken: drive_of("evict-past-insert")(window=8),
-    faults=("eviction-reaches-insert-boundary",),
+    how="The full page that holds a request's last tokens is unmapped, and its draft reads the window.",
+    drive=_drive,
 )

@@ -1,26 +1,25 @@
-"""A target's queries are left in the qkv buffer, as on CUDA, and go to a kernel that reads packed rows."""
+"""A kernel that reads packed rows is called from within a forward with a query whose rows are apart."""
 
 from __future__ import annotations
-
-from contextlib import nullcontext
 
 from g4diag.selftests.contract import Break
 
 
 def _drive(broken: bool) -> None:
     from g4diag.stack.drive.serving import Geometry, Serving
-    from g4diag.stack.drive.xqa import queries_in_place
+    from g4diag.stack.drive.xqa import hand_over_rows_apart
 
     serving = Serving(Geometry(requests=2), 0)
     serving.runner.attn_backend.is_xqa_impl = True
     for rid, ids in serving.prompts():
         serving.admit(rid, ids)
-    with queries_in_place(serving.model) if broken else nullcontext():
-        serving.decode()
+    if broken:
+        hand_over_rows_apart(serving.runner.attn_backend)
+    serving.decode()
 
 
 SELFTEST = Break(
     name="query_rows_are_packed",
-    how="The target's queries are slices of the qkv buffer, as on CUDA, in a decode on XQA.",
+    how="XQA is called in a decode with a query whose rows are two rows apart.",
     drive=_drive,
 )

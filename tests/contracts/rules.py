@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "analyzers": _MECHANISM | {"dump", "signature", "traps", "verdict"},
     "scenario": _SERVED | {"analyzers", "servers"},
     "fuzz": _SERVED | {"signature", "verdict"},
-    "selftests": _MECHANISM | {"hooks", "scenario", "stack", "traps"},
+    "selftests": _MECHANISM | {"hooks", "stack", "traps"},
     "doctor": _SERVED | {"hazards", "scenario", "selftests", "servers"},
     "servers": _SERVED,
     "serve": _SERVED | {"doctor", "hazards", "servers"},

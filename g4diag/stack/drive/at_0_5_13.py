@@ -152,6 +152,11 @@ def release(req: Any, cache: Any) -> None:
     release_kv_cache(req, cache)
 
 
+def write_kv(pool: Any, layer: Any, full: Any, swa: Any, k: Any, v: Any) -> None:
+    """A hybrid pool's write. full, swa: int64 slots in either space."""
+    pool.set_kv_buffer(layer, full, k, v, swa_loc=swa)
+
+
 def draft_worker(
     args: Any, target_runner: Any, draft_runner: Any, *, request_pool: Any, allocator: Any, target_model: Any
 ) -> Any:

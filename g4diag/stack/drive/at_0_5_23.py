@@ -178,6 +178,12 @@ def release(req: Any, cache: Any) -> None:
     release_kv_cache(req, cache, checkpoint=True)
 
 
+def write_kv(pool: Any, layer: Any, full: Any, swa: Any, k: Any, v: Any) -> None:
+    from sglang.srt.mem_cache.memory_pool import KVWriteLoc
+
+    pool.set_kv_buffer(layer, KVWriteLoc(full, swa), k, v)
+
+
 def draft_worker(
     args: Any, target_runner: Any, draft_runner: Any, *, request_pool: Any, allocator: Any, target_model: Any
 ) -> Any:

@@ -7,6 +7,7 @@ CUDA and profile memory): its `forward` and all that it calls are sglang's own.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
@@ -112,6 +113,8 @@ def attention_kernels(decode: Callable[..., Any], prefill: Callable[..., Any]) -
     def bound(original: Callable[..., Any], reference: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(original)
 
+        # A probe's hook there holds the signature against what it unpacks.
+        @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             arguments = signature.bind(*args, **kwargs)
             arguments.apply_defaults()

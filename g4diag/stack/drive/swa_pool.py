@@ -6,6 +6,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from g4diag.stack.drive.driver import driver
+from g4diag.stack.releases import current
+
 
 def int64(values: list[int]) -> Any:
     """A CPU tensor of them."""
@@ -28,8 +31,8 @@ def build(page_size: int, full_pages: int, swa_pages: int, need_sort: bool) -> A
         head_dim=1,
         swa_attention_layer_ids=[0],
         full_attention_layer_ids=[1],
-        enable_kvcache_transpose=False,
         device="cpu",
+        **driver().SWA_POOL_ARGUMENTS,
     )
     return SWATokenToKVPoolAllocator(**sizes, dtype=torch.float32, device="cpu", kvcache=pool, need_sort=need_sort)
 
@@ -44,7 +47,7 @@ def paged(pages: int, page_size: int) -> Any:
 
 def free_pages(sub_allocator: Any) -> list[int]:
     """Ids on a paged allocator's free list, those waiting to be sorted in included."""
-    return [*next_pages(sub_allocator), *sub_allocator.release_pages.tolist()]
+    return [page for pages in current().read.free_lists(sub_allocator) for page in pages.tolist()]
 
 
 def next_pages(sub_allocator: Any) -> list[int]:
@@ -67,10 +70,11 @@ def put_back(allocator: Any, state: Any) -> None:
     allocator.restore_state(state)
 
 
-def write_zeros(kv_pool: Any, layer_id: int, slot: int, heads: int, head_dim: int) -> None:
-    """Write one token's K and V of zeros, float32 [1, heads, head_dim], for a sliding layer. slot: its full slot."""
+def write_zeros(kv_pool: Any, layer_id: int, slot: int, heads: int, head_dim: int, swa_slot: int | None = None) -> None:
+    """Write one token's K and V of zeros, float32 [1, heads, head_dim], for a sliding layer. slot: its full slot.
+    swa_slot: where, in place of the SWA slot that the pool's mapping says."""
     import torch
 
     kv, slots = torch.zeros(1, heads, head_dim), int64([slot])
-    swa_slots = kv_pool.translate_loc_from_full_to_swa(slots)
-    kv_pool.set_kv_buffer(SimpleNamespace(layer_id=layer_id), slots, kv, kv, swa_loc=swa_slots)
+    swa_slots = kv_pool.translate_loc_from_full_to_swa(slots) if swa_slot is None else int64([swa_slot])
+    driver().write_kv(kv_pool, SimpleNamespace(layer_id=layer_id), slots, swa_slots, kv, kv)

@@ -27,6 +27,7 @@ from g4diag.hooks.versions import installed
 from g4diag.model import RingRecord
 from g4diag.stack.releases import current as current_release
 
+_FREES, _SWA_FREES = ("swa.free", "swa.free_segment"), ("swa.free_swa", "swa.free_swa_segment")
 _KEPT_FILES, _MAX_FAILURES = 64, 3
 _RANKS = ("tp_rank", "pp_rank", "dp_rank", "attn_dp_rank", "moe_ep_rank")
 
@@ -56,8 +57,8 @@ class Recorder:
             release.hook("scheduler.run_event_loop", "around", self._around_loop),
             release.hook("scheduler.run_batch", "before", self._before_batch),
             *allocs,
-            release.hook("swa.free", "before", self._freed),
-            release.hook("swa.free_swa", "before", self._swa_freed),
+            *(release.hook(name, "before", self._freed) for name in _FREES if release.has(name)),
+            *(release.hook(name, "before", self._swa_freed) for name in _SWA_FREES if release.has(name)),
         ]
 
     def mark(self, kind: str, text: str, step: int = -1) -> None:
@@ -137,13 +138,13 @@ class Recorder:
         else:
             self.allocated += result.numel()
 
-    def _freed(self, allocator: Any, free_index: Any) -> None:
+    def _freed(self, allocator: Any, free_index: Any, *args: Any, **kwargs: Any) -> None:
         # In a free group the ids are only put aside, and come again, all at once, when it ends.
         if not current_release().read.is_deferred(allocator):
             self.frees += 1
             self.freed += free_index.numel()
 
-    def _swa_freed(self, allocator: Any, free_index: Any) -> None:
+    def _swa_freed(self, allocator: Any, free_index: Any, *args: Any, **kwargs: Any) -> None:
         self.swa_freed += free_index.numel()
 
 

@@ -55,7 +55,11 @@ class AllocationProbe:
         places: list[tuple[str, Callable[..., None]]] = [("swa.built", self._built)]
         for kind, calls in _CALLS.items():
             places += [(f"{kind}.{call}", self._after(call)) for call in calls]
-            places += [(f"{kind}.free", self._freed), (f"{kind}.clear", self._cleared)]
+            places.append((f"{kind}.clear", self._cleared))
+        places.append(("token.free", self._freed))
+        # Pages come back through `free`, or in later releases all through one other place.
+        in_pages = release.has("paged.release_page_ids")
+        places.append(("paged.release_page_ids", self._released) if in_pages else ("paged.free", self._freed))
         backups: tuple[tuple[str, Callable[..., None]], ...] = (
             ("allocator.backup_state", self._backed_up),
             ("allocator.restore_state", self._restored),
@@ -94,14 +98,21 @@ class AllocationProbe:
         return observed
 
     def _freed(self, result: Any, allocator: Any, free_index: Any) -> None:
-        if not free_index.numel() or current().read.is_deferred(allocator):
-            return
-        pool, book = self._pool(allocator), self._book(allocator, given_back=free_index)
+        if free_index.numel() and not current().read.is_deferred(allocator):
+            self._given_back(allocator, free_index)
+
+    def _released(self, result: Any, allocator: Any, *page_ids: Any) -> None:
+        for pages in page_ids:
+            if pages.numel():
+                self._given_back(allocator, pages * allocator.page_size)
+
+    def _given_back(self, allocator: Any, slots: Any) -> None:
+        pool, book = self._pool(allocator), self._book(allocator, given_back=slots)
 
         def arrived(slots_N: Any) -> None:
             self._emit(Release(pool, slots_N, live_pages_N=book.give_back(slots_N)))
 
-        self.arrivals.copy([free_index], arrived)
+        self.arrivals.copy([slots], arrived)
         self._take_stock(allocator, pool, book)
 
     def _cleared(self, result: Any, allocator: Any) -> None:

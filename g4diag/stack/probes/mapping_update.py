@@ -35,6 +35,8 @@ class MappingUpdateProbe:
         functions: dict[str, Callable[..., None]] = {call: self._after(call) for call in (*CALLS, TAIL)}
         functions |= {"free": self._after_free, "free_swa": self._after_free_swa}
         release = current()
+        if release.has("swa.free_swa_segment"):
+            functions["free_swa_segment"] = self._after_free_segment
         return [release.hook(f"swa.{name}", "after", function) for name, function in functions.items()]
 
     def handed_out(self, allocator: Any, slots: Any) -> None:
@@ -60,6 +62,10 @@ class MappingUpdateProbe:
         if free_index.numel():
             self._update("free_swa", owner, free_index, free_index[:0])
             self._freed = free_index
+
+    def _after_free_segment(self, result: Any, owner: Any, free_index: Any, *args: Any, **kwargs: Any) -> None:
+        if free_index.numel():
+            self._update("free_swa_segment", owner, free_index, free_index[:0])
 
     def _update(self, call: str, owner: Any, full: Any, swa: Any) -> None:
         def arrived(full_N: Any, swa_N: Any, mapped_N: Any) -> None:

@@ -87,6 +87,7 @@ RELEASE = Release(
         ),
         "swa.free": Point(f"{_SWA}.free", ("free_index",)),
         "swa.free_swa": Point(f"{_SWA}.free_swa", ("free_index",)),
+        "swa.free_segment": Point(f"{_SWA}.free_segment", ("free_index",)),
         "swa.free_swa_segment": Point(f"{_SWA}.free_swa_segment", ("free_index",)),
     },
     lacks={
