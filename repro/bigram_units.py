@@ -34,10 +34,10 @@ SCENARIO = driven(
     symptom="pool memory leak detected, or wrong answers for a shared prefix, under EAGLE with the radix cache",
     upstream="sglang #34823 (merged 2026-08-14), #34870; not in 0.5.13's SWARadixCache",
     drives=(
-        Drive("upstream", "0.5.13 as released", arguments={"eagle": True}),
+        Drive("upstream", "as released", arguments={"eagle": True}),
         Drive("faulty", "the frontier is lost", _FAULT, _TRAP, arguments={"eagle": True}),
         Drive("hidden", "the same, keys in tokens", _FAULT, arguments={"eagle": False}),
-        Drive("tokens", "0.5.13, keys in tokens", twin=True, arguments={"eagle": False}),
+        Drive("tokens", "as released, keys in tokens", twin=True, arguments={"eagle": False}),
     ),
 )
 

@@ -51,10 +51,10 @@ SCENARIO = driven(
     symptom="SWA pool off by one page after a prefix was evicted and recovered within one group of frees",
     upstream="sglang #36135, #36081 (in 0.5.18; cured by #36381, #36646)",
     drives=(
-        Drive("upstream", "0.5.13 as released", arguments={"grouped": True}),
+        Drive("upstream", "as released", arguments={"grouped": True}),
         Drive("faulty", "free_swa deferred", _FAULT, "mapping_follows_allocation", arguments={"grouped": True}),
         Drive("hidden", "free_swa deferred, no group", _FAULT, arguments={"grouped": False}),
-        Drive("no-group", "0.5.13, no group", twin=True, arguments={"grouped": False}),
+        Drive("no-group", "as released, no group", twin=True, arguments={"grouped": False}),
     ),
 )
 

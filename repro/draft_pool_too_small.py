@@ -58,10 +58,10 @@ SCENARIO = driven(
     symptom="index assertion or illegal access in an EAGLE draft on a hybrid SWA model, only when the full pool fills",
     upstream="sglang #17630 (opened 2026-01-23, merged)",
     drives=(
-        Drive("upstream", "0.5.13 as released", arguments={"others": 1600}),
+        Drive("upstream", "as released", arguments={"others": 1600}),
         Drive("faulty", "tokens from before the split", _FAULT, "page_table_stays_in_pool", arguments={"others": 1600}),
         Drive("hidden", "the same, a server that is almost empty", _FAULT, arguments={"others": 0}),
-        Drive("empty", "0.5.13, a server that is almost empty", twin=True, arguments={"others": 0}),
+        Drive("empty", "as released, a server that is almost empty", twin=True, arguments={"others": 0}),
     ),
 )
 

@@ -21,7 +21,7 @@ from g4diag.scenario import Options, Outcome, Progress, Scenario, State
 _OLD = ("allocator-rule",)
 # To the mechanism the twin is the draft with a pool of its own. Here that one has the bug, and the other is the twin.
 _STATES = (
-    State("upstream", "0.5.13 as released (#27491)", (), "equal", "equal", twin=True),
+    State("upstream", "as released (#27491)", (), "equal", "equal", twin=True),
     State("allocator", "the rule of #18970 put back", _OLD, "wrong", "wrong", twin=True),
     State("own-pool-rule", "the rule of #25103: right here", ("faulty-rule",), "equal", "equal", twin=True),
     State("frozen-upstream", "frozen-KV draft, as released", (), "equal", "equal"),

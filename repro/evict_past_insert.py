@@ -33,10 +33,10 @@ SCENARIO = driven(
     symptom="wrong answers for a prefix that is served again, pages larger than the window; SWA use below 0 in the log",
     upstream="sglang #22470 (merged 2026-04-09)",
     drives=(
-        Drive("upstream", "0.5.13 as released", arguments={"window": 8}),
+        Drive("upstream", "as released", arguments={"window": 8}),
         Drive("faulty", "no margin, no early return", _FAULT, _TRAP, arguments={"window": 8}),
         Drive("hidden", "the same, window of two pages", _FAULT, arguments={"window": 32}),
-        Drive("large-window", "0.5.13, window of two pages", twin=True, arguments={"window": 32}),
+        Drive("large-window", "as released, window of two pages", twin=True, arguments={"window": 32}),
     ),
 )
 

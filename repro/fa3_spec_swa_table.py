@@ -99,10 +99,10 @@ SCENARIO = replace(
         symptom="illegal memory access on fa3 with EAGLE3 and --speculative-eagle-topk above 1, on a hybrid SWA model",
         upstream="sglang #24617 (opened 2026-05-07, merged), #24402",
         drives=(
-            Drive("upstream", "0.5.13 as released, a tree", arguments={"topk": 2}),
+            Drive("upstream", "as released, a tree", arguments={"topk": 2}),
             Drive("faulty", "the table is not translated", _FAULT, "wrong slots", arguments={"topk": 2}),
             Drive("hidden", "the same, a chain", _FAULT, arguments={"topk": 1}),
-            Drive("chain", "0.5.13, a chain", twin=True, arguments={"topk": 1}),
+            Drive("chain", "as released, a chain", twin=True, arguments={"topk": 1}),
         ),
     ),
     run=run,

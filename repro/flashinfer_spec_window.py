@@ -151,7 +151,7 @@ SCENARIO = driven(
     " with prefix lengths given, wrong answers past the window",
     upstream="sglang #22679 (2026-04-13, open), #22892, #39160 (closed), #39287 (2026-09-13, open); alive in 0.5.13",
     drives=(
-        Drive("upstream", "0.5.13 as released", expected="raises TypeError"),
+        Drive("upstream", "as released", expected="raises TypeError"),
         Drive("graph", "the same, at capture", expected="raises TypeError", arguments={"graph": True}),
         Drive("half-cure", "prefix lengths given (#22892)", expected="wrong slots", hooks=_half_cure),
         Drive(
@@ -163,7 +163,7 @@ SCENARIO = driven(
         ),
         Drive("cure", "prefix lengths and a start", hooks=_cure, arguments={"evicted": True}),
         Drive("short", "prefix lengths, inside the window", hooks=_half_cure, twin=True, arguments={"committed": 5}),
-        Drive("full", "0.5.13, no window", twin=True, arguments={"sliding": False}),
+        Drive("full", "as released, no window", twin=True, arguments={"sliding": False}),
     ),
     anchors=(
         (f"{_BACKEND}.FlashInferAttnBackend.init_forward_metadata", "prefill_wrappers=self.prefill_wrappers_verify"),

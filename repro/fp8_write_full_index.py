@@ -87,10 +87,10 @@ SCENARIO = driven(
     symptom="broken answers with --kv-cache-dtype fp8_e4m3 on a hybrid SWA model with trtllm_mha; no crash",
     upstream="sglang #19107 (opened 2026-02-21, merged); brought in by #18970",
     drives=(
-        Drive("upstream", "0.5.13 as released"),
+        Drive("upstream", "as released"),
         Drive("faulty", "full slots on every layer", _FAULT, "kv_slots_in_layer_space"),
         Drive("hidden", "the same, K/V in bf16", _FAULT, arguments={"fp8": False}),
-        Drive("own-pool", "0.5.13, a draft's own FP8 pool", twin=True, arguments={"own_pool": True}),
+        Drive("own-pool", "as released, a draft's own FP8 pool", twin=True, arguments={"own_pool": True}),
     ),
 )
 

@@ -53,14 +53,14 @@ SCENARIO = driven(
     symptom="assert available_size() <= size in the SWA allocator, or two requests with one page, under speculation",
     upstream="sglang #27779 (merged 2026-06-10), not in 0.5.13; see #27789",
     drives=(
-        Drive("upstream", "0.5.13 as released", expected="free_of_live_only", arguments={"first": 1}),
+        Drive("upstream", "as released", expected="free_of_live_only", arguments={"first": 1}),
         Drive(
             "cure",
             "whole pages unmapped",
             hooks=lambda: (Hook(_FREE, "around", clearing_whole_pages),),
             arguments={"first": 1},
         ),
-        Drive("whole-pages", "0.5.13, frees of whole pages", twin=True, arguments={"first": 16}),
+        Drive("whole-pages", "as released, frees of whole pages", twin=True, arguments={"first": 16}),
     ),
     anchors=((_FREE, "self.full_to_swa_index_mapping[free_index] = 0"),),
 )

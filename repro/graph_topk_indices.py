@@ -63,10 +63,10 @@ SCENARIO = driven(
     symptom="draft kv_indices row too narrow: used > capacity (assert_buffer_fits); memory overwritten before it",
     upstream="sglang #27338, #27460 (merged by 2026-06-06)",
     drives=(
-        Drive("upstream", "0.5.13 as released, two branches", arguments={"topk": 2}),
+        Drive("upstream", "as released, two branches", arguments={"topk": 2}),
         Drive("faulty", "room for one branch", _FAULT, "raises AssertionError", arguments={"topk": 2}),
         Drive("hidden", "the same, one branch", _FAULT, arguments={"topk": 1}),
-        Drive("one-branch", "0.5.13, one branch", twin=True, arguments={"topk": 1}),
+        Drive("one-branch", "as released, one branch", twin=True, arguments={"topk": 1}),
     ),
 )
 

@@ -19,7 +19,7 @@ _CURE = "hybrid-wrapper-pool-swap"
 _RAISES = "raises IndexError"
 _STATES = (
     # The target has three layers and the assistant reads the last two: 1 and 2.
-    State("upstream", "0.5.13 as released", (), _RAISES, _RAISES, draft={"hybrid": True}),
+    State("upstream", "as released", (), _RAISES, _RAISES, draft={"hybrid": True}),
     State(
         "in-range", "the same, assistant of four layers", (), "faults", "faults", draft={"hybrid": True, "layers": 4}
     ),
@@ -29,7 +29,7 @@ _STATES = (
 )
 _NO_FLAG = {"speculative_draft_attention_backend": None}
 _SERVER_STATES = (
-    ServerState("upstream", "0.5.13 as released, no draft backend named", (), "index-error", _NO_FLAG),
+    ServerState("upstream", "as released, no draft backend named", (), "index-error", _NO_FLAG),
     ServerState("cure", "views swap the wrapper's children", (_CURE,), "finished", _NO_FLAG),
     ServerState("flag", "the draft backend named: no wrapper", (), "finished"),
 )

@@ -51,10 +51,10 @@ SCENARIO = driven(
     symptom="assert swa_attn_allocator.available_size() <= size after thousands of requests, disaggregated with MTP",
     upstream="sglang #25805 (merged 2026-05-19)",
     drives=(
-        Drive("upstream", "0.5.13 as released", arguments={"freed": 17}),
+        Drive("upstream", "as released", arguments={"freed": 17}),
         Drive("faulty", "the mapping is kept", _FAULT, "mapping_follows_allocation", arguments={"freed": 17}),
         Drive("hidden", "the mapping is kept, whole pages freed", _FAULT, arguments={"freed": 32}),
-        Drive("whole-pages", "0.5.13, whole pages freed", twin=True, arguments={"freed": 32}),
+        Drive("whole-pages", "as released, whole pages freed", twin=True, arguments={"freed": 32}),
     ),
 )
 

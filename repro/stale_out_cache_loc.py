@@ -25,7 +25,7 @@ _RAISES = "raises RuntimeError"
 _NO_COPY = {"SGLANG_EAGER_INPUT_NO_COPY": "1"}
 _ACCEPTED = {"input_copy": True, "written": 2}
 _STATES = (
-    State("upstream", "0.5.13 as released, a draft token accepted", (), _RAISES, "equal", draft=_ACCEPTED),
+    State("upstream", "as released, a draft token accepted", (), _RAISES, "equal", draft=_ACCEPTED),
     State("hidden", "none accepted: equal lengths", (), "equal", "equal", draft=_ACCEPTED | {"written": 1}),
     State("alone", "a first prompt served alone", (), _RAISES, "equal", draft=_ACCEPTED | {"written": 0}),
     State("cure", "the draft gets no write locations", (_CURE,), "equal", "equal", draft=_ACCEPTED),
@@ -33,10 +33,10 @@ _STATES = (
     State("no-copy", "no input copy", (), "equal", "equal", draft=_ACCEPTED, environment=_NO_COPY),
 )
 _SERVER_STATES = (
-    ServerState("alone", "0.5.13 as released, one prompt", (), "size-mismatch", graphs=(False,)),
+    ServerState("alone", "as released, one prompt", (), "size-mismatch", graphs=(False,)),
     ServerState("cure", "the draft gets no write locations", (_CURE,), "finished", graphs=(False,)),
     ServerState("no-copy", "no input copy", (), "finished", environment=_NO_COPY, graphs=(False,)),
-    ServerState("graphs", "0.5.13 as released, decode graphs", (), "finished", graphs=(True,)),
+    ServerState("graphs", "as released, decode graphs", (), "finished", graphs=(True,)),
 )
 
 

@@ -53,7 +53,7 @@ SCENARIO = Scenario(
         ),
         ServerState("coredump", "faulty, a core dump", _FAULT, "illegal-access", coredump=True, surfaces="elsewhere"),
         ServerState("trap", "faulty, traps on page tables", _FAULT, "illegal-access", traps="page-table"),
-        ServerState("healthy", "0.5.13 as released", (), "finished"),
+        ServerState("healthy", "as released", (), "finished"),
     ),
     load=Load(patches=("xqa-strided-query",), eager_patches=("eager-draft-out-cache-loc",), pair="accepting"),
     launches=("/flashinfer/xqa.py",),

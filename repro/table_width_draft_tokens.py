@@ -66,15 +66,15 @@ SCENARIO = driven(
     symptom="illegal memory access, or wrong answers, for requests that near --context-length, with decode graphs on",
     upstream="sglang #35985 (2026-08-22, open), #34239: FA3 there, trtllm_mha here; alive in 0.5.13",
     drives=(
-        Drive("upstream", "0.5.13 as released", expected="table_is_wide_enough", arguments={"below": 3}),
+        Drive("upstream", "as released", expected="table_is_wide_enough", arguments={"below": 3}),
         Drive(
             "cure",
             "draft tokens counted in the width",
             hooks=lambda: (Hook(_STATE, "around", counting_draft_tokens),),
             arguments={"below": 3},
         ),
-        Drive("eager", "0.5.13, no graph", arguments={"below": 3, "graph": False}),
-        Drive("far", "0.5.13, two pages from the wall", twin=True, arguments={"below": 32}),
+        Drive("eager", "as released, no graph", arguments={"below": 3, "graph": False}),
+        Drive("far", "as released, two pages from the wall", twin=True, arguments={"below": 32}),
     ),
     anchors=((_STATE, "max_num_pages = (self.max_context_len + self.page_size - 1) // self.page_size"),),
 )

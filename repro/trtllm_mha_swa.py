@@ -16,7 +16,7 @@ import sys
 from g4diag.scenario import Load, Options, Outcome, Progress, Scenario, ServerState, State
 
 _STATES = (
-    State("upstream", "0.5.13 as released (#27491)", (), "equal", "equal"),
+    State("upstream", "as released (#27491)", (), "equal", "equal"),
     State("faulty", "the rule of #25103 put back", ("faulty-rule",), "faults", "faults"),
     State("clamp", "faulty, table clamped into the pool", ("faulty-rule", "clamp"), "wrong", "wrong"),
     State("patch-e-views", "faulty, SWA state swapped in views", ("faulty-rule", "patch-e-views"), "equal", "faults"),
@@ -27,13 +27,13 @@ _STATES = (
     State("twin-allocator", "eagle-own-pool, rule of #18970", ("allocator-rule",), "wrong", "wrong", twin=True),
 )
 _SERVER_STATES = (
-    ServerState("upstream", "0.5.13 as released (#27491)", (), "finished"),
+    ServerState("upstream", "as released (#27491)", (), "finished"),
     ServerState("faulty", "the rule of #25103 put back", ("faulty-rule",), "illegal-access"),
     ServerState("clamp", "faulty, table clamped into the pool", ("faulty-rule", "clamp"), "finished"),
     ServerState("patch-e", "faulty, the complete cure", ("faulty-rule", "patch-e"), "finished"),
     ServerState(
         "triton",
-        "0.5.13 as released, the triton backend in place of trtllm_mha",
+        "as released, the triton backend in place of trtllm_mha",
         (),
         "finished",
         engine={"decode_attention_backend": "triton", "speculative_draft_attention_backend": "triton"},

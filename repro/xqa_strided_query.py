@@ -65,16 +65,16 @@ SCENARIO = driven(
     symptom="on Hopper an accept length far below the triton backend's, less in larger batches; no draft: wrong output",
     upstream="sglang #31641, cured by #31667 (merged 2026-07-18) in 0.5.16; introduced by #22517",
     drives=(
-        Drive("upstream", "0.5.13 as released", expected="query_rows_are_packed", arguments={"in_place": True}),
+        Drive("upstream", "as released", expected="query_rows_are_packed", arguments={"in_place": True}),
         Drive("cure", "q made contiguous", (_CURE,), arguments={"in_place": True}),
-        Drive("packed", "0.5.13, packed queries", twin=True, arguments={"in_place": False}),
+        Drive("packed", "as released, packed queries", twin=True, arguments={"in_place": False}),
         Drive("cure-packed", "q made contiguous, packed", (_CURE,), twin=True, arguments={"in_place": False}),
     ),
     server_states=(
-        ServerState("upstream", "0.5.13 as released", (), "finished"),
+        ServerState("upstream", "as released", (), "finished"),
         ServerState("cure", "q made contiguous", (_CURE,), "finished"),
-        ServerState("triton", "0.5.13 as released, the triton backend", (), "finished", engine=_TRITON),
-        ServerState("no-draft", "0.5.13, the target alone", (), "wrong-output", _ALONE, graphs=_EAGER),
+        ServerState("triton", "as released, the triton backend", (), "finished", engine=_TRITON),
+        ServerState("no-draft", "as released, the target alone", (), "wrong-output", _ALONE, graphs=_EAGER),
         ServerState(
             "no-draft-cure", "q made contiguous, the target alone", (_CURE,), "finished", _ALONE, graphs=_EAGER
         ),
