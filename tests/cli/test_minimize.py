@@ -9,6 +9,7 @@ import pytest
 
 from g4diag.minimize.case import scenarios
 from tests.cli.test_inspect import run
+from tests.releases import unlike
 
 pytest.importorskip("sglang")
 
@@ -43,7 +44,7 @@ def test_a_refusal_is_one_line_and_its_exit_code(
 
 
 def test_without_sglang_it_cannot_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("g4diag.hooks.versions.version_of", lambda name: None)
+    unlike(monkeypatch, None)
     code, _, err = run(capsys, "minimize", "trtllm-mha-swa")
     assert code == 3 and "found none" in err
 

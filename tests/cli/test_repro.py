@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from g4diag.cli.main import run
+from tests.releases import unlike
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,10 +48,10 @@ def test_a_refusal_is_one_line_and_its_exit_code(
 
 
 @pytest.mark.parametrize(("found", "says"), [(None, "found none"), ("0.5.12.post1", "found 0.5.12.post1")])
-def test_without_this_sglang_it_cannot_run(
+def test_without_an_sglang_that_is_known_it_cannot_run(
     found: str | None, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("g4diag.hooks.versions.version_of", lambda name: found)
+    unlike(monkeypatch, found)
     assert run(["repro", "trtllm-mha-swa"]) == 3
     assert says in capsys.readouterr().err
 

@@ -8,8 +8,8 @@ from functools import cache
 
 from g4diag.discover import contributions
 from g4diag.errors import CannotRunError
+from g4diag.hooks import versions
 from g4diag.hooks.anchors import pin
-from g4diag.hooks.versions import version_of
 from g4diag.stack.releases.contract import Release
 
 __all__ = ["Chosen", "Release", "chosen", "current", "known", "require"]
@@ -50,7 +50,7 @@ def known() -> dict[str, Release]:
 
 def chosen() -> Chosen | None:
     """The file whose anchors hold best; None without sglang, or if none of any file's holds. Text alone is read."""
-    version = version_of("sglang")
+    version = versions.version_of("sglang")
     if version is None:
         return None
     found = [
@@ -64,22 +64,23 @@ def chosen() -> Chosen | None:
 @cache
 def current() -> Release:
     """The release that is installed. CannotRunError in one line: no sglang, or none like any that is known."""
-    if (found := chosen()) is not None:
-        return found.release
-    version = version_of("sglang")
-    if version is None:
-        raise CannotRunError(f"sglang: wanted {' or '.join(known())}, found none; install g4diag[stack]")
-    raise CannotRunError(f"sglang: wanted one built like {' or '.join(known())}, found {version}")
+    return _found().release
 
 
 def require() -> Release:
-    """The installed release, fit to be driven: by the files, the version and the anchors alike. CannotRunError in one
-    line otherwise."""
-    found = chosen()
-    if found is None:
-        return current()
+    """The installed release, fit to be driven: all of its file's anchors hold. CannotRunError in one line otherwise."""
+    found = _found()
     if not found.exact:
         lacking = next(anchor for anchor in found.release.known_by if not pin(anchor).matched)
         lacks = f"which lacks {lacking.text!r} in {lacking.target}"
         raise CannotRunError(f"sglang: wanted {' or '.join(known())}, found {found.version}, {lacks}")
     return found.release
+
+
+def _found() -> Chosen:
+    if (found := chosen()) is not None:
+        return found
+    version, wanted = versions.version_of("sglang"), " or ".join(known())
+    if version is None:
+        raise CannotRunError(f"sglang: wanted {wanted}, found none; install g4diag[stack]")
+    raise CannotRunError(f"sglang: wanted one built like {wanted}, found {version}")

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("sglang")
 
 from g4diag.errors import CannotRunError, PatchRefused
+from g4diag.hooks import versions
 from g4diag.hooks.anchors import Anchor, pin
 from g4diag.hooks.install import install
 from g4diag.model import AttentionRead, IndexSpace
@@ -21,6 +22,7 @@ from g4diag.stack.live import arming, selection
 from g4diag.stack.live.sink import Live
 from g4diag.stack.releases.contract import Point
 from tests import synthetic
+from tests.releases import unlike
 
 EVERY = releases.known()
 OUTSIDE, INSIDE = "page_table_stays_in_pool", "page_table_in_layer_space"
@@ -61,7 +63,7 @@ def test_a_place_that_a_release_lacks_says_why() -> None:
 
 def test_known_by_structure_and_not_by_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
     """A source build calls itself anything."""
-    monkeypatch.setattr(releases, "version_of", lambda name: "0.0.0.dev1")
+    monkeypatch.setattr(versions, "version_of", lambda name: "0.0.0.dev1")
     found = releases.chosen()
     assert found is not None and found.exact and not found.meant and "by its structure like" in found.told
     assert releases.require() is found.release
@@ -78,12 +80,10 @@ def test_a_stack_that_is_only_nearly_one_is_not_driven(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(("version", "said"), [(None, "found none"), ("0.4.0", "found 0.4.0")])
 def test_no_sglang_or_one_like_none(version: str | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(releases, "version_of", lambda name: version)
-    monkeypatch.setattr(releases, "pin", lambda anchor: pin(Anchor("nowhere", "x")))
-    releases.current.cache_clear()
-    with pytest.raises(CannotRunError, match=said):
-        releases.current()
-    releases.current.cache_clear()
+    unlike(monkeypatch, version)
+    for ask in (releases.current, releases.require):
+        with pytest.raises(CannotRunError, match=said):
+            ask()
 
 
 STACK = """
@@ -174,7 +174,7 @@ def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(releases, "__path__", [*releases.__path__, str(tmp_path / "releases")])
     monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(tmp_path / "backends")])
-    monkeypatch.setattr(releases, "version_of", lambda name: "99.1")
+    monkeypatch.setattr(versions, "version_of", lambda name: "99.1")
     # Nothing but the made-up stack is there to be found.
     monkeypatch.setattr(releases, "pin", lambda a: pin(a if a.target.startswith("g4made") else Anchor("nowhere", "x")))
     releases.current.cache_clear()
