@@ -23,7 +23,7 @@ from g4diag.atomic_write import atomic_write
 from g4diag.hazards.command_line import known_flags, parse
 from g4diag.hooks.anchors import source_file
 from g4diag.model.doctor import FlagCheck, UnknownFlag
-from g4diag.stack.entry_points import SERVER_ARGS
+from g4diag.stack.entry_points import ARGUMENT_FIELDS, SERVER_ARGS
 
 PROGRAM = (sys.executable, "-m", "g4diag.doctor.flag_check")
 _SECONDS = 300.0
@@ -40,9 +40,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def declared_flags() -> frozenset[str]:
-    """Flags that the text of the installed server_args.py declares; none without it."""
-    located = source_file(SERVER_ARGS)
-    return known_flags(located[0].read_text(encoding="utf-8")) if located else frozenset()
+    """Flags that the installed text declares: server_args.py and, since 0.5.20, the files of its fields; none without
+    them."""
+    located = [found[0] for name in (SERVER_ARGS, *ARGUMENT_FIELDS) if (found := source_file(name)) and not found[1]]
+    files = [file for path in located for file in (path.parent.glob("*.py") if path.name == "__init__.py" else [path])]
+    return frozenset(flag for file in files for flag in known_flags(file.read_text(encoding="utf-8")))
 
 
 def check(

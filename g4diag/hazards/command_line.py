@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,30 @@ def parse(arguments: Sequence[str], known: Collection[str] = ()) -> dict[str, st
     return _of_config_file(given.get("config")) | given
 
 
-def known_flags(server_args_source: str) -> frozenset[str]:
-    """Flag names that the text of sglang's server_args.py declares."""
-    return frozenset(re.findall(r"""^\s*["']--([a-z0-9][\w-]*)["'],?$""", server_args_source, re.MULTILINE))
+def known_flags(source: str) -> frozenset[str]:
+    """Flag names that the text of one of sglang's files of arguments declares: by name until 0.5.13, since then mostly
+    by annotated fields (`page_size: A[...]`), whose flags are made from them."""
+    by_name = frozenset(re.findall(r"""^\s*["']--([a-z0-9][\w-]*)["'],?$""", source, re.MULTILINE))
+    return by_name | frozenset(_by_field(source)) if ": A[" in source else by_name
+
+
+def _by_field(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
+            continue
+        annotation = node.annotation
+        if not (isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "A"):
+            continue
+        parts = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else []
+        given = next((part for part in parts if isinstance(part, ast.Call) and ast.unparse(part.func) == "Arg"), None)
+        said = {keyword.arg: keyword.value for keyword in given.keywords} if given else {}
+        if "no_cli" in said or not (given or any(isinstance(part, ast.Constant | ast.JoinedStr) for part in parts[1:])):
+            continue
+        named = said.get("cli_name")
+        names = [named.value if isinstance(named, ast.Constant) else f"--{node.target.id.replace('_', '-')}"]
+        aliases = said.get("aliases")
+        names += [each.value for each in getattr(aliases, "elts", ()) if isinstance(each, ast.Constant)]
+        yield from (str(name).removeprefix("--") for name in names if str(name).startswith("--"))
 
 
 def model_config(path: str | None, environ: Mapping[str, str] = os.environ) -> Mapping[str, Any] | None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from packaging.specifiers import SpecifierSet
+
 ASSISTANTS = ("Gemma4AssistantForCausalLM", "Gemma4UnifiedAssistantForCausalLM")
 GEMMA4 = ("Gemma4ForConditionalGeneration", "Gemma4ForCausalLM", "Gemma4UnifiedForConditionalGeneration")
 
@@ -25,6 +27,10 @@ class Deployment:
     target: Mapping[str, Any] | None = None
     draft: Mapping[str, Any] | None = None
     capability: tuple[int, int] | None = None
+
+    def is_in(self, releases: str) -> bool:
+        """Whether the sglang that will run is in a PEP 440 range."""
+        return SpecifierSet(releases).contains(self.sglang, prereleases=True)
 
     def flag(self, *names: str) -> str | None:
         """The first of these flags that was given; "" for a switch."""
@@ -42,6 +48,12 @@ class Deployment:
         """As "sm90" where FlashInfer's XQA runs trtllm_mha decode; "" elsewhere, and where the GPU is not told."""
         has_it = self.capability is not None and self.capability[0] in (9, 12)
         return "sm{}{}".format(*self.capability or ()) if has_it else ""
+
+    @property
+    def verifies_on_decode(self) -> bool:
+        """Whether drafts are verified by the decode backend; by default the prefill backend does it."""
+        speculative = self.flag("speculative-algorithm") is not None
+        return speculative and self.flag("speculative-attention-mode") == "decode"
 
     @property
     def is_gemma4(self) -> bool | None:

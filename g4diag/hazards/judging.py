@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
-from packaging.specifiers import SpecifierSet
-
 from g4diag.discover import contributions
 from g4diag.hazards.command_line import parse
 from g4diag.hazards.contract import Hazard
@@ -43,8 +41,7 @@ def _found(deployment: Deployment, patches: Collection[str]) -> Iterator[HazardR
 
 
 def _held(hazard: Hazard, deployment: Deployment) -> str | None:
-    has_it = SpecifierSet(hazard.releases).contains(deployment.sglang, prereleases=True)
-    return hazard.found(deployment) if has_it else None
+    return hazard.found(deployment) if deployment.is_in(hazard.releases) else None
 
 
 def _ways(hazard: Hazard, deployment: Deployment) -> Iterator[str]:

@@ -21,7 +21,7 @@ HAZARD = Hazard(
     name="swa-ratio-moe",
     severity="harmful",
     why="The SWA pool takes most of the KV memory and stays empty: about a quarter of the full tokens possible.",
-    reference="the fork pyc96/sglang; missing upstream in 0.5.12, 0.5.13 and 0.5.23",
+    reference="fork pyc96/sglang; missing upstream in every release from 0.5.12 to 0.5.23",
     releases=">=0.5.12",
     found=found,
     cures=("swa-ratio-moe",),

@@ -1,4 +1,8 @@
-"""trtllm_mha for prefill off Blackwell: upstream refuses it too, after loading configs and seconds later."""
+"""trtllm_mha for prefill on Hopper and SM120, until 0.5.18: upstream refuses it too, after loading configs.
+
+Since 0.5.19 FlashInfer's FMHAv2 prefills there, and the command is a valid one. Where trtllm_mha does not run at all is
+`trtllm-mha-arch`.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,17 @@ from g4diag.hazards.deployment import Deployment
 
 
 def found(deployment: Deployment) -> str | None:
-    """A GPU that is not SM100 and trtllm_mha prefill."""
+    """A GPU where trtllm_mha decodes and does not prefill, and asked to."""
     prefill, _ = deployment.backends
-    if prefill != "trtllm_mha" or deployment.capability is None or deployment.capability[0] == 10:
-        return None
-    return "trtllm_mha prefill on sm{}{}".format(*deployment.capability)
+    return f"trtllm_mha prefill on {deployment.xqa_arch}" if prefill == "trtllm_mha" and deployment.xqa_arch else None
 
 
 HAZARD = Hazard(
     name="trtllm-mha-prefill-arch",
     severity="fatal",
-    why="The prefill kernels of trtllm_mha are Blackwell's (SM100) only: ServerArgs raises a ValueError.",
-    reference="sglang 0.5.13, ServerArgs._handle_attention_backend_compatibility",
-    releases=">=0.5.12",
+    why="Until 0.5.18 the prefill kernels of trtllm_mha are Blackwell's (SM100) only: ServerArgs raises a ValueError.",
+    reference="sglang 0.5.13, ServerArgs._handle_attention_backend_compatibility; FMHAv2 since 0.5.19",
+    releases=">=0.5.12,<0.5.19",
     found=found,
     instead="--prefill-attention-backend triton --decode-attention-backend trtllm_mha"
     " --speculative-draft-attention-backend trtllm_mha",

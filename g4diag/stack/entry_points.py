@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
+
+from g4diag.hooks.anchors import has_module
 
 SERVER = "sglang.launch_server"  # python -m
 SERVER_ARGS = "sglang.srt.server_args"  # whose text declares the flags
+_CONFIG_PARSERS = ("sglang.srt.server_args_config_parser", "sglang.srt.utils.server_args_config_parser")
+ARGUMENT_FIELDS = ("sglang.srt.arg_groups.fields",)  # since 0.5.20, each file in it too
 
 
 def load_plugins() -> None:
@@ -26,9 +31,8 @@ def with_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> lis
     ServerArgs.add_cli_args(parser)
     if "--config" not in arguments:
         return list(arguments)
-    from sglang.srt.server_args_config_parser import ConfigArgumentMerger
-
-    return list(ConfigArgumentMerger(parser).merge_config_with_args(list(arguments)))
+    merger = import_module(next(filter(has_module, _CONFIG_PARSERS))).ConfigArgumentMerger(parser)
+    return list(merger.merge_config_with_args(list(arguments)))
 
 
 def imported() -> None:

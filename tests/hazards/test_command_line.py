@@ -44,12 +44,33 @@ def test_a_config_file_counts_and_the_command_line_wins(tmp_path: Path) -> None:
 
 def test_the_installed_sglang_declares_the_flags_that_hazards_name() -> None:
     pytest.importorskip("sglang")
-    from g4diag.hooks.anchors import source_file
+    from g4diag.doctor.flag_check import declared_flags
 
-    located = source_file("sglang.srt.server_args")
-    assert located is not None
-    named = {"swa-full-tokens-ratio", "kv-canary", "cuda-graph-max-bs", "speculative-draft-attention-backend"}
-    assert known_flags(located[0].read_text()) >= KNOWN | named
+    named = {"swa-full-tokens-ratio", "kv-canary", "speculative-draft-attention-backend", "disable-cuda-graph"}
+    named |= {"speculative-attention-mode", "speculative-eagle-topk", "max-running-requests", "model-path"}
+    declared = declared_flags()
+    assert declared >= named and {"cuda-graph-max-bs", "cuda-graph-max-bs-decode"} & declared
+
+
+def test_flags_of_annotated_fields_are_told_too() -> None:
+    """As sglang declares them since 0.5.14."""
+    source = """
+class ServerArgs:
+    page_size: A[Optional[int], Arg(help="x --not-this", resolvable=True)] = None
+    tp_size: A[int, Arg(aliases=["--tensor-parallel-size", "--tp"], cli_name="--tp-size")] = 1
+    plain: A[bool, "A help text."] = False
+    hidden: A[bool, Arg(no_cli=True)] = False
+    _derived: A[Optional[bool], Arg(no_cli=True)] = None
+    internal: A[int, NS("parallel")] = 1
+    other: int = 1
+
+    def add(parser):
+        parser.add_argument(
+            "--by-name",
+            help="--nor-this",
+        )
+"""
+    assert known_flags(source) == {"page-size", "tp-size", "tensor-parallel-size", "tp", "plain", "by-name"}
 
 
 def test_model_config_from_a_folder_or_the_cache(tmp_path: Path) -> None:

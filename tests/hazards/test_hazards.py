@@ -21,6 +21,7 @@ SPECULATIVE = {"speculative-algorithm": "NEXTN", "speculative-draft-model-path":
 HOPPER_SPLIT = {"prefill-attention-backend": "triton", "decode-attention-backend": "trtllm_mha"}
 NAMED = {"speculative-draft-attention-backend": "trtllm_mha"}
 TRITON_DRAFT = {"speculative-draft-attention-backend": "triton"}
+VERIFY_ON_DECODE = {"speculative-attention-mode": "decode"}
 
 
 def deployment(flags: dict[str, str], **changes: Any) -> Deployment:
@@ -88,6 +89,46 @@ CASES = [
         deployment({"attention-backend": "trtllm_mha"}, capability=(10, 0)),
     ),
     (
+        "trtllm-mha-prefill-arch",
+        deployment({"attention-backend": "trtllm_mha"}, sglang="0.5.18"),
+        deployment({"attention-backend": "trtllm_mha"}, sglang="0.5.19"),
+    ),
+    (
+        "trtllm-mha-prefill-arch",
+        deployment({"attention-backend": "trtllm_mha"}, capability=(12, 0)),
+        deployment({"attention-backend": "trtllm_mha"}, capability=(8, 0)),
+    ),
+    (
+        "trtllm-mha-arch",
+        deployment({"attention-backend": "trtllm_mha"}, capability=(8, 0), sglang="0.5.23"),
+        deployment({"attention-backend": "trtllm_mha"}, sglang="0.5.23"),
+    ),
+    (
+        "trtllm-mha-arch",
+        deployment(SPECULATIVE | NAMED, capability=(8, 9)),
+        deployment(SPECULATIVE | TRITON_DRAFT, capability=(8, 9)),
+    ),
+    (
+        "eager-draft-out-cache-loc",
+        deployment(SPECULATIVE | {"disable-decode-cuda-graph": ""}, sglang="0.5.14"),
+        deployment(SPECULATIVE | {"disable-decode-cuda-graph": ""}, sglang="0.5.15"),
+    ),
+    (
+        "eager-draft-out-cache-loc",
+        deployment(SPECULATIVE | {"cuda-graph-max-bs-decode": "8"}, sglang="0.5.14"),
+        deployment(SPECULATIVE | {"cuda-graph-max-bs-decode": "64"}, sglang="0.5.14"),
+    ),
+    (
+        "hybrid-draft-backend",
+        deployment(SPECULATIVE | HOPPER_SPLIT, sglang="0.5.23"),
+        deployment(SPECULATIVE | HOPPER_SPLIT | {"speculative-eagle-topk": "2"}, sglang="0.5.23"),
+    ),
+    (
+        "fa4-frozen-draft",
+        deployment(SPECULATIVE | {"attention-backend": "fa4"}, sglang="0.5.23"),
+        deployment(SPECULATIVE | {"attention-backend": "fa4"} | TRITON_DRAFT, sglang="0.5.23"),
+    ),
+    (
         "xqa-strided-query",
         deployment(SPECULATIVE | NAMED),
         deployment(SPECULATIVE | NAMED, capability=(10, 0)),
@@ -106,6 +147,26 @@ CASES = [
         "xqa-verify-mask",
         deployment(SPECULATIVE | HOPPER_SPLIT | TRITON_DRAFT | {"speculative-attention-mode": "decode"}),
         deployment(SPECULATIVE | HOPPER_SPLIT | TRITON_DRAFT),
+    ),
+    (
+        "xqa-verify-mask",
+        deployment(SPECULATIVE | HOPPER_SPLIT | NAMED | VERIFY_ON_DECODE, sglang="0.5.20"),
+        deployment(SPECULATIVE | HOPPER_SPLIT | NAMED | VERIFY_ON_DECODE, sglang="0.5.21"),
+    ),
+    (
+        "xqa-strided-query",
+        deployment(SPECULATIVE | HOPPER_SPLIT | NAMED | VERIFY_ON_DECODE, sglang="0.5.18"),
+        deployment(SPECULATIVE | HOPPER_SPLIT | NAMED | VERIFY_ON_DECODE, sglang="0.5.19"),
+    ),
+    (
+        "xqa-head-dim",
+        deployment(SPECULATIVE | HOPPER_SPLIT | VERIFY_ON_DECODE, target=WIDE, sglang="0.5.23"),
+        deployment(SPECULATIVE | HOPPER_SPLIT, target=WIDE, sglang="0.5.23"),
+    ),
+    (
+        "xqa-head-dim",
+        deployment({"decode-attention-backend": "trtllm_mha"}, target=WIDE, sglang="0.5.18"),
+        deployment({"decode-attention-backend": "trtllm_mha"}, target=WIDE, sglang="0.5.19"),
     ),
     (
         "xqa-head-dim",
@@ -169,6 +230,25 @@ def test_whoever_is_sent_to_trtllm_mha_decode_on_hopper_is_told_of_its_cure() ->
     rows = judge(deployment(SPECULATIVE | {"speculative-draft-attention-backend": "fa4"}))
     (way,) = next(row.ways for row in rows if row.name == "fa4-frozen-draft")
     assert not judge(deployment(SPECULATIVE | parse(way.split())))
+
+
+# Each finished 24 of 24 requests on an H100, or is what upstream's own checks accept there.
+VALID_ON_0523 = [
+    SPECULATIVE | {"attention-backend": "triton"},
+    SPECULATIVE | HOPPER_SPLIT | NAMED,
+    SPECULATIVE | HOPPER_SPLIT | NAMED | {"disable-cuda-graph": "", "max-running-requests": "32"},
+    HOPPER_SPLIT | {"disable-cuda-graph": ""},
+    SPECULATIVE | {"attention-backend": "fa4"},
+    SPECULATIVE | {"attention-backend": "fa4"} | TRITON_DRAFT,
+    {"attention-backend": "trtllm_mha"},
+    SPECULATIVE | {"attention-backend": "trtllm_mha"},
+    SPECULATIVE | {"attention-backend": "trtllm_mha"} | VERIFY_ON_DECODE,
+]
+
+
+@pytest.mark.parametrize("flags", VALID_ON_0523)
+def test_no_valid_command_is_refused(flags: dict[str, str]) -> None:
+    assert not [row.name for row in judge(deployment(flags, sglang="0.5.23")) if row.fatal]
 
 
 def test_what_cannot_be_told_is_not_claimed() -> None:
