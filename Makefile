@@ -11,8 +11,10 @@ PYTHON ?=
 CANDIDATES := $(BIN)/python $(or $(PYTHON),python3 python3.12 python3.11)
 # Machines with a GPU have Python 3.12.
 GPU_PYTHON ?= python3.12 $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python)
-# Processes that run the tests; 0 runs them in one, as a plain pytest does.
+# Processes that share the tests, a file at a time, in the order that tests/conftest.py gives them. WORKERS=0, or
+# ARGS='-p no:xdist', runs them in one, as a plain pytest does.
 WORKERS ?= 2
+SHARED = $(if $(findstring no:xdist,$(ARGS)),,-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 export HYPOTHESIS_PROFILE ?= $(if $(CI),ci,dev)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -52,7 +54,7 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n $(WORKERS) $(if $(CI),--durations=25) $(ARGS)
+	$(BIN)/pytest $(SHARED) $(if $(CI),--durations=25) $(ARGS)
 
 # Not in the test extra: it is a campaign's tool. One machine a run: HypoFuzz does not tear one class down before it
 # sets the next one up. Finds go to .hypothesis, so that `make test` and `g4diag fuzz` see them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 from g4diag import guard
 from g4diag.hooks import anchors
 from g4diag.stack.drive import sgl_kernel_stand_in
-from tests import workers
+from tests import scans
 
 # Before the first import of triton or sglang, whichever test brings it in.
 os.environ.update(
@@ -39,13 +40,42 @@ hypothesis.settings.register_profile("nightly", deadline=None, max_examples=1000
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 
+# The files that take longest, longest first: workers that begin with them end together.
+LONGEST = (
+    "rediscovery/test_rediscovery.py",
+    "fuzz/test_ci_profile.py",
+    "scenario/test_driven.py",
+    "repro/test_trtllm_mha_swa.py",
+    "stack/probes/test_probes_allocation.py",
+    "stack/live/test_device_check.py",
+    "cli/test_repro.py",
+    "cli/test_serve.py",
+    "patches/test_hopper_extend_tile.py",
+    "test_plugin.py",
+    "repro/test_frozen_draft_scenarios.py",
+    "stack/pairs/test_accepting_pair.py",
+    "hostile/test_hostile.py",
+    "fuzz/test_caches.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=workers.place)
+    items.sort(key=_place)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    return workers.scheduler(config, log)
+def _place(item: pytest.Item) -> int:
+    name = item.nodeid.partition("::")[0].removeprefix("tests/")
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+
+def pytest_collection_finish() -> None:
+    # What is there by now stays: a full collection, which some drives ask for, need not look at it again.
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    scans.look(everywhere=item.nodeid.startswith(("tests/hooks/", "tests/test_plugin")))
 
 
 @pytest.fixture(autouse=True)

@@ -86,8 +86,9 @@ class Dispatcher:
                 raise PatchRefused(target.path, "a wrapper in its place", f"{installed!r}; sglang's log says why")
             setattr(unwrapped(installed), _MARK, self)
             self.installed, self.wrapper = installed, unwrapped(installed)
-            # The registry gives aliases of a static or class method the bare descriptor.
-            _rebind(self.installed, self.wrapper)
+            if self.installed is not self.wrapper:
+                # The registry gives aliases of a static or class method the bare descriptor.
+                _rebind(self.installed, self.wrapper)
             if isinstance(target.holder, ModuleType):
                 # The registry skips the target's own module, so `g = f` beside it would go on unhooked.
                 _rebind(self.original, self.wrapper)

@@ -14,6 +14,8 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
+from operator import is_
 from typing import Any
 
 from g4diag.errors import PatchRefused
@@ -101,7 +103,8 @@ def unwrapped(raw: Any) -> Any:
 def aliases_of(value: Any) -> Iterator[tuple[types.ModuleType, str]]:
     """Every (module, name) bound to this very object: what `from x import f` leaves behind."""
     for module in list(sys.modules.values()):
-        if isinstance(module, types.ModuleType):
+        # Nearly every module has none: it is looked through without a step of Python's for each of its names.
+        if isinstance(module, types.ModuleType) and any(map(is_, list(vars(module).values()), repeat(value))):
             yield from ((module, name) for name, bound in list(vars(module).items()) if bound is value)
 
 
