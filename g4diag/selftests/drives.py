@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from g4diag.stack.drive import swa_pool
-from g4diag.stack.drive.request_state import kv_committed_len, request_row
+from g4diag.stack.drive.request_state import last_page_slots
 from g4diag.stack.drive.swa_pool import int64
 
 PAGE = 4
@@ -38,11 +38,7 @@ def frozen_draft(*, apart: int = 0) -> Any:
 
 def last_page(serving: Any) -> Any:
     """int64[page_size]: the full slots of the page that holds the first running request's last token."""
-    import torch
-
-    req, page = serving.running.reqs[0], serving.geometry.page_size
-    last = int(serving.request_pool.req_to_token[request_row(req), kv_committed_len(req) - 1])
-    return torch.arange(page) + last // page * page
+    return last_page_slots(serving.request_pool, serving.running.reqs[0], serving.geometry.page_size)
 
 
 def write_last_token(serving: Any, *, untranslated: bool = False) -> None:

@@ -49,7 +49,7 @@ def preflight(environ: Mapping[str, str], program: Sequence[str] = PROGRAM, seco
         raise CannotRunError(f"not armed, and so not started: {said['error']}")
     if said["state"] == "not called":
         raise CannotRunError("not armed, and so not started: sglang did not load the plugin; see g4diag doctor")
-    return Checked(said["manifest"], said["problems"], said["not_armed"])
+    return Checked(said["manifest"], said["problems"], said.get("not_armed", []))
 
 
 def main(file: Path) -> None:

@@ -72,3 +72,9 @@ def give_row_back(request_pool: Any, holder: Any) -> None:
 def write_row(request_pool: Any, holder: Any, slots: Sequence[int]) -> None:
     """Full slots by position, from position 0, into the holder's row."""
     request_pool.write((request_row(holder), slice(0, len(slots))), int64(list(slots)).int())
+
+
+def last_page_slots(request_pool: Any, req: Any, page_size: int) -> Any:
+    """int64[page_size]: the full slots of the page that holds its last committed token."""
+    last = int(request_pool.req_to_token[request_row(req), kv_committed_len(req) - 1])
+    return int64(list(range(last // page_size * page_size, last // page_size * page_size + page_size)))
