@@ -1,4 +1,5 @@
-"""Hold every anchor of every patch against the text of sglang's wheels, and write the table that the tests read.
+"""Hold every anchor of every patch against the text of sglang's wheels, and write the table that the tests read; and
+count what `jit-bit-cast` rewrites in the kernel sources, which are no Python and so have no anchors.
 
     mkdir -p build/wheels && for release in 0.5.13 0.5.23; do                     # or any other on the index
       .venv/bin/python -m pip download --no-deps --only-binary :all: -d build/wheels "sglang==$release"
@@ -28,6 +29,8 @@ from g4diag.patches.applying import patches
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "tests" / "data" / "anchors.json"
+CASTS = ROOT / "tests" / "data" / "bit_casts.json"
+SOURCES = (".cuh", ".h")
 Counts = dict[str, dict[str, int]]  # "target: text" -> release -> occurrences, -1 for no such module or name
 
 
@@ -36,12 +39,13 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     anchors = wanted()
-    counts = kept(anchors)
+    counts, casts = kept(anchors), json.loads(CASTS.read_text()) if CASTS.is_file() else {}
     for release, root in unpacked(folder, {anchor.target.split(".")[1] for anchor in anchors.values()}):
         print(f"{release} ...", file=sys.stderr, flush=True)
         for key, anchor in anchors.items():
             found = pin(anchor, root)
             counts[key][release] = found.count if found.there else -1
+        casts[release] = bit_casts(root)
     releases = sorted({release for row in counts.values() for release in row}, key=Version)
     missing = {release for row in counts.values() for release in releases if release not in row}
     if missing or not releases:
@@ -49,6 +53,7 @@ def main() -> int:
         return 1
     TABLE.parent.mkdir(exist_ok=True)
     TABLE.write_text(rendered(releases, anchors, counts), encoding="utf-8")
+    CASTS.write_text(json.dumps({release: casts[release] for release in releases}, indent=2) + "\n", encoding="utf-8")
     print(f"{TABLE.relative_to(ROOT)}: {len(anchors)} anchors, {len(releases)} releases")
     return 0
 
@@ -69,6 +74,14 @@ def kept(anchors: Mapping[str, Anchor]) -> Counts:
     return {key: dict(zip(before["releases"], rows[key], strict=True)) if key in rows else {} for key in anchors}
 
 
+def bit_casts(root: Path) -> dict[str, int]:
+    """Source of a JIT kernel, from csrc/ or include/ on -> uses of std::bit_cast in it, where there are any."""
+    folders = [root / "sglang" / name for name in ("jit_kernel", "kernels/jit")]
+    files = [(path, folder) for folder in folders for suffix in SOURCES for path in folder.rglob(f"*{suffix}")]
+    found = {path.relative_to(folder).as_posix(): path.read_text().count("std::bit_cast") for path, folder in files}
+    return {name: count for name, count in sorted(found.items()) if count}
+
+
 def unpacked(folder: Path, parts: set[str]) -> Iterator[tuple[str, Path]]:
     """(release, folder that holds sglang/) for each wheel and each unpacked one. parts: subpackages to unpack."""
     for path in sorted(folder.iterdir()):
@@ -82,7 +95,11 @@ def unpacked(folder: Path, parts: set[str]) -> Iterator[tuple[str, Path]]:
 
 
 def _is_text(path: PurePosixPath, parts: set[str]) -> bool:
-    return path.suffix == ".py" and path.parts[0] == "sglang" and (len(path.parts) == 2 or path.parts[1] in parts)
+    return (
+        path.suffix in (".py", *SOURCES)
+        and path.parts[0] == "sglang"
+        and (len(path.parts) == 2 or path.parts[1] in parts)
+    )
 
 
 def rendered(releases: list[str], anchors: Mapping[str, Anchor], counts: Counts) -> str:

@@ -6,7 +6,8 @@ get <bit> only by way of others. A cast of the pointer to an integer compiles ev
 What is left where (counted in every wheel):
 - until 0.5.15: 1 place in each of the two kernels of custom all-reduce v2, 4 in the tensor-parallel QK norm, which
   MiniMax-M2 alone calls in 0.5.13;
-- 0.5.16 to 0.5.20: 1 in the all-reduce, now one file, and the 4;
+- 0.5.16 to 0.5.18: 1 in the all-reduce, now one file, and the 4;
+- 0.5.19 and 0.5.20: the 4 alone, so that Gemma-4 needs nothing of this;
 - since 0.5.21: the all-reduce asks `TensorMatcher` for the alignment, and so the 1 place is in the shared header
   tensor.h, which nearly every JIT kernel includes; the 4; and 2 in the NVLink gather of logits.
 Upstream: none. Nothing changes for toolchains that compile the originals (nvcc 13.0 with GCC 12 does).
@@ -52,7 +53,8 @@ class Site(NamedTuple):
 @dataclass(frozen=True)
 class Line:
     """A line of releases. load_jit: the function's path. paths: the module with KERNEL_PATH. sites: by source under
-    csrc/. anchors: (target, text) of how the JIT finds sources. shared: header under include/, casts in it."""
+    csrc/. anchors: (target, text) of how the JIT finds sources. shared: header under include/, casts in it. told_by:
+    what tells this line from the next, where nothing else does."""
 
     releases: str
     load_jit: str
@@ -60,6 +62,7 @@ class Line:
     sites: Mapping[str, Site]
     anchors: tuple[tuple[str, str], ...]
     shared: tuple[str, int] | None = None
+    told_by: Anchor | None = None
 
 
 def loaded(line: Line, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -162,7 +165,15 @@ _LINES = (
         ("sgl_kernel/tensor.h", 1),
     ),
     Line(
-        ">=0.5.18,<0.5.21",
+        ">=0.5.19,<0.5.21",
+        f"{_UTILS}.loader.load_jit",
+        f"{_UTILS}.paths",
+        {_QK_NORM: Site(4, _NEW)},
+        _RESOLVED,
+        told_by=Anchor(_NEW, 'cuda_files=["distributed/registry.cuh"]'),
+    ),
+    Line(
+        ">=0.5.18,<0.5.19",
         f"{_UTILS}.loader.load_jit",
         f"{_UTILS}.paths",
         {_ALL_REDUCE: Site(1, _NEW), _QK_NORM: Site(4, _NEW)},
@@ -203,7 +214,10 @@ def _form(line: Line) -> Form:
     found = ((f"{base}.{target}", text) for target, text in line.anchors)
     return Form(
         releases=line.releases,
-        anchors=tuple(Anchor(target.rstrip("."), text) for target, text in (*found, *asked)),
+        anchors=(
+            *(Anchor(target.rstrip("."), text) for target, text in (*found, *asked)),
+            *([line.told_by] if line.told_by else []),
+        ),
         hooks=lambda: (Hook(line.load_jit, "around", partial(loaded, line)),),
         verify=partial(verify, line),
     )

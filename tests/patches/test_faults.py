@@ -6,6 +6,7 @@ Two of them are in the released 0.5.13: nothing is put back, they are pinned, an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from g4diag.stack.live.selection import traps
 from g4diag.stack.releases import current
 from repro import table_width_draft_tokens
 from tests.patches import fault_drives as drives
+from tests.patches.releases import need_available, what_is_driven_yet
 
 # The rules of the resolver and the clamp have tests of their own; of the last two no trap says anything.
 ELSEWHERE = {"allocator-rule", "clamp", "faulty-rule", "fused-write-full-index", "fa-spec-full-table"}
@@ -79,7 +81,9 @@ each_alive = pytest.mark.parametrize("case", ALIVE, ids=lambda case: case.name.s
 @pytest.fixture(scope="module")
 def views() -> Iterator[list[View]]:
     """Hooked once for all of them: that costs more than a drive."""
-    with drives.watching() as seen:
+    with ExitStack() as on:
+        with what_is_driven_yet():
+            seen = on.enter_context(drives.watching())
         yield seen
 
 
@@ -93,6 +97,7 @@ def driven(case: Case, views: list[View]) -> tuple[int, set[str]]:
 
 @each_fault
 def test_put_back_its_trap_names_it_and_undone_all_is_silent(case: Case, views: list[View]) -> None:
+    need_available(case.name)
     with applied([case.name]) as manifest:
         damage, fired = driven(case, views)
     assert damage > 0 and fired == {case.trap} and manifest["faults"] == [case.name]
@@ -111,10 +116,12 @@ def test_a_released_bug_is_named_by_its_trap_and_ended_by_its_cure(case: Case, v
 @each_alive
 def test_the_release_is_sound(case: Case) -> None:
     """Passes, and so fails here, with the first release that has the cure."""
-    assert case.drive() == 0
+    with what_is_driven_yet():
+        assert case.drive() == 0
 
 
 def test_upstream_asserts_the_room_that_topk_branches_need(views: list[View]) -> None:
+    need_available(GRAPH_INDICES)
     with applied([GRAPH_INDICES]), pytest.raises(AssertionError, match=r"draft kv_indices row .* used \d+ > capacity"):
         drives.draft_graph_of_a_tree()
     assert drives.draft_graph_of_a_tree() > SMALL.context, "more than one branch's worth"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 pytest.importorskip("sglang")
 
@@ -136,6 +138,24 @@ def test_the_shared_header_is_shadowed_where_the_compiler_needs_it(
         [HOST, "-MM", "-MG", *folders, "-x", "c++", "-"], input=program, capture_output=True, text=True
     )
     assert str(copy) in listed.stdout and listed.stdout.count(f"/{name}") == 1
+
+
+CASTS = json.loads((Path(__file__).parents[1] / "data" / "bit_casts.json").read_text())
+
+
+@pytest.mark.parametrize("release", [r for r in CASTS if r in SpecifierSet(jit_bit_cast.PATCH.releases)])
+def test_every_line_knows_all_that_is_in_its_wheels(release: str) -> None:
+    """In the kernels of tensor parallelism, and in headers that others share: those of one model are not Gemma-4's."""
+    (line,) = [line for line in jit_bit_cast._LINES if release in SpecifierSet(line.releases)]
+    known = {f"csrc/{name}": site.casts for name, site in line.sites.items()}
+    known |= {f"include/{line.shared[0]}": line.shared[1]} if line.shared else {}
+    of_a_model = re.compile(r"deepseek|inkling")
+    there = {
+        name: count
+        for name, count in CASTS[release].items()
+        if name.startswith(("csrc/distributed/", "include/")) and not of_a_model.search(name)
+    }
+    assert known == there
 
 
 @pytest.mark.parametrize(

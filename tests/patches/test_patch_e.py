@@ -24,6 +24,15 @@ class One(int):
         return self
 
 
+class Runner:
+    """As much of a model runner as a constructor asks for before it sizes its buffers."""
+
+    device = "cpu"
+
+    def __getattr__(self, name: str) -> Any:
+        return One()
+
+
 def built(monkeypatch: pytest.MonkeyPatch, worker: Any, error: Exception | None = None) -> list[Any]:
     """SWA states that `init_cuda_graph_state` finds, from the real constructor cut short right after it."""
     from sglang.srt.speculative import frozen_kv_mtp_cuda_graph_runner as module
@@ -50,7 +59,7 @@ def built(monkeypatch: pytest.MonkeyPatch, worker: Any, error: Exception | None 
 
 def worker(target_pool: Any, state: Any = None) -> Any:
     return SimpleNamespace(
-        draft_model_runner=SimpleNamespace(server_args=One(), tp_size=1, dp_size=1, device="cpu", pp_size=1),
+        draft_model_runner=Runner(),
         draft_attn_backend=SimpleNamespace(_swa_kv_pool=state),
         kv_context=None if target_pool is None else SimpleNamespace(target_token_to_kv_pool=target_pool),
     )
