@@ -167,9 +167,9 @@ class FreeList:
 class MappingUpdate:
     """The full-to-SWA mapping right after a call that had to change it.
 
-    call: "alloc", "alloc_extend", "alloc_decode", "alloc_extend_swa_tail", "free" or "free_swa". full_slots_N: int64
-    full slots of the call. swa_slots_N: what they should map to: the SWA slots handed out with them, 0 when freed.
-    mapped_N: what they do map to."""
+    call: "alloc", "alloc_extend", "alloc_decode", "alloc_extend_swa_tail", "free", "free_swa" or "free_swa_segment".
+    full_slots_N: int64 full slots of the call. swa_slots_N: what they should map to: the SWA slots handed out with
+    them, 0 when freed. mapped_N: what they do map to."""
 
     KIND: ClassVar[str] = "mapping_updates"
 
