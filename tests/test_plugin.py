@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from g4diag import guard, plugin
 from g4diag.dump.ring import read_ring
 from g4diag.hooks.manifest import armed_manifest
 from g4diag.patches import applying
+from g4diag.stack import releases
 from g4diag.stack.drive.backends import flash_attention_imports
 from g4diag.stack.live import selection
 
@@ -78,6 +80,41 @@ def test_with_nothing_armed_it_adds_no_hook() -> None:
     before = dict(HookRegistry._hooks), set(HookRegistry._patched)
     plugin.register()
     assert (dict(HookRegistry._hooks), set(HookRegistry._patched)) == before and not applying.problems()
+
+
+@pytest.fixture
+def without_swa_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An sglang in which one place is not there that the allocator's traps look at."""
+    release = releases.current()
+    points = {name: point for name, point in release.points.items() if name != "swa.built"}
+    lacking = replace(release, points=points)
+    for module in ("allocation", "pool_swap", "workers", "pools", "mapping_update"):
+        monkeypatch.setattr(f"g4diag.stack.probes.{module}.current", lambda: lacking)
+
+
+def test_a_trap_that_does_not_fit_is_told_and_the_rest_is_armed(
+    without_swa_built: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("G4DIAG_TRAPS", "slot_inside_allocator,page_table_stays_in_pool")
+    with caplog.at_level(logging.WARNING):
+        plugin.register()
+    outcome = plugin.outcome()
+    assert outcome.state == "armed" and outcome.manifest["traps"] == ["page_table_stays_in_pool"]
+    (told,) = outcome.not_armed
+    assert told == "slot_inside_allocator: swa.built: wanted a place to hook in this release, found none known"
+    assert f"g4diag trap NOT ARMED: {told}" in [record.getMessage() for record in caplog.records]
+
+
+def test_a_required_trap_that_does_not_fit_arms_nothing(
+    without_swa_built: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard.set_raising(False)
+    monkeypatch.setenv("G4DIAG_TRAPS", "slot_inside_allocator,page_table_stays_in_pool")
+    monkeypatch.setenv("G4DIAG_REQUIRE", "slot_inside_allocator")
+    plugin.register()
+    outcome = plugin.outcome()
+    assert outcome.state == "failed" and "wanted a place to hook in this release" in outcome.error
+    assert armed_manifest() == {"patches": [], "faults": [], "traps": []}
 
 
 def test_every_applicable_patch_is_applied_and_verified(

@@ -64,6 +64,31 @@ def serve(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str
 
 
 @pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (("--require", "all"), "wanted traps to arm, found none"),
+        (("--traps", "page_table_stays_in_pool", "--require", "nonsense"), "unknown trap: wanted one of"),
+        (("--traps", "page_table_stays_in_pool", "--require", "slot_inside_allocator"), "found slot_inside_allocator"),
+    ],
+)
+def test_what_is_required_is_among_what_is_armed(
+    stand_in, asked: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in("sys.exit(0)")
+    code, err = serve(capsys, *asked, "--", "--model", "x")
+    assert code == 2 and says in err and err.count("\n") == 1
+
+
+def test_it_says_in_one_line_what_is_watched_and_what_is_not(stand_in, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest, left_out = {**ARMED, "traps": ["a_claim"]}, "b_claim: x.y: wanted parameters q, found r"
+    said = {"state": "armed", "error": "", "manifest": manifest, "problems": [], "not_armed": [left_out]}
+    stand_in("sys.exit(0)", check=checker(said))
+    _, err = serve(capsys, "--traps", "page-table", "--", "--model", "x")
+    told = [line for line in err.splitlines() if "watched: " in line]
+    assert told == [f"g4diag serve: watched: a_claim; not watched: {left_out}"]
+
+
+@pytest.mark.parametrize(
     ("code", "exit_code"),
     [("sys.exit(0)", 0), ("sys.exit(7)", 7), ("os.kill(os.getpid(), 9)", 137), ("os.kill(os.getpid(), 15)", 143)],
 )
