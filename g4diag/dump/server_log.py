@@ -46,7 +46,13 @@ _KINDS = (
             r"|(?:NaN|Inf) detected! "
         ),
     ),
-    ("device-assert", re.compile(r"device-side assert triggered|block: \[.*thread: \[.*Assertion .* failed")),
+    (
+        "device-assert",
+        # The places are bounded: a line full of "block: [" must not be searched to its end for each of them.
+        re.compile(
+            r"device-side assert triggered|block: \[[\d, ]{1,40}\], thread: \[[\d, ]{1,40}\] Assertion .{1,400} failed"
+        ),
+    ),
     ("illegal-access", ILLEGAL_ACCESS),
     ("retract", re.compile(r"Retract requests\.|#retracted_reqs:")),
     (

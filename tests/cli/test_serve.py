@@ -289,6 +289,8 @@ def started(tmp_path: Path) -> Iterator[object]:
         )
         stand_in = program(f"{code}; {say}; time.sleep(60)")
         harness = (
+            # A suite started in the background passes ignored signals on; here none may be.
+            "import signal; signal.signal(1, signal.SIG_DFL); signal.signal(2, signal.default_int_handler);"
             "import sys, functools; from g4diag.serve import supervise;"
             f"supervise.run = functools.partial(supervise.run, server={stand_in!r});"
             "from g4diag.cli.main import main; sys.argv = ['g4diag', 'serve', '--', '--model', 'x']; main()"

@@ -119,8 +119,12 @@ def test_a_huge_log_costs_its_head_and_its_tail(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["IndexError: list index out of range\n", "block: [" * 250 + "\n"],
-    ids=["a million errors", "long lines"],
+    [
+        "IndexError: list index out of range\n",
+        "block: [" * 250 + "\n",
+        "block: [0,0,0], thread: [0,0,0] Assertion " * 48 + "\n",
+    ],
+    ids=["a million errors", "long lines", "asserts without an end"],
 )
 def test_a_full_log_stays_inside_the_sandboxs_time(line: str) -> None:
     raw = (line * (50_000_000 // len(line))).encode()
