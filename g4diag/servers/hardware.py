@@ -41,13 +41,13 @@ def attention_backends(capability: tuple[int, int] | None) -> tuple[BackendRow, 
     major = None if capability is None else capability[0]
     known = None if major is None else major in _ARCHES
     here = "no GPU seen" if capability is None else "this is sm{}{}".format(*capability)
-    xqa = ", through FlashInfer's XQA: head_dim at most 256" if major in (9, 12) else ""
+    xqa = ", through FlashInfer's XQA: head_dim at most 256 before sglang 0.5.19" if major in (9, 12) else ""
     return (
         BackendRow(
             "trtllm_mha",
             None if major is None else major == 10,
             known,
-            f"prefill on sm100 only; decode on sm90, sm100, sm120{xqa}; {here}",
+            f"prefill on sm100 (before sglang 0.5.19 only there); decode on sm90, sm100, sm120{xqa}; {here}",
         ),
         BackendRow("triton", None if major is None else True, None if major is None else True, f"any GPU; {here}"),
     )
