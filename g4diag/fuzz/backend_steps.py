@@ -28,7 +28,7 @@ def token_ids(rid: int, start: int, count: int) -> IntArray:
 
 @dataclass(frozen=True)
 class Step:
-    """One forward. phase: a ForwardMode's name, or "DRAFT_DECODE" of the EAGLE draft, or "FROZEN_DECODE". Each row has
+    """One forward. phase: as `forwards.mode_of` takes it. Each row has
     `queries` tokens from position `starts`; `lens` is its length as ForwardBatch has it, `keys` as the kernel should
     be told it. ahead: which of the tokens that are drafted in a row, 0 for the first."""
 
@@ -55,7 +55,7 @@ def forward_batch(step: Step, rows: Sequence[int], slots: Sequence[Sequence[int]
         positions_T[:total] = [p for _, start, count, _ in spans for p in range(start, start + count)]
     if writes:
         slots_T[:total] = [slot for _, start, count, row in spans for slot in row[start : start + count]]
-    mode = "DECODE" if step.phase in ("DRAFT_DECODE", "FROZEN_DECODE") else step.phase
+    mode = forwards.mode_of(step.phase)
     extend = Extend([*step.starts, *[0] * missing], [*step.queries, *[1] * missing], total)
     return forwards.forward_batch(
         mode,
@@ -64,7 +64,7 @@ def forward_batch(step: Step, rows: Sequence[int], slots: Sequence[Sequence[int]
         input_ids_T,
         positions_T,
         slots_T if writes else None,
-        extend if mode in ("EXTEND", "DRAFT_EXTEND") else None,
+        extend if step.phase in ("EXTEND", "DRAFT_EXTEND") else None,
     )
 
 

@@ -9,12 +9,35 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from g4diag.stack.drive import cache_server, swa_pool
+
 
 def tokens(pages: int) -> st.SearchStrategy[int]:
     """1 .. pages pages' worth of tokens, page edges as likely as all the rest. The machine has `page_size`."""
     return st.runner().flatmap(
         lambda m: st.one_of(st.integers(1, pages * m.page_size), st.integers(1, pages).map(lambda n: n * m.page_size))
     )
+
+
+# What a release has no choice of is not drawn, so that the same seed makes the same program there as ever.
+def ways_to_free() -> st.SearchStrategy[str]:
+    """One of the installed release's ways to free a request's slots."""
+    return st.deferred(lambda: _one_of(swa_pool.ways_to_free()))
+
+
+def tree_cores() -> st.SearchStrategy[str]:
+    """One of the installed release's implementations of the prefix tree, "" where there is one only."""
+    return st.deferred(lambda: _one_of(cache_server.tree_cores() or ("",)))
+
+
+def eviction_intervals() -> st.SearchStrategy[int | None]:
+    """Tokens that must have left the window before they are evicted; None where a release cannot be told."""
+    can_wait = cache_server.can_wait_to_evict
+    return st.deferred(lambda: _one_of((1, 4, 16, 128) if can_wait() else (None,)))
+
+
+def _one_of(choices: tuple[Any, ...]) -> st.SearchStrategy[Any]:
+    return st.just(choices[0]) if len(choices) == 1 else st.sampled_from(choices)
 
 
 def requests(min_size: int = 1, max_size: int | None = None) -> st.SearchStrategy[list[int]]:

@@ -9,6 +9,7 @@ import numpy as np
 from g4diag.fuzz.machine import FuzzMachine
 from g4diag.fuzz.swa_model import SwaModel
 from g4diag.model import FreeList, IndexMapping, IndexSpace, IntArray, PoolView
+from g4diag.stack.drive import swa_pool
 from g4diag.stack.drive.swa_pool import free_pages
 
 
@@ -19,6 +20,13 @@ class SwaInvariants(FuzzMachine):
     allocator: Any
     model: SwaModel
     diverged: int
+
+    def model_of(self, page_size: int, full_pages: int, swa_pages: int) -> SwaModel:
+        """A model that frees as the installed release does."""
+        how = swa_pool.how_it_frees()
+        return SwaModel(
+            page_size, full_pages, swa_pages, resolves_at_once=how.resolves_at_once, whole_pages=how.whole_pages
+        )
 
     def check(self) -> None:
         if hasattr(self, "model"):

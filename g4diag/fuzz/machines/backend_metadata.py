@@ -1,6 +1,6 @@
 """sglang's TRTLLMHAAttnBackend: the tables it makes for the target, a frozen-KV draft and an EAGLE draft.
 
-Real pools, allocator, request rows, runners, FrozenKVMTPWorker and FrozenKVMTPCudaGraphRunner; two attention layers in
+Real pools, allocator, request rows, runners, frozen-KV worker and FrozenKVMTPCudaGraphRunner; two attention layers in
 place of a model. Steps are taken eagerly, or through graph buffers captured at one batch size and replayed at another.
 Beside the traps, every kernel call is judged by what it would read: the K of each token is its id, so a key in the
 window is that request's token of that position or a defect, whatever any table says.
@@ -15,9 +15,9 @@ from g4diag.fuzz.backend_runners import BackendSides
 from g4diag.fuzz.backend_steps import Step, reading_kernels
 from g4diag.fuzz.contract import Machine, Sink
 from g4diag.fuzz.strategies import paddings, pool_pages, requests, tokens
-from g4diag.fuzz.swa_model import SwaModel
 from g4diag.hooks.install import Hook
 from g4diag.stack.drive.backend_fixture import Rig, Sizes
+from g4diag.stack.drive.forwards import extends_all_drafts
 from g4diag.stack.drive.request_state import give_row_back, take_row, write_row
 from g4diag.stack.drive.swa_pool import int64
 
@@ -27,8 +27,9 @@ _someone_lives = precondition(lambda self: self.held)
 
 class BackendMachine(BackendSides):
     """Requests come, grow and go as on a server with speculation. bounded: no request is so long that its drafts pass
-    the graph tables' width. 0.5.13 sizes those by the context alone (as sglang #35985), and the last verify of the
-    longest request that its scheduler admits reads past them: tests/fuzz lifts the bound and finds that."""
+    the tables' width. 0.5.13 sizes those of graphs by the context alone (as sglang #35985), later releases all, and the
+    last verify of the longest request that the scheduler admits reads past them: tests/fuzz lifts the bound and finds
+    that."""
 
     bounded = True
 
@@ -61,7 +62,7 @@ class BackendMachine(BackendSides):
         width = context_pages * page_size
         sizes = Sizes(page_size, *pages, width - short_of, window, drafts, verify_in)
         self.begin(self.call(Rig, sizes, wrapped))
-        self.allocator, self.model = self.rig.allocator, SwaModel(page_size, *pages)
+        self.allocator, self.model = self.rig.allocator, self.model_of(page_size, *pages)
         self.diverged = 0
         self.drafted: dict[int, int] = {}  # rid -> tokens whose K/V the EAGLE draft has
         self.longest = min(sizes.context - 3, width - drafts) if self.bounded else sizes.context - 3
@@ -218,11 +219,14 @@ class BackendMachine(BackendSides):
             return
         starts = [self.drafted.get(rid, 0) for rid in behind]
         ends = [self._committed(rid) for rid in behind]
-        queries = [end - start for start, end in zip(starts, ends, strict=True)]
-        phase = "DRAFT_EXTEND" if all(starts) else "EXTEND"
-        if max(queries) > self.rig.sizes.drafts:
-            padding = None
-        self.twin_step(_step(phase, behind, starts, queries, ends, ends), padding)
+        queries, drafts = [end - start for start, end in zip(starts, ends, strict=True)], self.rig.sizes.drafts
+        fits = max(queries) <= drafts
+        phase = "DRAFT_EXTEND" if all(starts) and (fits or not extends_all_drafts()) else "EXTEND"
+        if phase == "DRAFT_EXTEND" and extends_all_drafts():
+            keys = [start + drafts for start in starts]
+            self.twin_step(_step(phase, behind, starts, drafts, keys, keys), padding)
+        else:
+            self.twin_step(_step(phase, behind, starts, queries, ends, ends), padding if fits else None)
         self.drafted.update(zip(behind, ends, strict=True))
 
 

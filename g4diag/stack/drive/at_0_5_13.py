@@ -9,6 +9,9 @@ import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
+from g4diag.stack.drive import at_0_5_13_drafts, at_0_5_13_scheduling
+
+DRAFTS, SCHEDULING = at_0_5_13_drafts, at_0_5_13_scheduling
 SWA_POOL_ARGUMENTS: dict[str, Any] = {"enable_kvcache_transpose": False}
 ABSENT = (
     "msprobe_debugger",

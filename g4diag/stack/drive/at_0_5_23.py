@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+from g4diag.stack.drive import at_0_5_23_drafts, at_0_5_23_scheduling
+
+DRAFTS, SCHEDULING = at_0_5_23_drafts, at_0_5_23_scheduling
 SWA_POOL_ARGUMENTS: dict[str, Any] = {}
 ABSENT = (
     "msprobe_debugger",
