@@ -89,7 +89,8 @@ class BackendSides(SwaInvariants):
                 # Before it writes: a write past a draft's pool raises, and names no trap.
                 for layer in runner.model.layers:
                     self.call(forwards.layer_table, reader, layer, batch)
-            self._reads(step, forwards.forward_through(runner, reader), batch)
+            forward = forwards.forward_through if padding is None else forwards.recorded_forward
+            self._reads(step, forward(runner, reader), batch)
             if padding is not None:
                 self._replayed(step, rows, planned(reader, batch.forward_mode))
             self._count(step, padding is not None)
@@ -105,7 +106,7 @@ class BackendSides(SwaInvariants):
         self.call(forwards.plan_capture, plans, self._batch(nobody[0], rows, width, runner))
         for step, reader in zip(nobody, readers, strict=True):
             batch = self._batch(step, rows, width, runner)
-            self._reads(None, forwards.forward_through(runner, reader), batch)
+            self._reads(None, forwards.recorded_forward(runner, reader), batch)
             self._captured[step.phase, step.ahead, rows] = planned(reader, batch.forward_mode)
 
     def _capture_frozen(self) -> None:

@@ -34,6 +34,8 @@ class SwaInvariants(FuzzMachine):
             self._check_mapping()
 
     def evidence(self) -> dict[str, Any]:
+        if not hasattr(self, "allocator"):
+            return {}
         full_to_swa_M = self.allocator.full_to_swa_index_mapping.numpy().copy()
         pools = (
             self._pool("full", IndexSpace.FULL_PAGE, self.allocator.full_attn_allocator),

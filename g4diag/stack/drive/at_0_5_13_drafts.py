@@ -50,6 +50,13 @@ def bind_plan(runner: Any, batch: Any) -> None:
     """What a forward's batch that was made by hand is given by the runner before it is planned: nothing."""
 
 
+def recorded_forward(runner: Any, backend: Any, batch: Any) -> Any:
+    """What a graph runs of the runner's forward through this backend: here the whole of it, planned already."""
+    from g4diag.stack.drive.forwards import forward_through
+
+    return forward_through(runner, backend)(batch)
+
+
 def eagle_extend(accepted_B: Any, accepted: list[int] | None, width: int) -> Any:
     """What an EAGLE draft extend carries. accepted_B: int64 [batch] tensor of tokens that each row was left with;
     accepted: the same on the host, None for padding only. width: tokens a row in a graph."""

@@ -30,6 +30,7 @@ ABSENT = (
     "watermark_state",
 )
 _RENAMED = {"cuda_graph_bs": "cuda_graph_bs_decode"}
+_COMPUTED = {"max_speculative_num_draft_tokens"}  # fields of earlier releases that are functions of others here
 _installed: list[Any] = []
 
 
@@ -41,7 +42,7 @@ def server_args(**overrides: Any) -> Any:
 
     while _installed:
         _installed.pop().restore()
-    given = {_RENAMED.get(name, name): value for name, value in overrides.items()}
+    given = {_RENAMED.get(name, name): value for name, value in overrides.items() if name not in _COMPUTED}
     if sizes := given.get("cuda_graph_bs_decode"):
         given["cuda_graph_config"] = CudaGraphConfig.from_dict({"decode": {"bs": list(sizes), "max_bs": max(sizes)}})
     override = get_context().override_server_args(**given)

@@ -49,15 +49,31 @@ def give_own_pool(runner: Any, full_tokens: int, page_size: int, split: Any) -> 
     }
     for name, value in fields.items():
         setattr(made, name, value)
+
+    class Pool(MHATokenToKVPool):
+        """Without the warm-up of a copy that nothing here asks for, by a kernel of sgl_kernel's."""
+
+        def _init_kv_copy_and_warmup(self) -> None:
+            pass
+
     sizes = made._derive_pool_sizes(config=MemoryPoolConfig(max_total_num_tokens=full_tokens, max_running_requests=4))
     runner.token_to_kv_pool = made._build_mha_kv_pool(
-        max_total_num_tokens=sizes.max_total_num_tokens, mha_pool_class=MHATokenToKVPool
+        max_total_num_tokens=sizes.max_total_num_tokens, mha_pool_class=Pool
     )
     runner.init_kv_index_translator()
 
 
 def bind_plan(runner: Any, batch: Any) -> None:
     runner.kv_index_translator.bind_own_plan(batch)
+
+
+def recorded_forward(runner: Any, backend: Any, batch: Any) -> Any:
+    """The model alone: the eager runner would plan a verify anew."""
+    from sglang.srt.model_executor.forward_context import ForwardContext, forward_context
+
+    context = ForwardContext(attn_backend=backend)
+    with runner.eager_runner.model_context(), forward_context(context, forward_batch=batch):
+        return runner.model.forward(batch.input_ids, batch.positions, batch)
 
 
 def eagle_extend(accepted_B: Any, accepted: list[int] | None, width: int) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from g4diag.model import IntArray
@@ -90,6 +91,11 @@ def forward_through(runner: Any, backend: Any) -> Callable[[Any], Any]:
             return runner.forward(batch)
 
     return forward
+
+
+def recorded_forward(runner: Any, backend: Any) -> Callable[[Any], Any]:
+    """What a captured graph runs of the runner's forward: no plan is made in it."""
+    return partial(driver().DRAFTS.recorded_forward, runner, backend)
 
 
 def bind_plan(runner: Any, batch: Any) -> None:
