@@ -17,6 +17,7 @@ from g4diag.model import IntArray
 from g4diag.stack.drive import forwards
 from g4diag.stack.drive.allocation_kernels import switchable, use_interpreter
 from g4diag.stack.drive.forwards import Extend
+from g4diag.stack.drive.table_kernels import switchable_tables
 
 _LONGEST = 1024  # positions a request may have; ids stay exact in float32
 
@@ -123,14 +124,14 @@ class Reading:
 
 @contextmanager
 def reading_kernels() -> Iterator[None]:
-    """In the places of FlashInfer's kernels, one that hands what it is given to the running machine's `kernel`. The
-    allocation kernels go the fast way: they have a machine of their own."""
+    """In the places of FlashInfer's kernels, one that hands what it is given to the running machine's `kernel`. Kernels
+    of allocation, and those that make tables, go the fast way until the machine says otherwise."""
     from g4diag.stack.drive import cpu
 
     def kernel(query: Any, **arguments: Any) -> Any:
         current().outside(current().subject.kernel)(arguments)
         return query.new_zeros(query.shape)
 
-    with cpu.attention_kernels(kernel, kernel), switchable():
+    with cpu.attention_kernels(kernel, kernel), switchable(), switchable_tables():
         use_interpreter(False)
         yield

@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from g4diag.fuzz.cache_invariants import CacheInvariants
-from g4diag.fuzz.strategies import eviction_intervals, prompts, running, tokens, tree_cores, windows
+from g4diag.fuzz.strategies import of_release, prompts, running, tokens, windows
 from g4diag.stack.drive import cache_server
 from g4diag.stack.drive.allocation_kernels import switchable_with_rows, use_interpreter
 from g4diag.stack.drive.cache_server import DRAFT_TOKENS, VOCAB, Shape
@@ -21,6 +21,10 @@ GOALS = (
     *("rejected", "finished", "finished_in_prefill", "aborted", "flushed", "overlap", "speculative", "plain"),
     *("window_below_page", "window_above_page"),
 )
+
+
+def _intervals() -> tuple[int, ...]:
+    return (1, 4, 16, 128) if cache_server.can_wait_to_evict() else ()
 
 
 def release_goals() -> tuple[str, ...]:
@@ -48,8 +52,7 @@ class CacheMachine(CacheInvariants):
         eagle=st.booleans(),
         overlap=st.booleans(),
         length=st.integers(0, 48),
-        core=tree_cores(),
-        interval=eviction_intervals(),
+        **of_release(core=cache_server.tree_cores, interval=_intervals),
     )
     def start(
         self,

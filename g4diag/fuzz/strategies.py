@@ -5,11 +5,12 @@ Each looks at the running machine, so a drawn value is a plain one and a shrunk 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import strategies as st
 
-from g4diag.stack.drive import cache_server, swa_pool
+from g4diag.stack import releases
 
 
 def tokens(pages: int) -> st.SearchStrategy[int]:
@@ -19,25 +20,14 @@ def tokens(pages: int) -> st.SearchStrategy[int]:
     )
 
 
-# What a release has no choice of is not drawn, so that the same seed makes the same program there as ever.
-def ways_to_free() -> st.SearchStrategy[str]:
-    """One of the installed release's ways to free a request's slots."""
-    return st.deferred(lambda: _one_of(swa_pool.ways_to_free()))
-
-
-def tree_cores() -> st.SearchStrategy[str]:
-    """One of the installed release's implementations of the prefix tree, "" where there is one only."""
-    return st.deferred(lambda: _one_of(cache_server.tree_cores() or ("",)))
-
-
-def eviction_intervals() -> st.SearchStrategy[int | None]:
-    """Tokens that must have left the window before they are evicted; None where a release cannot be told."""
-    can_wait = cache_server.can_wait_to_evict
-    return st.deferred(lambda: _one_of((1, 4, 16, 128) if can_wait() else (None,)))
-
-
-def _one_of(choices: tuple[Any, ...]) -> st.SearchStrategy[Any]:
-    return st.just(choices[0]) if len(choices) == 1 else st.sampled_from(choices)
+def of_release(**asked: Callable[[], tuple[Any, ...]]) -> dict[str, Any]:
+    """A strategy for each argument of a step that the installed release leaves a choice; none for the others, nor
+    without sglang, so that the same seed makes the same program whatever other releases offer. asked: argument -> the
+    values there are."""
+    if releases.chosen() is None:
+        return {}
+    choices = {name: ask() for name, ask in asked.items()}
+    return {name: st.sampled_from(values) for name, values in choices.items() if len(values) > 1}
 
 
 def requests(min_size: int = 1, max_size: int | None = None) -> st.SearchStrategy[list[int]]:

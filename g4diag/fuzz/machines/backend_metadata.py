@@ -14,14 +14,23 @@ from hypothesis.stateful import initialize, precondition, rule
 from g4diag.fuzz.backend_runners import BackendSides
 from g4diag.fuzz.backend_steps import Step, reading_kernels
 from g4diag.fuzz.contract import Machine, Sink
-from g4diag.fuzz.strategies import paddings, pool_pages, requests, tokens
+from g4diag.fuzz.strategies import of_release, paddings, pool_pages, requests, tokens
 from g4diag.hooks.install import Hook
+from g4diag.stack.drive.allocation_kernels import use_interpreter
 from g4diag.stack.drive.backend_fixture import Rig, Sizes
 from g4diag.stack.drive.forwards import extends_all_drafts
 from g4diag.stack.drive.request_state import give_row_back, take_row, write_row
 from g4diag.stack.drive.swa_pool import int64
+from g4diag.stack.drive.table_kernels import has_table_kernels
 
 _PAGE_SIZES = (16, 32, 64)
+
+
+def _interpreted() -> tuple[bool, ...]:
+    """One example in eight, where there are kernels to interpret."""
+    return (*[False] * 7, True) if has_table_kernels() else ()
+
+
 _someone_lives = precondition(lambda self: self.held)
 
 
@@ -43,6 +52,7 @@ class BackendMachine(BackendSides):
         others=st.integers(0, 16),
         wrapped=st.booleans(),
         verify_in=st.sampled_from(["prefill", "decode"]),
+        **of_release(interpreted=_interpreted),
     )
     def start(
         self,
@@ -55,9 +65,11 @@ class BackendMachine(BackendSides):
         others: int,
         wrapped: bool,
         verify_in: str,
+        interpreted: bool = False,
     ) -> None:
         """short_of: tokens that the context lacks of whole pages. others: full pages of a request that nobody steps,
-        all but the last without an SWA page."""
+        all but the last without an SWA page. interpreted: sglang's kernels that make tables go by their interpreter."""
+        use_interpreter(interpreted)
         self.page_size = page_size
         width = context_pages * page_size
         sizes = Sizes(page_size, *pages, width - short_of, window, drafts, verify_in)
@@ -70,6 +82,7 @@ class BackendMachine(BackendSides):
             self._others(others * page_size)
         self.cover_page_size(page_size)
         self.cover("wrapped", wrapped)
+        self.cover("interpreted", interpreted)
 
     def live(self) -> list[int]:
         """Ids of the requests that can be stepped."""
@@ -262,6 +275,7 @@ MACHINE = Machine(
         *("draft_extend_eager", "draft_extend_graph", "draft_decode_eager", "draft_decode_graph"),
         *("frozen_decode_eager", "frozen_decode_graph"),
     ),
+    release_goals=lambda: ("interpreted",) if has_table_kernels() else (),
     oracle=(
         *("page_table_stays_in_pool", "page_table_in_layer_space", "page_in_window_is_mapped"),
         *("table_is_wide_enough", "table_is_of_this_step"),

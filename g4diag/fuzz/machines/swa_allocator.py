@@ -16,7 +16,7 @@ import hypothesis.strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from g4diag.fuzz.contract import Machine, Sink
-from g4diag.fuzz.strategies import pool_pages, requests, tokens, ways_to_free
+from g4diag.fuzz.strategies import of_release, pool_pages, requests, tokens
 from g4diag.fuzz.swa_invariants import SwaInvariants
 from g4diag.hooks.install import Hook
 from g4diag.stack.drive import swa_pool
@@ -24,6 +24,7 @@ from g4diag.stack.drive.allocation_kernels import launch_kernels, switchable, us
 from g4diag.stack.drive.swa_pool import back_up, build, int64, put_back
 
 _PAGE_SIZES = (1, 16, 32, 64)
+_WAYS = of_release(way=swa_pool.ways_to_free)
 _someone_lives = precondition(lambda self: self.model.requests)
 _a_backup_can_be_made = precondition(lambda self: self.model.requests and swa_pool.can_back_up())
 _full_house = precondition(lambda self: not (self.model.full_free and self.model.swa_free))
@@ -104,7 +105,7 @@ class SwaAllocatorMachine(SwaInvariants):
         drafts=tokens(1),
         accepted=st.integers(0, 8),
         kept=st.booleans(),
-        way=ways_to_free(),
+        **_WAYS,
     )
     def speculate(self, picked: list[int], drafts: int, accepted: int, kept: bool, way: str = "free") -> None:
         """Slots for drafts, then some accepted. kept: the rest stays allocated for the next step, as in the overlap
@@ -134,7 +135,7 @@ class SwaAllocatorMachine(SwaInvariants):
         self.call(put_back, self.allocator, state)
 
     @_someone_lives
-    @rule(picked=requests(), way=ways_to_free())
+    @rule(picked=requests(), **_WAYS)
     def slide(self, picked: list[int], way: str = "free") -> None:
         """free_swa of what lies wholly left of these requests' windows."""
         for rid in picked:
@@ -146,14 +147,14 @@ class SwaAllocatorMachine(SwaInvariants):
                 self.cover("window_crossed")
 
     @_someone_lives
-    @rule(picked=requests(max_size=2), way=ways_to_free())
+    @rule(picked=requests(max_size=2), **_WAYS)
     def finish(self, picked: list[int], way: str = "free") -> None:
         """free of whole requests."""
         for rid in picked:
             self._free(rid, way)
 
     @_someone_lives
-    @rule(picked=requests(), meanwhile=st.sampled_from(["nothing", "slide", "admit"]), way=ways_to_free())
+    @rule(picked=requests(), meanwhile=st.sampled_from(["nothing", "slide", "admit"]), **_WAYS)
     def finish_together(self, picked: list[int], meanwhile: str, way: str = "free") -> None:
         """free of whole requests in a free group: their pages stay taken until it ends, whatever else happens
         meanwhile."""

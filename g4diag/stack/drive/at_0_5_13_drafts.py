@@ -11,6 +11,8 @@ from typing import Any
 DRAFT_EXTEND = "DRAFT_EXTEND"
 # Whether it does so for all draft tokens of each request, accepted or not.
 EXTENDS_ALL_DRAFTS = False
+# Kernels that make trtllm_mha's tables: of an "eager" step, and the one that a "graph" records.
+TABLE_KERNELS: dict[str, str] = {}
 
 
 def extra_context(args: Any) -> int:

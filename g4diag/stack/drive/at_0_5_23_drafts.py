@@ -11,6 +11,11 @@ from typing import Any
 
 DRAFT_EXTEND = "DRAFT_EXTEND_V2"
 EXTENDS_ALL_DRAFTS = True
+_KERNELS = "sglang.kernels.ops.attention"
+TABLE_KERNELS = {
+    "eager": f"{_KERNELS}.trtllm_mha_page_table.create_trtllm_mha_kv_indices_triton",
+    "graph": f"{_KERNELS}.trtllm_mha_graph_metadata.update_trtllm_mha_graph_metadata_kernel",
+}
 
 
 def extra_context(args: Any) -> int:
