@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import servers
-from servers import CURES, FAULT, Server
+from servers import FAULT, Server, cures
 
 from g4diag.servers.run import Job
 
@@ -35,6 +35,8 @@ def main() -> int:
     parser.add_argument("--prompt", type=int, default=4000)
     parser.add_argument("--new", type=int, default=64)
     parser.add_argument("--stagger", type=float, default=2.0)
+    parser.add_argument("--tp-size", type=int, default=1, help="GPUs of each server")
+    parser.add_argument("--only", default="", help="names of servers, comma between: graph-warn,graph-healthy")
     options = parser.parse_args()
     started = build(options, Path(tempfile.mkdtemp(prefix="g4-levels-pair-")))
     for server in started:
@@ -64,6 +66,7 @@ def build(options: argparse.Namespace, pair: Path) -> list[Server]:
     """The seven, slowest to finish first."""
     models = servers.tiny_models(pair)
     todo = [(path, level) for path in PATHS for level in reversed(LEVELS)] + [("graph", "healthy")]
+    todo = [pair for pair in todo if not options.only or "-".join(pair) in options.only.split(",")]
     found = []
     for index, (path, level) in enumerate(todo):
         name = f"{path}-{level}"
@@ -77,9 +80,10 @@ def build(options: argparse.Namespace, pair: Path) -> list[Server]:
             dumps=folder / "dumps",
         )
         engine = servers.ENGINE | models | {"disable_cuda_graph": path == "eager", "port": 31_000 + 150 * index}
+        engine["tp_size"] = options.tp_size
         job = Job(
             engine=engine,
-            patches=CURES if healthy else (FAULT, *CURES),
+            patches=cures() if healthy else (FAULT, *cures()),
             folder=folder,
             seconds=options.time_limit - index * options.stagger,
             environment=environment,

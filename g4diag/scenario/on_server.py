@@ -113,6 +113,7 @@ def _one(
     stop: Event,
     turns: Path | None,
 ) -> ServerReading:
+    from g4diag.patches.applying import lacking
     from g4diag.servers.run import Job, run
 
     stop.wait(_STAGGER * index if index < options.jobs else 0.0)
@@ -122,7 +123,7 @@ def _one(
     result = run(
         Job(
             engine=arguments,
-            patches=state.patches + load.patches + (() if graphs else load.eager_patches),
+            patches=state.patches + lacking(load.patches + (() if graphs else load.eager_patches)),
             environment=_environment(state),
             folder=_folder(scenario, options, out, state, graphs),
             seconds=options.time_limit,

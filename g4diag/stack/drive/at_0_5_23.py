@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+from g4diag.stack.releases.sglang_0_5_23 import RELEASE
+
 SWA_POOL_ARGUMENTS: dict[str, Any] = {}
 ABSENT = (
     "msprobe_debugger",
@@ -26,7 +28,6 @@ ABSENT = (
     "lora_manager",
     "watermark_state",
 )
-_RENAMED = {"cuda_graph_bs": "cuda_graph_bs_decode"}
 _installed: list[Any] = []
 
 
@@ -38,7 +39,7 @@ def server_args(**overrides: Any) -> Any:
 
     while _installed:
         _installed.pop().restore()
-    given = {_RENAMED.get(name, name): value for name, value in overrides.items()}
+    given = RELEASE.arguments(overrides)
     if sizes := given.get("cuda_graph_bs_decode"):
         given["cuda_graph_config"] = CudaGraphConfig.from_dict({"decode": {"bs": list(sizes), "max_bs": max(sizes)}})
     override = get_context().override_server_args(**given)
