@@ -18,7 +18,7 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class State:
     """One way to run the scenario. patches: applied for it, in order. twin: uses the draft it must not break.
-    draft: how the draft is made, as keywords. environment: variables set for it.
+    draft: how the draft is made, as keywords. environment: variables set for it. backend: of target and draft.
     eager, graph: the expected outcome of each path: "equal", "faults", "wrong" or "raises" and an exception's name.
 
     equal: the truth bit for bit, no trap fired. faults: some page ids leave the pool, others are wrong in range.
@@ -33,6 +33,7 @@ class State:
     twin: bool = False
     draft: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    backend: str = "trtllm_mha"
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,7 @@ def runner_fields(args: Any) -> dict[str, Any]:
         "ngram_embedding_manager": SimpleNamespace(enabled=False),
         "max_total_num_tokens": 4096,
         "max_running_requests": 64,
+        "kv_cache_dtype_str": "auto",
         "prefill_attention_backend_str": "trtllm_mha",
         "decode_attention_backend_str": "trtllm_mha",
     }
