@@ -117,7 +117,7 @@ def _one(
     from g4diag.servers.run import Job, run
 
     stop.wait(_STAGGER * index if index < options.jobs else 0.0)
-    more = {"disable_cuda_graph": not graphs, "port": 31_000 + 150 * index}
+    more = {"disable_cuda_graph": not graphs, "port": _first_port(scenario) + 150 * index}
     arguments = {k: v for k, v in (engine | dict(state.engine) | more).items() if v is not None}
     load, pair = scenario.load, _pair_name(scenario, options)
     result = run(
