@@ -29,16 +29,7 @@ _FA4 = dict.fromkeys(
 _SERVER_STATES = (
     ServerState("upstream", "as released", (), "finished", _FA4),
     ServerState("traps", "as released, traps at level warn", (), "finished", _FA4, traps="page-table,swa-state"),
-    ServerState("traps", "as released, traps at level warn", (), "finished", _FA4, traps="page-table,swa-state"),
     ServerState("cure", "SWA state of the pool it will read", (_CURE,), "finished", _FA4),
-    ServerState(
-        "cure-strict",
-        "the cure, all traps at level strict",
-        (_CURE,),
-        "finished",
-        _FA4,
-        {"G4DIAG_TRAPS": "all", "G4DIAG_LEVEL": "strict"},
-    ),
     ServerState(
         "cure-strict",
         "the cure, all traps at level strict",
