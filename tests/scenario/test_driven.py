@@ -160,7 +160,7 @@ def test_what_cannot_run_here_ends_the_scenario_and_is_no_reading() -> None:
         drives=(Drive("upstream", ""),),
         since=(("sglang", "no such line"),),
     )
-    with pytest.raises(TooEarlyError, match="made: not there yet: wanted 'no such line' .* wanted a GPU"):
+    with pytest.raises(TooEarlyError, match=r"made: not there yet: wanted 'no such line' .* wanted a GPU"):
         early.run(Options(), silent)
 
 
