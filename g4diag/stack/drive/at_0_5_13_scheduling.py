@@ -92,12 +92,6 @@ def rows_to_give(adder: Any, free: int) -> int:
     return free
 
 
-def retract(batch: Any, args: Any) -> tuple[list[Any], list[Any]]:
-    """Make room for the next decode: (requests that lost their K/V and may come again, requests that never fit)."""
-    retracted, _, aborted = batch.retract_decode(args)
-    return list(retracted), list(aborted)
-
-
 def commit_verified(req: Any, accepted: int) -> None:
     """A verify's result: K/V of `accepted` more tokens counts; 0 for a request that has finished.
     prepare_for_decode had counted the first of them."""

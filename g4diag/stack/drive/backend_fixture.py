@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from g4diag.stack.drive.backends import give_pools
 from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.swa_pool import build
 
@@ -87,7 +88,7 @@ class Rig:
             speculative_num_steps=sizes.drafts - 1,
             speculative_eagle_topk=1,
             speculative_num_draft_tokens=sizes.drafts,
-            max_speculative_num_draft_tokens=sizes.drafts,
+            **driver().FIXTURES.speculation(sizes.drafts),
             speculative_attention_mode=sizes.verify_in,
             swa_full_tokens_ratio=sizes.swa_pages / sizes.full_pages,
             cuda_graph_bs=[1, 2, ROWS],
@@ -96,7 +97,7 @@ class Rig:
         cpu.start_process(self.args)
         self.allocator = build(sizes.page_size, sizes.full_pages, sizes.swa_pages, need_sort=False)
         self.pool = self.allocator.get_kvcache()
-        width = sizes.context + driver().DRAFTS.extra_context(self.args)
+        width = sizes.context + driver().row_headroom(self.args)
         self.rows = ReqToTokenPool(ROWS, width, "cpu", False)
         self.runner = self._runner(TwoLayers(sizes.window, own_kv=True), self.pool, algorithm="FROZEN_KV_MTP")
         self.backend = self.runner.attn_backend = backend(self.runner, wrapped)
@@ -118,29 +119,28 @@ class Rig:
         runner.attn_backend = backend(runner, wrapped)
         driver().finish_runner(runner)
         context = FrozenKVMTPContext(self.pool, {SLIDING: SLIDING, FULL: FULL})
-        return driver().DRAFTS.frozen_worker(self.args, runner, context)
+        return driver().FIXTURES.frozen_worker(self.args, runner, context)
 
     def twin(self) -> Any:
         """The runner of an EAGLE draft, full throughout, with K/V of its own in a pool that sglang's own code sizes."""
         runner = self._runner(TwoLayers(-1, own_kv=True), None, "EAGLE", is_draft=True)
-        tokens = self.sizes.full_pages * self.sizes.page_size
-        driver().DRAFTS.give_own_pool(runner, tokens, self.sizes.page_size, self._target_shape())
+        tokens, ratio = self.sizes.full_pages * self.sizes.page_size, self.args.swa_full_tokens_ratio
+        give_pools(runner, driver().FIXTURES.draft_sizes(self.runner, self._target_config(), tokens, ratio))
         runner.attn_backend = backend(runner)
         driver().finish_runner(runner)
         runner.attn_backend.init_cuda_graph_state(ROWS, ROWS * self.sizes.drafts)
         return runner
 
-    def _target_shape(self) -> Any:
-        """What a configurator of pools reads of the target."""
+    def _target_config(self) -> Any:
+        """What a configurator of pools reads of the target's model."""
         ones = ("head_dim", "v_head_dim", "swa_head_dim", "swa_v_head_dim")
-        config = SimpleNamespace(
+        return SimpleNamespace(
             full_attention_layer_ids=[FULL],
             swa_attention_layer_ids=[SLIDING],
             get_num_kv_heads=lambda tp_size: 1,
             get_swa_num_kv_heads=lambda tp_size: 1,
             **dict.fromkeys(ones, 1),
         )
-        return SimpleNamespace(model_config=config, kv_cache_dtype=self.runner.kv_cache_dtype, server_args=self.args)
 
     def _plain_pool(self, tokens: int) -> Any:
         import torch

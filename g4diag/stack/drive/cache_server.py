@@ -64,7 +64,7 @@ def start(shape: Shape, *, shared: bool, live: Callable[[], Sequence[Any]]) -> C
         os.environ[scheduling.EVICTION_INTERVAL] = str(shape.interval)
     args = _args(shape)
     allocator = build(shape.page_size, shape.full_pages, shape.swa_pages, need_sort=False)
-    extra = max(4 * DRAFT_TOKENS, driver().DRAFTS.extra_context(args))
+    extra = max(4 * DRAFT_TOKENS, driver().row_headroom(args))
     request_pool = ReqToTokenPool(shape.rows, shape.context + extra, "cpu", False)
     cache = scheduling.prefix_cache(
         shared=shared,

@@ -61,14 +61,14 @@ def forward_batch(
 def mode_of(phase: str) -> str:
     """The ForwardMode's name of a phase: EXTEND, DECODE, TARGET_VERIFY, DRAFT_EXTEND and DRAFT_DECODE of an EAGLE
     draft, or FROZEN_DECODE."""
-    ours = {"DRAFT_DECODE": "DECODE", "FROZEN_DECODE": "DECODE", "DRAFT_EXTEND": driver().DRAFTS.DRAFT_EXTEND}
+    ours = {"DRAFT_DECODE": "DECODE", "FROZEN_DECODE": "DECODE", "DRAFT_EXTEND": driver().FIXTURES.DRAFT_EXTEND}
     return str(ours.get(phase, phase))
 
 
 def extends_all_drafts() -> bool:
     """Whether an EAGLE draft extends over all draft tokens of each request, accepted or not, so that every row has as
     many; else over those that were accepted."""
-    return bool(driver().DRAFTS.EXTENDS_ALL_DRAFTS)
+    return bool(driver().FIXTURES.EXTENDS_ALL_DRAFTS)
 
 
 def multi_step_backend(runner: Any, drafts: int, rows: int) -> Any:
@@ -95,12 +95,12 @@ def forward_through(runner: Any, backend: Any) -> Callable[[Any], Any]:
 
 def recorded_forward(runner: Any, backend: Any) -> Callable[[Any], Any]:
     """What a captured graph runs of the runner's forward: no plan is made in it."""
-    return partial(driver().DRAFTS.recorded_forward, runner, backend)
+    return partial(driver().FIXTURES.recorded_forward, runner, backend)
 
 
 def bind_plan(runner: Any, batch: Any) -> None:
     """What the runner gives a batch that was made by hand, before a backend plans it."""
-    driver().DRAFTS.bind_plan(runner, batch)
+    driver().bind_plan(runner, batch)
 
 
 def plan_capture(backend: Any, batch: Any) -> None:

@@ -78,8 +78,8 @@ def prefill_in_free_group() -> bool:
 
 def retract(batch: Any, args: Any) -> tuple[list[Any], list[Any]]:
     """Make room for the next decode: (requests that lost their K/V and may come again, requests that never fit)."""
-    retracted, aborted = driver().SCHEDULING.retract(batch, args)
-    return retracted, aborted
+    found: tuple[list[Any], list[Any]] = driver().retract(batch, args)
+    return found
 
 
 def stash(req: Any, cache: Any, *, chunked: bool) -> None:

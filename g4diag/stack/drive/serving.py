@@ -16,6 +16,7 @@ import torch
 
 from g4diag.errors import UsageError
 from g4diag.stack.drive import cpu
+from g4diag.stack.drive.attention_backends import attention_backend
 from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.reference import LogicalKV
 from g4diag.stack.drive.request_state import prefill_end, prefix_len, request_row
@@ -79,15 +80,23 @@ class Geometry:
 class Serving:
     """One server's worth of state. Build under an applied state, then `admit`, `decode` and `release`.
 
-    pair: the module that makes the models and the prompts: `tiny_gemma`, or `accepting_pair.models`."""
+    pair: the module that makes the models and the prompts: `tiny_gemma`, or `accepting_pair.models`. backend: its
+    attention backend, "trtllm_mha" or "fa4". bigrams: keys of the radix cache are those, as on an EAGLE server."""
 
     def __init__(
-        self, geometry: Geometry, seed: int, *, algorithm: str = "FROZEN_KV_MTP", pair: Any = tiny_gemma
+        self,
+        geometry: Geometry,
+        seed: int,
+        *,
+        algorithm: str = "FROZEN_KV_MTP",
+        pair: Any = tiny_gemma,
+        backend: str = "trtllm_mha",
+        bigrams: bool = False,
     ) -> None:
         from sglang.srt.mem_cache.memory_pool import ReqToTokenPool
 
         geometry.check()
-        self.geometry, self.seed, self.pair = geometry, seed, pair
+        self.geometry, self.seed, self.pair, self.backend_name = geometry, seed, pair, backend
         self.args = cpu.server_args(
             page_size=geometry.page_size,
             chunked_prefill_size=geometry.chunk or -1,
@@ -105,7 +114,7 @@ class Serving:
         self.request_pool = ReqToTokenPool(geometry.live + 1, geometry.context, "cpu", False)
         self.config, self.model = pair.target_model(geometry.window, seed)
         self.kv_pool, self.allocator = self._pools()
-        self.tree_cache = self._tree_cache()
+        self.tree_cache = self._tree_cache(bigrams)
         self.runner = cpu.model_runner(
             self.model,
             self.config,
@@ -127,9 +136,7 @@ class Serving:
         self.hidden: dict[str, torch.Tensor] = {}
 
     def _backend(self) -> Any:
-        from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnBackend
-
-        return TRTLLMHAAttnBackend(self.runner)
+        return attention_backend(self.backend_name, self.runner)
 
     def _pools(self) -> tuple[Any, Any]:
         from sglang.srt.mem_cache.allocator.swa import SWATokenToKVPoolAllocator
@@ -161,12 +168,13 @@ class Serving:
         )
         return pool, allocator
 
-    def _tree_cache(self) -> Any:
+    def _tree_cache(self, bigrams: bool) -> Any:
         return driver().tree_cache(
             req_to_token_pool=self.request_pool,
             token_to_kv_pool_allocator=self.allocator,
             page_size=self.geometry.page_size,
             sliding_window_size=self.model.get_attention_sliding_window_size(),
+            is_eagle=bigrams,
         )
 
     def prompts(self) -> Iterator[tuple[str, list[int]]]:

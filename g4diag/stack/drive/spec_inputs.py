@@ -17,7 +17,7 @@ def eagle_draft() -> Any:
 def eagle_extend(accepted_B: Any, accepted: list[int] | None, width: int) -> Any:
     """An EAGLE draft extend's. accepted_B: int64 [batch] tensor of tokens that each row was left with; accepted: the
     same on the host, None for padding only. width: tokens a row in a graph."""
-    return driver().DRAFTS.eagle_extend(accepted_B, accepted, width)
+    return driver().FIXTURES.eagle_extend(accepted_B, accepted, width)
 
 
 def frozen_draft(rows: int) -> Any:

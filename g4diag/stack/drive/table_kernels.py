@@ -20,13 +20,13 @@ from g4diag.stack.drive.driver import driver
 
 def has_table_kernels() -> bool:
     """Whether the installed release has such kernels."""
-    return bool(driver().DRAFTS.TABLE_KERNELS)
+    return bool(driver().FIXTURES.TABLE_KERNELS)
 
 
 @contextmanager
 def switchable_tables() -> Iterator[None]:
     """For the body, `allocation_kernels.use_interpreter` decides for these kernels too."""
-    swaps = [Swap(path, partial(Switch, fast=_FAST[name])) for name, path in driver().DRAFTS.TABLE_KERNELS.items()]
+    swaps = [Swap(path, partial(Switch, fast=_FAST[name])) for name, path in driver().FIXTURES.TABLE_KERNELS.items()]
     with swap("g4diag fuzz", swaps):
         yield
 

@@ -46,7 +46,8 @@ class Release:
     """One line of releases. name: the first of them. versions: PEP 440, what was meant. known_by: what is really there;
     each matches once in the source of this line and of no other. points: name -> place; a name that is not among them
     is not there in this release, and `lacks` says why. read: attribute readers. drive: dotted module with the functions
-    that drive its classes on a CPU; imported by whoever drives, since it is heavy."""
+    that drive its classes on a CPU; imported by whoever drives, since it is heavy. renamed: a server argument's name in
+    0.5.13 -> its name here."""
 
     name: str
     versions: str
@@ -55,6 +56,11 @@ class Release:
     read: Readers
     drive: str
     lacks: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Server arguments that are given by 0.5.13's names, by this release's."""
+        return {self.renamed.get(name, name): value for name, value in given.items()}
 
     def has(self, name: str) -> bool:
         """Whether there is such a place."""

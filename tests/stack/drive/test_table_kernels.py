@@ -16,7 +16,7 @@ from g4diag.hooks.targets import imported
 from g4diag.stack.drive import table_kernels
 from g4diag.stack.drive.driver import driver
 
-KERNELS = driver().DRAFTS.TABLE_KERNELS
+KERNELS = driver().FIXTURES.TABLE_KERNELS
 pytestmark = pytest.mark.skipif(not KERNELS, reason="this release builds tables by torch alone: it has no such kernel")
 PAGE, ROWS, POOL = 4, 5, 40
 batches = st.lists(st.tuples(st.integers(0, ROWS - 1), st.integers(1, 24)), min_size=1, max_size=4)

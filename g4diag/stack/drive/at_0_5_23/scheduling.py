@@ -1,4 +1,4 @@
-"""What 0.5.23's scheduler does to batches and requests. The same as `at_0_5_13_scheduling`, where each says what it is.
+"""0.5.23: what a scheduler does to batches and requests. See `at_0_5_13_scheduling` for what each is for.
 
 What moved: frees resolve ownership at once, by whole pages, and a request's row is freed in segments; results of a
 prefill are processed in a free group too; the prefix tree has two cores; who finishes with the result in flight sits
@@ -91,11 +91,6 @@ def may_be_asked(adder: Any) -> bool:
 
 def rows_to_give(adder: Any, free: int) -> int:
     return free + sum(req.kv.holds_kv for req in adder.can_run_list)
-
-
-def retract(batch: Any, args: Any) -> tuple[list[Any], list[Any]]:
-    retracted, _, aborted = batch.retract_decode()
-    return list(retracted), list(aborted)
 
 
 def commit_verified(req: Any, accepted: int) -> None:

@@ -1,6 +1,6 @@
-"""What 0.5.13's drafts are made of and carry, where later releases do it another way.
+"""What 0.5.13's backends and drafts need to be driven by hand, where later releases need something else.
 
-`stack/drive` asks `driver().DRAFTS` for these by name. Arguments and results are sglang's own objects.
+`stack/drive` asks `driver().FIXTURES` for these by name. Arguments and results are sglang's own objects.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ EXTENDS_ALL_DRAFTS = False
 TABLE_KERNELS: dict[str, str] = {}
 
 
-def extra_context(args: Any) -> int:
-    """Tokens that a row of req_to_token has beyond the context."""
-    from sglang.srt.mem_cache.common import get_req_to_token_extra_context_len
-
-    return int(get_req_to_token_extra_context_len(args))
+def speculation(drafts: int) -> dict[str, Any]:
+    """Server arguments of speculation beside those of every release. drafts: tokens that a verify looks at."""
+    return {"max_speculative_num_draft_tokens": drafts}
 
 
 def frozen_worker(args: Any, runner: Any, kv_context: Any) -> Any:
@@ -34,22 +32,11 @@ def frozen_worker(args: Any, runner: Any, kv_context: Any) -> Any:
     return worker
 
 
-def give_own_pool(runner: Any, full_tokens: int, page_size: int, split: Any) -> None:
-    """Have an EAGLE draft's runner, full throughout with two layers, make its pool by its own code. full_tokens: of
-    the target's full pool. split: what a HybridSWAPoolConfigurator reads of the target."""
-    from sglang.srt.model_executor.pool_configurator import HybridSWAPoolConfigurator
+def draft_sizes(runner: Any, model_config: Any, tokens: int, ratio: float) -> Any:
+    """The pool sizes that a target of so many full tokens hands its draft. See `split_tokens`."""
+    from g4diag.stack.drive.at_0_5_13 import split_tokens
 
-    config = runner.model_config
-    runner.__dict__.update(is_hybrid_swa=False, use_mla_backend=False, enable_hisparse=False)
-    runner.__dict__.update(start_layer=0, end_layer=2, num_effective_layers=2, _linear_attn_registry_cache=None)
-    config.v_head_dim = config.head_dim
-    config.hf_config.get_text_config = lambda: config.hf_text_config
-    sizes = HybridSWAPoolConfigurator(split).calculate_pool_sizes_from_max_tokens(full_tokens, page_size)
-    runner._apply_memory_pool_config(sizes)
-
-
-def bind_plan(runner: Any, batch: Any) -> None:
-    """What a forward's batch that was made by hand is given by the runner before it is planned: nothing."""
+    return split_tokens(runner, model_config, tokens, ratio)
 
 
 def recorded_forward(runner: Any, backend: Any, batch: Any) -> Any:
