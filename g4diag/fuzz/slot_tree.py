@@ -20,10 +20,11 @@ class SlotTree:
     def __init__(self, machine: CacheMachine) -> None:
         self.machine, self.cache = machine, machine.server.cache
         self._was: dict[int, bool] = {}
+        self._found = unified_tree.slots(self.cache)
 
     def check(self) -> None:
-        """Claims of the machine's."""
-        found = unified_tree.slots(self.cache)
+        """Claims of the machine's. What is seen here is what `cached` tells until the next time."""
+        self._found = found = unified_tree.slots(self.cache)
         self._count(found)
         self._check_slots(found)
         held = {req.rid: unified_tree.held(self.cache, req) for req in self.machine.reqs.values()}
@@ -37,7 +38,7 @@ class SlotTree:
 
     def cached(self) -> Iterator[tuple[str, IntArray, bool]]:
         """(whose, full slots, whether they claim SWA slots) of the tree, in two parts."""
-        found = unified_tree.slots(self.cache)
+        found = self._found
         yield "the tree, where it has SWA K/V", found.full_N[found.has_swa_N], True
         yield "the tree, where it has none", found.full_N[~found.has_swa_N], False
 
@@ -49,7 +50,22 @@ class SlotTree:
         stray_N = found.full_N[is_mapped_N & ~found.has_swa_N]
         claim("tombstone_has_no_swa", not len(stray_N), lambda: f"slots {stray_N} are of tombstones and mapped")
         lost_N = found.full_N[~is_mapped_N & found.has_swa_N]
+        if len(lost_N):
+            self._read_as_next(lost_N)
         claim("live_node_is_mapped", not len(lost_N), lambda: f"slots {lost_N} claim SWA slots and have none")
+
+    def _read_as_next(self, lost_N: IntArray) -> None:
+        """Hand the next request with a prefix of tokens that were here before, and that ends at a slot which claims an
+        SWA slot and has none, what the tree has for it, and let the trap say what that request will read. The tree may
+        be changed: a claim is broken already."""
+        machine = self.machine
+        running = ([*req.origin_input_ids, *req.output_ids] for req in machine.reqs.values())
+        for tokens in (*machine.texts, *running):
+            slots_N = machine.call(unified_tree.match_prefix, self.cache, tokens)
+            at = np.flatnonzero(np.isin(slots_N, lost_N))
+            if len(at):
+                row_N = np.append(slots_N[: int(at[-1]) + 1], 0)
+                machine.read(["next"], [row_N], "extend", np.array([len(row_N)]), 1)
 
     def _check_locks(self, found: unified_tree.Slots, held: dict[str, IntArray]) -> None:
         claim, window = self.machine.claim, self.machine.shape.window
@@ -89,6 +105,8 @@ class SlotTree:
         cover("tombstoned", any(dead and was.get(slot) is False for slot, dead in now.items()))
         cover("inserted_tombstone", any(dead and slot not in was for slot, dead in now.items()))
         cover("recovered", any(not dead and was.get(slot) is True for slot, dead in now.items()))
+        kept_N = found.full_N[found.full_locked_N & found.has_swa_N]
+        cover("recovered_under_lock", any(was.get(slot) is True for slot in kept_N.tolist()))
         cover("bigrams", bool(now) and self.machine.shape.eagle)
 
 

@@ -1,4 +1,4 @@
-"""The real SWA caches hold what they claim, the machines notice when they do not, and one find of 0.5.13 is pinned."""
+"""The real caches hold what they claim, the machines notice when they do not, and one find of 0.5.13 is pinned."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ from g4diag.fuzz.machines.swa_chunk_cache import MACHINE as CHUNK
 from g4diag.fuzz.machines.swa_radix_cache import MACHINE as RADIX
 from g4diag.fuzz.runner import Budget, run
 from g4diag.fuzz.session import Broken, opened
+from g4diag.hooks.anchors import has_module
+from g4diag.hooks.targets import imported
 from g4diag.stack.drive import allocation_kernels as kernels
+from g4diag.stack.drive.cache_server import can_wait_to_evict, tree_cores
+from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.swa_pool import int64
+from tests.patches.releases import need_available
 
 
 @pytest.mark.parametrize("machine", [RADIX, CHUNK], ids=lambda machine: machine.name)
@@ -36,6 +41,7 @@ def test_a_cache_holds_what_it_claims(machine: Machine) -> None:
     ],
 )
 def test_a_bug_put_back_is_named_in_a_few_steps(fault: str, claim: str) -> None:
+    need_available(fault)
     with opened(RADIX, [fault]), pytest.raises(Broken, match=f"^{claim}: "):
         _program(fault)
     with opened(RADIX):
@@ -46,7 +52,8 @@ def _program(fault: str) -> None:
     """What the machine found, without its detours."""
     state = RADIX.drives()
     eagle = fault != "eviction-reaches-insert-boundary"
-    state.start(sizes=(16, 1), pages=(8, 8), chunk_pages=0, eagle=eagle, overlap=eagle, length=48)
+    at_once = {"interval": 1} if can_wait_to_evict() else {}
+    state.start(sizes=(16, 1), pages=(8, 8), chunk_pages=0, eagle=eagle, overlap=eagle, length=48, **at_once)
     state.submit(asked=[(0, 0, 10, 0)], token=0)
     if fault == "bigram-key-loses-frontier":
         state.run(times=12, token=0, accepted=3)
@@ -59,31 +66,55 @@ def _program(fault: str) -> None:
 
 
 def test_the_fast_row_kernel_writes_what_the_interpreted_one_writes() -> None:
-    from sglang.srt.speculative.triton_ops.cache_locs import assign_req_to_token_pool
-
+    kernel = imported(driver().SCHEDULING.ROW_KERNEL)
     rows, starts, ends = int64([2, 1, 3]), int64([0, 5, 7]).int(), int64([40, 5, 9]).int()
     tables = [torch.zeros(4, 64, dtype=torch.int32) for _ in range(2)]
     slots = torch.randperm(42)
-    assign_req_to_token_pool[(3,)](rows, tables[0], starts, ends, slots, 64, 4)
+    kernel[(3,)](rows, tables[0], starts, ends, slots, 64, 4)
     kernels.fast_rows(rows, tables[1], starts, ends, slots, 64, 4)
     assert torch.equal(*tables) and tables[0].any()
 
 
-@pytest.mark.xfail(strict=True, raises=Broken, reason="0.5.13: sglang #29352, merged 2026-06-30")
-def test_a_locked_prefix_stays() -> None:
+@pytest.mark.xfail(
+    has_module("sglang.srt.mem_cache.swa_radix_cache"),
+    strict=True,
+    raises=Broken,
+    reason="SWARadixCache of 0.5.13: sglang #29352, merged 2026-06-30",
+)
+@pytest.mark.parametrize("core", tree_cores() or ("",))
+def test_a_locked_prefix_stays(core: str) -> None:
     """A find in healthy sglang: an insert that gives a tombstone its SWA K/V back frees the node's full slots, though
-    running requests hold its full lock and read them. Their full layers then read what the next request writes."""
+    running requests hold its full lock and read them. Their full layers then read what the next request writes. The
+    unified cache of later releases keeps them, and maps them anew."""
     strict = type("Strict", (RADIX.drives,), {"__module__": __name__, "tolerant": False})
     with opened(RADIX):
+        strict_state = strict()
         try:
-            _recovery_under_a_lock(strict())
+            if core:
+                _recovery_under_a_lock(strict_state, core)
+            else:
+                _recovery_under_a_lock_in_swa_radix_cache(strict_state)
         except Broken as error:
             if error.claim != "model:locked_prefix_stays":
                 pytest.fail(f"another claim broke: {error}")
             raise
+        assert strict_state.reached.get("recovered_under_lock"), "no locked tombstone was given its SWA K/V back"
 
 
-def _recovery_under_a_lock(state: Any) -> None:
+def _recovery_under_a_lock(state: Any, core: str) -> None:
+    """As the machine came upon it when it looked for that: the window is evicted, and a request that computes the same
+    prefix anew brings its SWA K/V."""
+    state.start(sizes=(16, 1), pages=(0, 0), chunk_pages=1, eagle=False, overlap=True, length=24, core=core, interval=1)
+    for rid in ("r0", "r1"):
+        state.submit(asked=[(0, 0, 1, 0)], token=0)
+        state.abort(picked=[rid], token=0)
+    state.submit(asked=[(0, 0, 1, 0), (0, 0, 1, 0), (0, 78, 1, 0)], token=0)
+    state.run(accepted=1, times=14, token=0)
+    state.run(accepted=1, times=19, token=0)
+    state.holds()
+
+
+def _recovery_under_a_lock_in_swa_radix_cache(state: Any) -> None:
     """As shrunk: a full pool, one running request, and others that compute its prefix anew."""
     state.start(sizes=(1, 1), pages=(0, 0), chunk_pages=0, eagle=True, overlap=True, length=8)
     state.submit(asked=[(0, 0, 1, 0), (0, 0, 1, 0)], token=0)

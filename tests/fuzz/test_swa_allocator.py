@@ -31,12 +31,12 @@ def test_a_fault_is_found_named_and_replayed_by_its_test_file(tmp_path: Path) ->
 
 
 @pytest.mark.xfail(
-    strict=True, reason="0.5.13: alloc_decode takes from one pool before it learns that the other is out"
+    strict=True, reason="0.5.13 to 0.5.23: alloc_decode takes from one pool before it learns that the other is out"
 )
 def test_refused_decode_takes_nothing() -> None:
     """A find in healthy sglang: out of SWA pages, a refused decode keeps the full page it had popped already.
-    Unseen in a server, whose scheduler asks first and dies on a refusal. (With an empty free list it is worse: the
-    kernel runs before the check and reads the address 0, so the machine never asks for that.)"""
+    Unseen in a server, whose scheduler asks first and dies on a refusal. (With an empty free list it is worse in
+    0.5.13: the kernel runs before the check and reads the address 0, so the machine never asks for that.)"""
     allocator = build(page_size=4, full_pages=4, swa_pages=3, need_sort=False)
     lens, none = int64([4, 4]), int64([0, 0])
     slots = allocator.alloc_extend(none, none, lens, lens, int64([-1, -1]), 8)

@@ -1,8 +1,9 @@
-"""The bugs that the machines must find: one row a bug, plain data."""
+"""The bugs that the machines must find: one row a bug, plain data. What the installed release cannot be asked is told
+by name, with the reason; each machine must have a bug left to find."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,9 @@ from g4diag.fuzz.machines.swa_allocator import MACHINE as SWA_ALLOCATOR
 from g4diag.fuzz.machines.swa_allocator import SwaAllocatorMachine
 from g4diag.fuzz.machines.swa_radix_cache import MACHINE as RADIX
 from g4diag.hooks.install import Hook
-from g4diag.stack.drive.swa_pool import int64
+from g4diag.patches.applying import patches
+from g4diag.patches.contract import fit
+from g4diag.stack.drive.swa_pool import how_it_frees, int64
 from tests.rediscovery import sabotage
 from tests.rediscovery.sabotage import OWNER, of_swa_side
 
@@ -23,8 +26,9 @@ from tests.rediscovery.sabotage import OWNER, of_swa_side
 @dataclass(frozen=True)
 class Row:
     """bug: for the reader, with its thread. claim: the trap, or `model:<claim>`, that must name it. faults: patches
-    that put it back; hooks: the same for what is no patch. cure: hooks that end it, where 0.5.13 itself has it.
-    examples: budget. length: longest program it may be shrunk to; None: it is not shrunk, to save time."""
+    that put it back; hooks: the same for what is no patch. cure: hooks that end it, where a release itself has it.
+    absent: why there is nothing to find in the installed release, "" where there is. examples: budget. length: longest
+    program it may be shrunk to; None: it is not shrunk, to save time."""
 
     bug: str
     machine: Machine
@@ -32,9 +36,22 @@ class Row:
     faults: Sequence[str] = ()
     hooks: Sequence[Hook] = ()
     cure: Sequence[Hook] = ()
+    absent: Callable[[], str] = str
     examples: int = 100
     seed: int = 0
     length: int | None = 6
+
+    @property
+    def why_not(self) -> str:
+        """Why the installed release cannot be asked; "" if it can."""
+        for fault in self.faults:
+            if (found := fit(patches()[fault])).state != "available":
+                return f"{fault} is {found.state}: wanted {found.wanted}"
+        return self.absent()
+
+
+def _pages_are_unmapped() -> str:
+    return "its frees unmap whole pages" if how_it_frees().whole_pages else ""
 
 
 class FreesTokens(SwaAllocatorMachine):
@@ -67,6 +84,7 @@ UPSTREAM = (
         SWA_ALLOCATOR,
         "mapping_follows_allocation",
         faults=("tail-alloc-keeps-stale-mapping",),
+        absent=_pages_are_unmapped,
         examples=400,
     ),
     Row(
@@ -81,6 +99,7 @@ UPSTREAM = (
         replace(SWA_ALLOCATOR, drives=FreesTokens),
         "free_of_live_only",
         cure=_around("free_swa", unmaps_pages),
+        absent=_pages_are_unmapped,
     ),
     Row(
         "no thread: a free list that is one page too long",
@@ -122,6 +141,8 @@ UPSTREAM = (
         length=None,
     ),
 )
+# A machine without a row, and why.
+WITHOUT_A_BUG = {"swa-chunk-cache": "no thread is known whose bug needs a cache that shares nothing"}
 _NEW = "alloc_extend"
 # A page that no list holds is a leak. No trap watches for one, as upstream's own memory check does; the model counts.
 _LEAK = "model:page_is_free_or_live"

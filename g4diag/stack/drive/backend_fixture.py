@@ -137,6 +137,7 @@ class Rig:
         return SimpleNamespace(
             full_attention_layer_ids=[FULL],
             swa_attention_layer_ids=[SLIDING],
+            attention_arch=None,
             get_num_kv_heads=lambda tp_size: 1,
             get_swa_num_kv_heads=lambda tp_size: 1,
             **dict.fromkeys(ones, 1),

@@ -6,6 +6,7 @@ request's path has; that is enough to tell which slots are cached, which of them
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,16 @@ def held(cache: Any, req: Any) -> IntArray:
     if req.lock is None:
         return np.zeros(0, dtype=np.int64)
     return np.asarray(cache.path_device_indices(req.lock.node).numpy(), dtype=np.int64)
+
+
+def match_prefix(cache: Any, tokens: list[int]) -> IntArray:
+    """int64[N]: the full slots that the cache has for the start of these token ids. The cache may be changed."""
+    from sglang.srt.mem_cache.base_prefix_cache import MatchPrefixParams
+    from sglang.srt.mem_cache.radix_cache import RadixKey
+
+    match = cache.match_prefix(MatchPrefixParams(key=RadixKey(array("q", tokens))))
+    found_N = cache.path_device_indices(match.last_device_node).numpy()
+    return np.asarray(found_N[: match.device_prefix_len], dtype=np.int64)
 
 
 def gave_up_swa_lock(req: Any) -> bool:

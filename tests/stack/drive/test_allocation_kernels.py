@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 pytest.importorskip("sglang")
 
 import torch
-from sglang.srt.mem_cache.triton_ops.allocator import alloc_decode_kernel, alloc_extend_kernel
 
+from g4diag.hooks.targets import imported
 from g4diag.stack.drive import allocation_kernels as kernels
+from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.swa_pool import int64
 
+KERNELS = imported(driver().SCHEDULING.ALLOCATION_KERNELS)
 rows = st.lists(st.tuples(st.integers(0, 70), st.integers(1, 70), st.integers(1, 40)), min_size=1, max_size=4)
 page_sizes = st.sampled_from([4, 16, 64])
 
@@ -24,14 +26,23 @@ def test_extend(rows: list[tuple[int, int, int]], page_size: int, free: list[int
     """Rows are (tokens before, tokens to add, the page of the last token before)."""
     before, last = _lens_and_last(rows, page_size)
     lens, total = before + int64([extra for _, extra, _ in rows]), sum(extra for _, extra, _ in rows)
-    _same(alloc_extend_kernel, kernels.fast_extend, len(rows), total, (before, lens, last, int64(free)), page_size)
+    _same(
+        KERNELS.alloc_extend_kernel, kernels.fast_extend, len(rows), total, (before, lens, last, int64(free)), page_size
+    )
 
 
 @settings(max_examples=25)
 @given(rows=rows, page_size=page_sizes, free=st.permutations(range(1, 12)))
 def test_decode(rows: list[tuple[int, int, int]], page_size: int, free: list[int]) -> None:
     before, last = _lens_and_last(rows, page_size)
-    _same(alloc_decode_kernel, kernels.fast_decode, len(rows), len(rows), (before + 1, last, int64(free)), page_size)
+    _same(
+        KERNELS.alloc_decode_kernel,
+        kernels.fast_decode,
+        len(rows),
+        len(rows),
+        (before + 1, last, int64(free)),
+        page_size,
+    )
 
 
 def test_the_switch_launches_what_it_is_told() -> None:

@@ -1,12 +1,15 @@
 """0.5.23: backends and drafts driven by hand. See `at_0_5_13_fixtures` for what each is for.
 
 What moved: the frozen-KV worker is spec v2's; an EAGLE draft extends over all draft tokens, accepted or not; tables are
-made by kernels; a configurator refuses an SWA pool that is as tiny as a machine's.
+made by kernels.
 """
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
+
+from g4diag.stack.drive.at_0_5_23.pools import split_tokens
 
 DRAFT_EXTEND = "DRAFT_EXTEND_V2"
 EXTENDS_ALL_DRAFTS = True
@@ -32,16 +35,9 @@ def frozen_worker(args: Any, runner: Any, kv_context: Any) -> Any:
 
 
 def draft_sizes(runner: Any, model_config: Any, tokens: int, ratio: float) -> Any:
-    """A draft takes the size of the target's full pool, which the split leaves as it is."""
-    from sglang.srt.model_executor.pool_configurator import MemoryPoolConfig
-
-    swa = int(tokens * ratio)
-    return MemoryPoolConfig(
-        max_total_num_tokens=tokens,
-        max_running_requests=runner.max_running_requests,
-        full_max_total_num_tokens=tokens,
-        swa_max_total_num_tokens=swa,
-    )
+    """As for a target without a window: this release refuses an SWA pool that holds less than a window and a page."""
+    windowless = SimpleNamespace(**vars(runner) | {"sliding_window_size": None})
+    return split_tokens(windowless, model_config, tokens, ratio)
 
 
 def recorded_forward(runner: Any, backend: Any, batch: Any) -> Any:
