@@ -36,7 +36,7 @@ def main(job_file: str) -> int:
         engine = entry_points.engine(**job["engine"])
         work = soak if os.environ["TRAPBENCH_WORK"] == "soak" else standby
         work(engine, job, note)
-        note("finished", index=0, tokens=[0])
+        note("finished", index=0, tokens=[0], meta={})
         note("info")
         engine.shutdown()
         note("stopped")
