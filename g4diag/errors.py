@@ -35,14 +35,14 @@ class CannotRunError(G4DiagError):
     exit_code = 3
 
 
+class TooEarlyError(CannotRunError):
+    """A scenario cannot be driven here, and the installed release is older than the code that its bug came with."""
+
+
 class VacuousError(G4DiagError):
     """Nothing was exercised, so nothing can be concluded."""
 
     exit_code = 4
-
-
-class StaleError(VacuousError):
-    """A scenario's source anchors do not match what is installed: it would show something else, or nothing."""
 
 
 class TrapTripped(G4DiagError):

@@ -16,6 +16,7 @@ import sys
 from g4diag.scenario import Load, Options, Outcome, Progress, Scenario, ServerState, State
 
 _CURE = "fa-frozen-draft-swa-state"
+_ACCEPTED = ("sglang.srt.arg_groups.model_hook", "Gemma4 only supports trtllm_mha, triton, fa4")
 _STATES = (
     State("upstream", "as released", (), "faults", "faults", backend="fa4"),
     State("cure", "SWA state of the pool it will read", (_CURE,), "equal", "equal", backend="fa4"),
@@ -59,6 +60,7 @@ SCENARIO = Scenario(
     run=run,
     server_states=_SERVER_STATES,
     load=Load(pair="accepting"),
+    since=(_ACCEPTED,),
 )
 
 if __name__ == "__main__":
