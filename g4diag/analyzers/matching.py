@@ -13,7 +13,7 @@ from typing import Any
 
 from g4diag.analyzers.explanations import explanations, winner
 from g4diag.analyzers.judging import Judged, judge, lead
-from g4diag.analyzers.on_record import recorded
+from g4diag.analyzers.recorded_violations import recorded
 from g4diag.model import AttentionRead, Grade, Incident, IndexSpace, PoolSwap
 from g4diag.signature import signature
 
