@@ -21,7 +21,7 @@ def doctor(
         str, typer.Option(help="Judge the arguments for this release, which need not be installed.", metavar="RELEASE")
     ] = "",
     gpu: Annotated[str, typer.Option(help="With --sglang-version: the server's GPU, such as sm90.", metavar="SM")] = "",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON (schema g4diag.doctor) in place of text.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON (g4diag.doctor or -release).")] = False,
 ) -> None:
     """Versions, GPU, backends, plugin, patches and traps; with a command line of sglang's, what is bad about it.
 
