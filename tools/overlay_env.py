@@ -31,6 +31,8 @@ from stack_env import CannotRunError, Layer
 STACKS = {"0.5.13": "0", "0.5.23": "0.5.18"}
 COMPANIONS = ("flashinfer-python", "transformers")
 KEPT = r"(torch|triton|nvidia-|cuda-|tilelang|flashinfer-cubin|sglang-kernel|sgl-|tokenspeed|flash-attn|mooncake).*"
+# FlashInfer refuses to be imported beside the kernels of another version of it. None of them is called here.
+PTH = "g4diag_overlay.pth", "import os; os.environ.setdefault('FLASHINFER_DISABLE_VERSION_CHECK', '1')\n"
 ROUNDS = 5  # What is brought in may itself ask for more.
 
 # Run by the layer's Python, which sees all that is below. Prints the companions' requirements, those that are not met,
@@ -83,6 +85,7 @@ def overlay(requirement: str, release: str, stack: Layer, needs_gb: float) -> La
 def fill(requirement: str, layer: Layer, log: Path, lock: int | None) -> list[str]:
     """The release, its companions, and round by round what these ask for and is not there."""
     name, _, version = requirement.partition("==")
+    (layer.folder / stack_env.SITE / PTH[0]).write_text(PTH[1])
     bring(layer, [requirement], log, lock)
     facts = ask(layer, name)
     if facts["version"] != version:
