@@ -41,10 +41,6 @@ class VacuousError(G4DiagError):
     exit_code = 4
 
 
-class StaleError(VacuousError):
-    """A scenario's source anchors do not match what is installed: it would show something else, or nothing."""
-
-
 class TrapTripped(G4DiagError):
     """A trap fired in a live server under `strict`, or on a target's read under `contain`. Meant to reach the server:
     the one error of ours that does."""

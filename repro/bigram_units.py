@@ -5,9 +5,9 @@ the other, came out negative, and a leaf of which part was evicted became neithe
 then claims SWA K/V that has gone back to the allocator: `pool memory leak detected`, and a request that shares the
 evicted part reads the dummy page in its window.
 
-0.5.13 serves Gemma-4 from `SWARadixCache`, which subtracts lengths of one kind; the outcome is put back there. Serve,
-finish, and admit a prompt that ends inside the evicted part: with the fault and as released; then with keys in tokens,
-where the same fault has nothing to confuse.
+0.5.13 serves Gemma-4 from `SWARadixCache`, which subtracts lengths of one kind; the outcome is put back there, and in
+the unified cache of 0.5.23. Serve, finish, and admit a prompt that ends inside the evicted part: with the fault and as
+released; then with keys in tokens, where the same fault has nothing to confuse.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from g4diag.scenario.driving import driven
 
 _FAULT = ("bigram-key-loses-frontier",)
 _TRAP = "page_in_window_is_mapped"
+_SERVED_FROM = "sglang.srt.mem_cache.registry"
 
 
 def drive(*, eagle: bool) -> Found:
@@ -39,6 +40,7 @@ SCENARIO = driven(
         Drive("hidden", "the same, keys in tokens", _FAULT, arguments={"eagle": False}),
         Drive("tokens", "as released, keys in tokens", twin=True, arguments={"eagle": False}),
     ),
+    before=((_SERVED_FROM, "return SWARadixCache(params=params)"),),
 )
 
 if __name__ == "__main__":

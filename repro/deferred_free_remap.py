@@ -3,7 +3,8 @@
 PR: sglang #36135 (2026-08-24, closed) for issue #36081, a one-page SWA leak in 0.5.18; cured by #36381 and #36646.
 Inside a free group `free_swa` kept full slots and translated them at the end. A tombstone recovered in between gives
 those slots new SWA pages: the end frees the new ones, under their owner, and nobody can reach the old ones any more.
-0.5.13 frees at once, so the fault is put back into an allocator that is older than it.
+0.5.13 frees at once, so the fault is put back into an allocator that is older than it; 0.5.23 looks the mapping up when
+a free is put off, and the fault is put back into that.
 
 Free, recover and close a group: with the fault and as released; then the same without a group, where nothing waits.
 """
@@ -12,10 +13,13 @@ from __future__ import annotations
 
 import sys
 
-from g4diag.scenario import Drive, Found
+from g4diag.scenario import Drive, Found, Where
 from g4diag.scenario.driving import driven
 
 _FAULT = ("deferred-free-reads-new-mapping",)
+_TRAP = "mapping_follows_allocation"
+_ALLOCATOR = "sglang.srt.mem_cache.allocator.swa.SWATokenToKVPoolAllocator"
+_BY_SLOT = ((f"{_ALLOCATOR}.free_swa", "self.swa_free_group.append(self._copy_for_free_group(free_index))"),)
 
 
 def drive(*, grouped: bool) -> Found:
@@ -51,11 +55,12 @@ SCENARIO = driven(
     symptom="SWA pool off by one page after a prefix was evicted and recovered within one group of frees",
     upstream="sglang #36135, #36081 (in 0.5.18; cured by #36381, #36646)",
     drives=(
-        Drive("upstream", "as released", arguments={"grouped": True}),
-        Drive("faulty", "free_swa deferred", _FAULT, "mapping_follows_allocation", arguments={"grouped": True}),
+        Drive("upstream", "as released", arguments={"grouped": True}, where=(Where(_BY_SLOT, _TRAP),)),
+        Drive("faulty", "free_swa deferred", _FAULT, _TRAP, arguments={"grouped": True}),
         Drive("hidden", "free_swa deferred, no group", _FAULT, arguments={"grouped": False}),
         Drive("no-group", "as released, no group", twin=True, arguments={"grouped": False}),
     ),
+    since=((f"{_ALLOCATOR}.free_group_begin", "self.swa_free_group = []"),),
 )
 
 if __name__ == "__main__":

@@ -63,10 +63,12 @@ def _verified(serving: Any, slots: Any, tree: Any, topk: int) -> Any:
     from sglang.srt.layers.attention.flashattention_backend import FlashAttentionBackend
     from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
+    from g4diag.stack.drive.driver import driver
+
     runner, lens = serving.runner, torch.tensor([_COMMITTED])
     runner.attn_cp_size = 1
     runner.model_config.__dict__.update(attention_arch=None, is_local_attention_model=False)
-    runner.server_args.speculative_eagle_topk, runner.server_args.speculative_num_draft_tokens = topk, _DRAFTED
+    driver().change_args(serving.args, speculative_eagle_topk=topk, speculative_num_draft_tokens=_DRAFTED)
     backend = FlashAttentionBackend(runner)
     mask = torch.cat([torch.ones(_DRAFTED, _COMMITTED, dtype=torch.bool), tree], dim=1)
     batch: Any = SimpleNamespace(
@@ -77,14 +79,15 @@ def _verified(serving: Any, slots: Any, tree: Any, topk: int) -> Any:
         encoder_lens=None,
         forward_mode=ForwardMode.TARGET_VERIFY,
         out_cache_loc=slots[-_DRAFTED:],
-        spec_info=SimpleNamespace(custom_mask=mask.flatten()),
+        spec_info=SimpleNamespace(custom_mask=mask.flatten(), draft_token_num=_DRAFTED),
     )
+    driver().bind_plan(runner, batch)
     backend.init_forward_metadata(batch)
     return backend.forward_metadata
 
 
 def run(options: Options, progress: Progress) -> DriveOutcome:
-    """Every selected state. Raises CannotRunError, UsageError, StaleError, VacuousError."""
+    """Every selected state. Raises CannotRunError, UsageError, VacuousError."""
     from g4diag.scenario.driving import run_drives
     from g4diag.stack.drive.backends import flash_attention_imports
 

@@ -7,6 +7,8 @@ EagleVerifyInput.generate_attn_arg_prefill is told no start and gathers from the
 its oldest K/V is read in place of its newest, or slot 0 once the scheduler has freed what left the window: wrong
 answers, no fault. #39160 (closed) and #39287 (2026-09-13, open) give a start, and a mask to fit.
 
+0.5.23 takes the sequence lengths, as #22892 would, and still tells EAGLE no start: what raised is silent and wrong.
+
 DRAFT_EXTEND raises alike, but workers of 0.5.13 set DRAFT_EXTEND_V2, to flashinfer a plain extend. By reading: on
 triton a verify has its window indices (#39287 is about how they are masked), and so has an eager DRAFT_EXTEND_V2;
 DRAFT_EXTEND, and graphs of both, have none, which matters to drafts with a window. Gemma-4, gpt-oss and Llama-4 are
@@ -25,12 +27,22 @@ from collections.abc import Callable
 from typing import Any
 
 from g4diag.hooks.install import Hook
-from g4diag.scenario import Drive, Found
+from g4diag.scenario import Drive, Found, Where
 from g4diag.scenario.driving import driven
 
 _BACKEND = "sglang.srt.layers.attention.flashinfer_backend"
 _UPDATER = f"{_BACKEND}.FlashInferIndicesUpdaterPrefill"
 _SLIDING, _PLAN = f"{_UPDATER}.update_sliding_window", f"{_UPDATER}.call_begin_forward"
+_GATHER = "sglang.srt.speculative.eagle_info.EagleVerifyInput.generate_attn_arg_prefill"
+_WIDER = (_GATHER, "paged_kernel_lens = paged_kernel_lens + self.draft_token_num")
+_NO_PREFIX = (
+    (f"{_BACKEND}.FlashInferAttnBackend.init_forward_metadata", "prefill_wrappers=self.prefill_wrappers_verify"),
+    (_SLIDING, "torch.tensor(self.sliding_window_size) + seq_lens - prefix_lens"),
+    (f"{_BACKEND}.FlashInferAttnBackend.init_forward_metadata_out_graph", "prefix_lens=None"),
+    (_PLAN, "spec_info.generate_attn_arg_prefill("),
+    _WIDER,
+)
+_NO_START = ((_SLIDING, "prefix_is_full_seq = num_accept_tokens is None"), _WIDER)
 
 
 def drive(*, committed: int = 30, sliding: bool = True, evicted: bool = False, graph: bool = False) -> Found:
@@ -41,6 +53,7 @@ def drive(*, committed: int = 30, sliding: bool = True, evicted: bool = False, g
     from sglang.srt.layers.attention.flashinfer_backend import FlashInferAttnBackend
 
     from g4diag.stack.drive.backends import cuda_is_cpu, recorded_wrappers, unpaged_server
+    from g4diag.stack.drive.driver import driver
 
     serving = unpaged_server()
     allocator, mapping = serving.allocator, serving.allocator.full_to_swa_index_mapping
@@ -55,6 +68,7 @@ def drive(*, committed: int = 30, sliding: bool = True, evicted: bool = False, g
     if not sliding:
         serving.runner.sliding_window_size = None
     batch = _batch(slots, drafted)
+    driver().bind_plan(serving.runner, batch)
     with recorded_wrappers(), cuda_is_cpu():
         backend = FlashInferAttnBackend(serving.runner)
         if graph:
@@ -126,22 +140,31 @@ def giving_prefixes(
 
 def starting_at_the_window(original: Callable[..., None], updater: Any, *args: Any, **kwargs: Any) -> None:
     """Around `call_begin_forward`: each request's row of req_to_token begins where its window does."""
-    rows, starts, whole = args[2], args[7], updater.req_to_token
-    updater.req_to_token = whole.clone()
+    reader = updater if hasattr(updater, "req_to_token") else updater.attn_backend.kv_index_translator
+    rows, starts, whole = args[2], args[7], reader.req_to_token
+    reader.req_to_token = whole.clone()
     for row, start in zip(rows.tolist(), starts.tolist(), strict=True):
-        updater.req_to_token[row] = whole[row].roll(-start)
+        reader.req_to_token[row] = whole[row].roll(-start)
     try:
         original(updater, *args, **kwargs)
     finally:
-        updater.req_to_token = whole
+        reader.req_to_token = whole
 
 
 def _half_cure() -> tuple[Hook, ...]:
-    return (Hook(_SLIDING, "around", giving_prefixes),)
+    """Nothing, where the release gives prefixes itself."""
+    from g4diag.scenario.applicable import missing
+
+    return () if missing(_NO_PREFIX) else (Hook(_SLIDING, "around", giving_prefixes),)
 
 
 def _cure() -> tuple[Hook, ...]:
     return (*_half_cure(), Hook(_PLAN, "around", starting_at_the_window))
+
+
+_WRONG = "wrong slots"
+_ALONE = (Where(_NO_PREFIX, "raises TypeError"), Where(_NO_START, _WRONG))
+_HALF_CURED = (Where(_NO_PREFIX, _WRONG), Where(_NO_START, _WRONG))
 
 
 SCENARIO = driven(
@@ -149,31 +172,22 @@ SCENARIO = driven(
     name="flashinfer-spec-window",
     symptom="TypeError: Tensor - NoneType in update_sliding_window (EAGLE, flashinfer, sliding window);"
     " with prefix lengths given, wrong answers past the window",
-    upstream="sglang #22679 (2026-04-13, open), #22892, #39160 (closed), #39287 (2026-09-13, open); alive in 0.5.13",
+    upstream="sglang #22679 (2026-04-13, open), #22892, #39160 (closed), #39287 (2026-09-13, open); alive in 0.5.13"
+    " and 0.5.23",
     drives=(
-        Drive("upstream", "as released", expected="raises TypeError"),
-        Drive("graph", "the same, at capture", expected="raises TypeError", arguments={"graph": True}),
-        Drive("half-cure", "prefix lengths given (#22892)", expected="wrong slots", hooks=_half_cure),
+        Drive("upstream", "as released", where=_ALONE),
+        Drive("graph", "the same, at capture", arguments={"graph": True}, where=_ALONE),
+        Drive("half-cure", "prefix lengths given (#22892)", hooks=_half_cure, where=_HALF_CURED),
         Drive(
             "evicted",
             "prefix lengths given, what left the window is freed",
-            expected="wrong slots",
             hooks=_half_cure,
             arguments={"evicted": True},
+            where=_HALF_CURED,
         ),
         Drive("cure", "prefix lengths and a start", hooks=_cure, arguments={"evicted": True}),
         Drive("short", "prefix lengths, inside the window", hooks=_half_cure, twin=True, arguments={"committed": 5}),
         Drive("full", "as released, no window", twin=True, arguments={"sliding": False}),
-    ),
-    anchors=(
-        (f"{_BACKEND}.FlashInferAttnBackend.init_forward_metadata", "prefill_wrappers=self.prefill_wrappers_verify"),
-        (_SLIDING, "torch.tensor(self.sliding_window_size) + seq_lens - prefix_lens"),
-        (f"{_BACKEND}.FlashInferAttnBackend.init_forward_metadata_out_graph", "prefix_lens=None"),
-        (_PLAN, "spec_info.generate_attn_arg_prefill("),
-        (
-            "sglang.srt.speculative.eagle_info.EagleVerifyInput.generate_attn_arg_prefill",
-            "paged_kernel_lens = paged_kernel_lens + self.draft_token_num",
-        ),
     ),
 )
 

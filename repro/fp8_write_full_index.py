@@ -32,6 +32,7 @@ def drive(*, fp8: bool = True, own_pool: bool = False) -> Found:
 
     from g4diag.stack.drive.allocators import small_server
     from g4diag.stack.drive.backends import extend_batch, runner_with_pool
+    from g4diag.stack.drive.driver import driver
 
     serving = small_server()
     mapping = serving.allocator.full_to_swa_index_mapping
@@ -41,12 +42,13 @@ def drive(*, fp8: bool = True, own_pool: bool = False) -> Found:
     layers = [layer.self_attn.attn for layer in serving.model.model.layers[1:]]
     written: dict[tuple[int, int], Any] = {}
     for row, slots in enumerate(requests):
-        batch = extend_batch(serving, row, slots)
+        batch = extend_batch(serving, runner, row, slots)
         backend.init_forward_metadata(batch)
         for layer in layers:
             keys = written[row, layer.layer_id] = _tagged(len(slots), layer.tp_k_head_num, layer.head_dim, seed=row)
             query = torch.zeros(len(slots), layer.tp_q_head_num * layer.head_dim, dtype=torch.bfloat16)
-            backend.forward_extend(query, keys, keys, layer, batch)
+            with driver().fused_write():
+                backend.forward_extend(query, keys, keys, layer, batch)
     checked = damaged = 0
     for (row, layer_id), keys in written.items():
         sliding = not own_pool and serving.config.layer_types[layer_id] == "sliding_attention"

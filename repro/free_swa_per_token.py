@@ -17,10 +17,11 @@ from collections.abc import Callable
 from typing import Any
 
 from g4diag.hooks.install import Hook
-from g4diag.scenario import Drive, Found
+from g4diag.scenario import Drive, Found, Where
 from g4diag.scenario.driving import driven
 
 _FREE = "sglang.srt.mem_cache.allocator.swa.SWATokenToKVPoolAllocator.free_swa"
+_PER_SLOT = ((_FREE, "self.full_to_swa_index_mapping[free_index] = 0"),)
 
 
 def drive(*, first: int) -> Found:
@@ -53,16 +54,16 @@ SCENARIO = driven(
     symptom="assert available_size() <= size in the SWA allocator, or two requests with one page, under speculation",
     upstream="sglang #27779 (merged 2026-06-10), not in 0.5.13; see #27789",
     drives=(
-        Drive("upstream", "as released", expected="free_of_live_only", arguments={"first": 1}),
+        Drive("upstream", "as released", arguments={"first": 1}, where=(Where(_PER_SLOT, "free_of_live_only"),)),
         Drive(
             "cure",
             "whole pages unmapped",
             hooks=lambda: (Hook(_FREE, "around", clearing_whole_pages),),
             arguments={"first": 1},
+            lines=_PER_SLOT,
         ),
         Drive("whole-pages", "as released, frees of whole pages", twin=True, arguments={"first": 16}),
     ),
-    anchors=((_FREE, "self.full_to_swa_index_mapping[free_index] = 0"),),
 )
 
 if __name__ == "__main__":

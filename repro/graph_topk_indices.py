@@ -31,6 +31,7 @@ def drive(*, topk: int) -> Found:
     from sglang.srt.layers.attention.flashinfer_backend import FlashInferMultiStepDraftBackend
 
     from g4diag.stack.drive.backends import SMALL, cuda_is_cpu
+    from g4diag.stack.drive.driver import driver
     from g4diag.stack.drive.serving import Serving
 
     serving = Serving(SMALL, 0)
@@ -44,9 +45,12 @@ def drive(*, topk: int) -> Found:
         seq_lens_sum=int(lens[0]),
         req_pool_indices=torch.tensor([1]),
         seq_lens=lens,
+        seq_lens_cpu=lens,
+        out_cache_loc=None,
         positions=lens.repeat(topk),
         spec_info=SimpleNamespace(is_draft_input=lambda: True),
     )
+    driver().bind_plan(serving.runner, batch)
     buffer, filled = backend.cuda_graph_kv_indices, list[int]()
     backend.common_template(batch, buffer, lambda step, forward: filled.append(len(forward.spec_info.kv_indices)))
     return Found(

@@ -25,12 +25,18 @@ def drive(*, freed: int) -> Found:
     from g4diag.stack.drive.allocators import PAGE, extend, int64, small_server
 
     allocator = small_server().allocator
+    mapping = allocator.full_to_swa_index_mapping
     first = extend(allocator, 2 * PAGE)
+    before = mapping[first].clone()
     allocator.free(first[:freed])
+    if (
+        freed % PAGE and not mapping[first].any()
+    ):  # whole pages are forgotten: what else would leave a trace is not here
+        allocator.set_full_to_swa_mapping(first[freed:], before[freed:])
+    left = int((mapping[first] > 0).sum())
     tokens, tail = 3 * PAGE, PAGE
     slots = allocator.alloc_extend_swa_tail(int64(0), int64(0), int64(tokens), int64(tokens), int64(-1), tokens, tail)
     third = extend(allocator, 2 * PAGE)
-    mapping = allocator.full_to_swa_index_mapping
     head = slots[:-tail]
     stale = mapping[head] > 0
     taken = sum(int(page) in set((mapping[third] // PAGE).tolist()) for page in (mapping[head][stale] // PAGE).unique())
@@ -40,6 +46,7 @@ def drive(*, freed: int) -> Found:
         evidence={
             "slot recycled from the first owner": len(set(first.tolist()) & set(head.tolist())),
             "tail slot mapped": int((mapping[slots[-tail:]] > 0).sum()),
+            **({"slot mapped while its page was free": left} if freed % PAGE else {}),
         },
         says=f"{int(stale.sum())} of {len(head)} slots before the tail map to an SWA page, {taken} of them the third's",
     )

@@ -18,16 +18,22 @@ from __future__ import annotations
 
 import sys
 
-from g4diag.scenario import Load, Options, Outcome, Progress, Scenario, ServerState, State
+from g4diag.scenario import Load, Options, Outcome, Progress, Scenario, ServerState, State, Where
 
 _CURE = "eager-draft-out-cache-loc"
 _RAISES = "raises RuntimeError"
 _NO_COPY = {"SGLANG_EAGER_INPUT_NO_COPY": "1"}
 _ACCEPTED = {"input_copy": True, "written": 2}
+_SRT = "sglang.srt"
+_LEFT_AND_COPIED = (
+    (f"{_SRT}.speculative.frozen_kv_mtp_worker.FrozenKVMTPWorker.draft", "draft_tokens = self.draft_forward("),
+    (f"{_SRT}.model_executor.model_runner.ModelRunner.forward_decode", "forward_batch = self._eager_fb_view("),
+)
+_ALIVE = (Where(_LEFT_AND_COPIED, _RAISES, "eager"),)
 _STATES = (
-    State("upstream", "as released, a draft token accepted", (), _RAISES, "equal", draft=_ACCEPTED),
+    State("upstream", "as released, a draft token accepted", (), "equal", "equal", draft=_ACCEPTED, where=_ALIVE),
     State("hidden", "none accepted: equal lengths", (), "equal", "equal", draft=_ACCEPTED | {"written": 1}),
-    State("alone", "a first prompt served alone", (), _RAISES, "equal", draft=_ACCEPTED | {"written": 0}),
+    State("alone", "a first prompt served alone", (), "equal", "equal", draft=_ACCEPTED | {"written": 0}, where=_ALIVE),
     State("cure", "the draft gets no write locations", (_CURE,), "equal", "equal", draft=_ACCEPTED),
     State("cure-alone", "a first prompt served alone", (_CURE,), "equal", "equal", draft=_ACCEPTED | {"written": 0}),
     State("no-copy", "no input copy", (), "equal", "equal", draft=_ACCEPTED, environment=_NO_COPY),

@@ -47,13 +47,6 @@ SCENARIO = driven(
         Drive("default-ratio", "dense 31B, 0.8", arguments={"full": 2078, "ratio": 0.8}),
         Drive("moe", "MoE 26B, 0.15", twin=True, arguments={"full": 33410, "ratio": 0.15}),
     ),
-    anchors=(
-        (
-            "sglang.srt.managers.schedule_policy.PrefillAdder._swa_budget_for_req",
-            "self.tree_cache.sliding_window_size)",
-        ),
-        ("sglang.srt.managers.schedule_batch.ScheduleBatch.check_decode_mem", "available_size() >= num_tokens"),
-    ),
 )
 
 if __name__ == "__main__":

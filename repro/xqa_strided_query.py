@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import sys
 
-from g4diag.scenario import Drive, Found, Load, ServerState
+from g4diag.patches.backend_rule import BACKEND
+from g4diag.scenario import Drive, Found, Load, ServerState, Where
 from g4diag.scenario.driving import driven
 
 _CURE = "xqa-strided-query"
@@ -33,6 +34,15 @@ _ALONE = {f"speculative_{name}": None for name in _SPECULATIVE}
 _VERIFY = {"speculative_attention_mode": "decode"}
 _EAGER = (False,)  # as far as these have been run
 _REQUESTS = 3
+_PACKED = ((f"{BACKEND}.forward_decode", "q = q.contiguous().view(-1, layer.tp_q_head_num, layer.head_dim)"),)
+# A decode that hands its query on as a view, and a model that leaves it in the qkv buffer.
+_VIEWS = (
+    (f"{BACKEND}.forward_decode", "q = q.reshape(-1, layer.tp_q_head_num, layer.head_dim)"),
+    (
+        "sglang.srt.models.gemma4_causal.Gemma4Attention.forward",
+        "q, k, v = qkv.split([self.q_size, self.kv_size, self.kv_size], dim=-1)",
+    ),
+)
 
 
 def drive(*, in_place: bool) -> Found:
@@ -48,13 +58,17 @@ def drive(*, in_place: bool) -> Found:
     for rid, ids in serving.prompts():
         serving.admit(rid, ids)
     kernel = PackedRows()
-    slices = queries_in_place(serving.model) if in_place else nullcontext()
-    with install("reading as XQA does", [Hook(KERNEL, "replace", kernel.decode)]), slices:
+    slices = queries_in_place(serving.model) if in_place else nullcontext([None])
+    with install("reading as XQA does", [Hook(KERNEL, "replace", kernel.decode)]), slices as left:
         serving.decode()
     return Found(
         checked=kernel.rows,
         damaged=kernel.wrong,
-        evidence={"row after the first of its batch": kernel.later, "page looked up": kernel.entries},
+        evidence={
+            "row after the first of its batch": kernel.later,
+            "page looked up": kernel.entries,
+            **({"query left in the qkv buffer": len(left)} if in_place else {}),
+        },
         says=f"{kernel.wrong} of {kernel.rows} query rows answered wrongly, {kernel.later} follow a first one",
     )
 
@@ -65,7 +79,12 @@ SCENARIO = driven(
     symptom="on Hopper an accept length far below the triton backend's, less in larger batches; no draft: wrong output",
     upstream="sglang #31641, cured by #31667 (merged 2026-07-18) in 0.5.16; introduced by #22517",
     drives=(
-        Drive("upstream", "as released", expected="query_rows_are_packed", arguments={"in_place": True}),
+        Drive(
+            "upstream",
+            "as released",
+            arguments={"in_place": True},
+            where=(Where(_VIEWS, "query_rows_are_packed", without=_PACKED),),
+        ),
         Drive("cure", "q made contiguous", (_CURE,), arguments={"in_place": True}),
         Drive("packed", "as released, packed queries", twin=True, arguments={"in_place": False}),
         Drive("cure-packed", "q made contiguous, packed", (_CURE,), twin=True, arguments={"in_place": False}),
@@ -81,12 +100,6 @@ SCENARIO = driven(
         ServerState("verify", "q made contiguous, verify on XQA", (_CURE,), "assertion-error", _VERIFY, graphs=_EAGER),
     ),
     load=Load(eager_patches=("eager-draft-out-cache-loc",), pair="accepting"),
-    anchors=(
-        (
-            "sglang.srt.models.gemma4_causal.Gemma4Attention.forward",
-            "q, k, v = qkv.split([self.q_size, self.kv_size, self.kv_size], dim=-1)",
-        ),
-    ),
 )
 
 if __name__ == "__main__":

@@ -124,10 +124,12 @@ def _all(scenario: str | None, jobs: int | None, dump_dir: Path | None, json: bo
     from g4diag.report import repro_all_json, repro_all_text
     from g4diag.report.console import console
     from g4diag.scenario.catalogue import listed, run_all
+    from g4diag.stack import releases
 
     if scenario is not None:
         raise UsageError(f"--all runs every scenario: found {scenario!r} too")
     settings.require_writable(settings.dump_dir(dump_dir))
+    releases.require()  # once, and not by each scenario's process
     with _progress(lines=True) as progress:
         board = run_all(listed(), jobs or min(2, os.cpu_count() or 1), dump_dir, progress)
     if json:

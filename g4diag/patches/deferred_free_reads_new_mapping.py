@@ -9,6 +9,8 @@ Put back: 0.5.13 does not defer `free_swa` at all. Around it and around the grou
 did; the recovery is `set_full_to_swa_mapping`, which 0.5.13 has for HiCache. So the fault is as in the thread, in an
 allocator that is older. 0.5.13's grouped `free` does look the mapping up at the end (#36646 ended that); by reading,
 no caller of 0.5.13 recovers a slot that it has freed in the same group.
+From 0.5.19 on `free_swa` looks the mapping up at once and defers the pages; the fault is put back in the same way.
+By reading, 0.5.18 has the bug, and the patch nothing to do there.
 Named by `mapping_follows_allocation`, when the free is put off: 0.5.13's promise is that it unmaps at once.
 """
 
@@ -20,21 +22,21 @@ from weakref import WeakKeyDictionary
 
 from g4diag.hooks.anchors import Anchor
 from g4diag.hooks.install import Hook
-from g4diag.patches.contract import Patch
+from g4diag.patches.contract import Form, Patch
 
 _ALLOCATOR = "sglang.srt.mem_cache.allocator.swa.SWATokenToKVPoolAllocator"
 _BASE = "sglang.srt.mem_cache.allocator.base.BaseTokenToKVPoolAllocator"
 
 
-def hooks() -> tuple[Hook, ...]:
+def hooks(is_grouped: Callable[[Any], bool]) -> tuple[Hook, ...]:
     """The free, and both ends of the group."""
     waiting: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
 
     def free_swa(original: Callable[..., None], allocator: Any, free_index: Any) -> None:
-        if allocator.is_not_in_free_group:
-            original(allocator, free_index)
-        else:
+        if is_grouped(allocator):
             waiting.setdefault(allocator, []).append(free_index.clone())
+        else:
+            original(allocator, free_index)
 
     def begin(original: Callable[..., None], allocator: Any) -> None:
         waiting.pop(allocator, None)
@@ -58,11 +60,30 @@ PATCH = Patch(
     why="The end of a free group frees SWA pages that were mapped since, under their owner, and loses the old ones.",
     how="Around SWATokenToKVPoolAllocator.free_swa and the free group's ends: it is deferred, by full slot.",
     upstream="sgl-project/sglang#36135 (in 0.5.18; cured by #36381, #36646)",
-    releases=">=0.5.13,<0.5.14",
-    anchors=(
-        Anchor(f"{_ALLOCATOR}.free_swa", "swa_indices = self.full_to_swa_index_mapping[free_index]"),
-        Anchor(f"{_BASE}.free_group_end", "self.free(torch.cat(self.free_group))"),
+    releases=">=0.5.13,!=0.5.18",
+    forms=(
+        Form(
+            ">=0.5.19",
+            (
+                Anchor(f"{_ALLOCATOR}.free_swa", "self.swa_free_group.append(swa_indices)"),
+                Anchor(f"{_ALLOCATOR}.free_group_end", "swa_free_group = self.swa_free_group"),
+            ),
+            lambda: hooks(lambda allocator: allocator.free_group is not None),
+        ),
+        *(
+            Form(
+                releases,
+                (
+                    Anchor(f"{_ALLOCATOR}.free_swa", f"swa_indices = self.full_to_swa_index_mapping[{looked_up}]"),
+                    Anchor(f"{_BASE}.free_group_end", "self.free(torch.cat(self.free_group))"),
+                ),
+                lambda: hooks(lambda allocator: not allocator.is_not_in_free_group),
+            )
+            for releases, looked_up in {
+                ">=0.5.14,<0.5.18": "mapping_indices",
+                ">=0.5.13,<0.5.14": "free_index",
+            }.items()
+        ),
     ),
-    hooks=hooks,
     remove_when="Never: it is an exhibit. Move the anchors when the allocator moves.",
 )

@@ -7,7 +7,8 @@ SWA page they once had (#27779, alive in 0.5.13). Where the call does not set th
 a new request map to an SWA page that another has by then.
 What breaks: evicting or finishing the new request gives that page back under its owner, then gives it back again.
 Put back: around the call, the mapping of the slots before the tail is what it was. That is the removed line as it was;
-a tail of 0 tokens returns before it, in 0.5.13 too.
+a tail of 0 tokens returns before it, in 0.5.13 too. Later releases say the same in other words. Since 0.5.14 a free
+forgets whole pages, and leaves nothing behind that could go stale; a scenario has to put that there too.
 Named by `mapping_follows_allocation`, at the allocation; `free_of_live_only` at the second free.
 """
 
@@ -18,7 +19,7 @@ from typing import Any
 
 from g4diag.hooks.anchors import Anchor
 from g4diag.hooks.install import Hook
-from g4diag.patches.contract import Patch
+from g4diag.patches.contract import Form, Patch
 
 _CALL = "sglang.srt.mem_cache.allocator.swa.SWATokenToKVPoolAllocator.alloc_extend_swa_tail"
 
@@ -50,8 +51,14 @@ PATCH = Patch(
     why="Slots before the tail of a disaggregated prefill map to another request's SWA page, which is freed with them.",
     how="Around SWATokenToKVPoolAllocator.alloc_extend_swa_tail: the mapping before the tail is not cleared.",
     upstream="sgl-project/sglang#25805 (opened 2026-05-19, merged)",
-    releases=">=0.5.13,<0.5.14",
-    anchors=(Anchor(_CALL, "self.full_to_swa_index_mapping[alloc_full_indices[:-swa_tail_len]] = 0"),),
-    hooks=lambda: (Hook(_CALL, "around", keeping),),
+    releases=">=0.5.13",
+    forms=tuple(
+        Form(releases, (Anchor(_CALL, cleared),), lambda: (Hook(_CALL, "around", keeping),))
+        for releases, cleared in {
+            ">=0.5.19": "self.clear_full_to_swa_mapping(alloc_full_indices[:-swa_tail_len])",
+            ">=0.5.14,<0.5.19": "alloc_full_indices[:-swa_tail_len].to(torch.int64)",
+            ">=0.5.13,<0.5.14": "self.full_to_swa_index_mapping[alloc_full_indices[:-swa_tail_len]] = 0",
+        }.items()
+    ),
     remove_when="Never: it is an exhibit. Move the anchor when the call moves.",
 )

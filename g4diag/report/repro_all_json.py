@@ -13,7 +13,8 @@ VERSION = 1
 
 
 def document(board: Board) -> dict[str, Any]:
-    """Plain values. `scenarios`: one row each; `score`: [right, of] of each kind, null without a run."""
+    """Plain values. `scenarios`: one row each; `score`: [right, of] of each kind, null without a run; `cell`: how the
+    bug stands here, null where no run said; `left_out`: states that do not apply here."""
     return {
         "schema": SCHEMA,
         "version": VERSION,

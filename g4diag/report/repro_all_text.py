@@ -21,12 +21,16 @@ def render(board: Board, console: Console) -> None:
     for name in (*_SHARES, "seconds"):
         table.add_column(name, justify="right")
     table.add_column("verdict")
+    table.add_column("here")
     for row in board.rows:
         table.add_row(*_cells(row))
     console.print(table)
     for row in board.rows:
         if row.why:
             console.print(Text(plain(f"{row.scenario}: {row.why}")), soft_wrap=True)
+        for each in row.left_out:
+            text = f"{row.scenario}: {each.state} is not applicable here: {each.why}"
+            console.print(Text(plain(text), style="dim"), soft_wrap=True)
     right = sum(row.verdict == "as expected" for row in board.rows)
     asked = sum(row.verdict != "needs a GPU" for row in board.rows)
     style = "bold green" if board.exit_code == 0 else "bold red"
@@ -37,7 +41,8 @@ def _cells(row: Row) -> tuple[Text, ...]:
     shares = [_share(getattr(row.score, name) if row.score else (0, 0)) for name in _SHARES]
     seconds = f"{row.seconds:.0f}" if row.seconds else "-"
     style = _STYLES.get(row.verdict, "bold red")
-    return (*(Text(cell) for cell in (row.scenario, *shares, seconds)), Text(row.verdict, style=style))
+    here = Text(row.cell.standing if row.cell else "-")
+    return (*(Text(cell) for cell in (row.scenario, *shares, seconds)), Text(row.verdict, style=style), here)
 
 
 def _share(share: tuple[int, int]) -> str:

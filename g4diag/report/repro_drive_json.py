@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from g4diag.report.repro_json import row
+from g4diag.report.repro_json import row, standing
 from g4diag.scenario import DriveOutcome
 
 SCHEMA = "g4diag.repro-drive"
@@ -17,7 +17,8 @@ VERSION = 1
 
 
 def document(outcome: DriveOutcome) -> dict[str, Any]:
-    """Plain values. `readings`: one row a state. `dumps`: state -> file. `score`: [right, of] each."""
+    """Plain values. `readings`: one row a state. `dumps`: state -> file. `score`: [right, of] each. `cell`, `left_out`:
+    as in g4diag.repro."""
     return {
         "schema": SCHEMA,
         "version": VERSION,
@@ -29,6 +30,7 @@ def document(outcome: DriveOutcome) -> dict[str, Any]:
         "verdict": list(outcome.lines),
         "dumps": {state: str(path) for state, path in outcome.dumps.items()},
         "score": asdict(outcome.score),
+        **standing(outcome),
         "as_expected": outcome.as_expected,
         "exit_code": 0 if outcome.as_expected else 1,
         "seconds": {name: round(value, 3) for name, value in outcome.seconds.items()},

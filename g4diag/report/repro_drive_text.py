@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from g4diag.report.plain import plain
-from g4diag.report.repro_states import head, states
+from g4diag.report.repro_states import foot, head, states
 from g4diag.scenario import DriveOutcome, DriveReading
 
 _COLUMNS = (("state", False), ("checked", True), ("damaged", True), ("judged", True), ("verdict", False))
@@ -27,6 +27,7 @@ def render(outcome: DriveOutcome, console: Console) -> None:
         console.print(Text(plain(line)), soft_wrap=True)
     for path in outcome.dumps.values():
         console.print(Text(f"dump: {plain(str(path))}   next: g4diag inspect {plain(str(path))}"), soft_wrap=True)
+    foot(outcome, console)
     odd = [reading for reading in outcome.readings if not reading.as_expected]
     for reading in odd:
         text = f"NOT AS EXPECTED: {reading.state}: wanted {reading.expected}, found {reading.outcome}"

@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from g4diag.scenario import DriveReading, Outcome, Reading
+from g4diag.scenario import DriveOutcome, DriveReading, Outcome, Reading
 
 SCHEMA = "g4diag.repro"
 VERSION = 1
@@ -17,7 +17,8 @@ VERSION = 1
 
 def document(outcome: Outcome) -> dict[str, Any]:
     """Plain values. `readings`: one row a state and path, the table's columns. `verdict`: the lines of the first bad
-    read. `seconds`: wall time by state."""
+    read. `cell`: how the bug stands in what is installed, null if the states run do not say. `left_out`: states that do
+    not apply here. `seconds`: wall time by state."""
     return {
         "schema": SCHEMA,
         "version": VERSION,
@@ -30,6 +31,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "verdict": list(outcome.lines),
         "dump": None if outcome.dump is None else str(outcome.dump),
         "score": asdict(outcome.score),
+        **standing(outcome),
         "as_expected": outcome.as_expected,
         "exit_code": 0 if outcome.as_expected else 1,
         "seconds": {name: round(value, 3) for name, value in outcome.seconds.items()},
@@ -43,6 +45,12 @@ def row(reading: Reading | DriveReading) -> dict[str, Any]:
         "evidence": dict(reading.evidence),
         "as_expected": reading.as_expected,
     }
+
+
+def standing(outcome: Outcome | DriveOutcome) -> dict[str, Any]:
+    """How the bug stands in what is installed, and what was left out."""
+    cell = outcome.cell
+    return {"cell": None if cell is None else asdict(cell), "left_out": list(map(asdict, outcome.left_out))}
 
 
 def render(outcome: Outcome) -> str:

@@ -24,6 +24,14 @@ def head(outcome: Outcome | DriveOutcome, console: Console, sizes: str = "") -> 
         console.print(Text(f"fault states re-introduced: {put_back}; sglang as released has none of them", "yellow"))
 
 
+def foot(outcome: Outcome | DriveOutcome, console: Console) -> None:
+    """Which states do not apply here, and how the bug stands in what is installed."""
+    for each in outcome.left_out:
+        console.print(Text(plain(f"{each.state}: not applicable here: {each.why}"), style="dim"), soft_wrap=True)
+    if outcome.cell is not None:
+        console.print(Text(plain(f"here: {outcome.cell.standing} ({outcome.cell.why})")), soft_wrap=True)
+
+
 def states(columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[Text]], console: Console) -> None:
     """A table of states. columns: name, and whether it holds numbers."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))

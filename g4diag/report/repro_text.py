@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from g4diag.report.plain import plain
-from g4diag.report.repro_states import head, states
+from g4diag.report.repro_states import foot, head, states
 from g4diag.scenario import Outcome, Reading
 
 # One line a reading at 120 columns. entries: live page ids of the tables the draft was handed; past: past the end.
@@ -39,6 +39,7 @@ def render(outcome: Outcome, console: Console) -> None:
     for reading in outcome.readings:
         if reading.error:
             console.print(Text(plain(f"{reading.state}/{reading.path}: {reading.error}")), soft_wrap=True)
+    foot(outcome, console)
     odd = [reading for reading in outcome.readings if not reading.as_expected]
     for reading in odd:
         text = f"NOT AS EXPECTED: {reading.state}/{reading.path}: wanted {reading.expected}, found {reading.outcome}"

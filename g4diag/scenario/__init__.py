@@ -4,14 +4,18 @@ from g4diag.scenario.contract import Load, Options, Progress, Scenario, ServerSt
 from g4diag.scenario.driven import SILENT, Drive, DriveOutcome, DriveReading, Found
 from g4diag.scenario.readings import Outcome, Reading, ServerOutcome, ServerReading
 from g4diag.scenario.score import Board, Row, Score
+from g4diag.scenario.standing import Cell, LeftOut, Line, Where
 
 __all__ = [
     "SILENT",
     "Board",
+    "Cell",
     "Drive",
     "DriveOutcome",
     "DriveReading",
     "Found",
+    "LeftOut",
+    "Line",
     "Load",
     "Options",
     "Outcome",
@@ -24,4 +28,5 @@ __all__ = [
     "ServerReading",
     "ServerState",
     "State",
+    "Where",
 ]

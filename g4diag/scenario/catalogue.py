@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from g4diag.discover import Contribution, contributions
-from g4diag.scenario import Board, Progress, Row, Scenario, Score
+from g4diag.scenario import Board, Cell, LeftOut, Progress, Row, Scenario, Score
 
 _LONGEST = 600.0  # seconds a scenario may take on a busy machine
 _VERDICTS = {0: "as expected", 1: "NOT AS EXPECTED", 3: "cannot run", 4: "vacuous"}
@@ -54,9 +54,9 @@ def run_all(
             if each.error is not None:
                 rows[each.name] = Row(each.name, "failed", 0.0, why=each.error)
             elif "cpu" not in each.value.needs:
-                rows[each.name] = Row(
-                    each.value.name, "needs a GPU", 0.0, why=f"g4diag repro {each.value.name} --device cuda"
-                )
+                command = f"g4diag repro {each.value.name} --device cuda"
+                cell = Cell("cannot run", f"needs a GPU: {command}")
+                rows[each.name] = Row(each.value.name, "needs a GPU", 0.0, why=command, cell=cell)
             else:
                 waiting[pool.submit(_scored, each.value, dump_dir, run)] = each.name
         for done, future in enumerate(as_completed(waiting)):
@@ -75,15 +75,18 @@ def _scored(scenario: Scenario, dump_dir: Path | None, run: Child) -> Row:
     seconds = time.perf_counter() - start
     why = (said.strip().splitlines() or [f"exit {code}, and no word"])[-1].removeprefix("g4diag: ")
     if code not in (0, 1):
-        verdict = "stale" if code == 4 and ": stale: " in why else _VERDICTS.get(code, "failed")
-        return Row(scenario.name, verdict, seconds, why=why.removeprefix(f"{scenario.name}: "))
+        why = why.removeprefix(f"{scenario.name}: ")
+        cell = Cell("cannot run", why) if code == 3 else None
+        return Row(scenario.name, _VERDICTS.get(code, "failed"), seconds, why=why, cell=cell)
     try:
         document: dict[str, Any] = json.loads(out)
         score = Score(**{name: (right, of) for name, (right, of) in document["score"].items()})
+        cell = document["cell"] and Cell(**document["cell"])
+        left_out = tuple(LeftOut(**each) for each in document["left_out"])
     except (ValueError, KeyError, TypeError):
         return Row(scenario.name, "failed", seconds, why=why)
     odd = [f"{row['state']}: {row['outcome']}" for row in document["readings"] if not row["as_expected"]]
-    return Row(scenario.name, _VERDICTS[code], seconds, score, "; ".join(odd))
+    return Row(scenario.name, _VERDICTS[code], seconds, score, "; ".join(odd), cell, left_out)
 
 
 def _child(arguments: Sequence[str]) -> tuple[int, str, str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from g4diag.errors import UsageError
 from g4diag.scenario.driven import Drive, DriveOutcome
 from g4diag.scenario.readings import Outcome
+from g4diag.scenario.standing import Line, Where
 
 _S = TypeVar("_S", "State", "ServerState", Drive)
 Progress = Callable[[str, int, int], None]
@@ -20,6 +21,7 @@ class State:
     """One way to run the scenario. patches: applied for it, in order. twin: uses the draft it must not break.
     draft: how the draft is made, as keywords. environment: variables set for it.
     eager, graph: the expected outcome of each path: "equal", "faults", "wrong" or "raises" and an exception's name.
+    where: outcomes expected in place of those where certain lines are in the source, the first that fits.
 
     equal: the truth bit for bit, no trap fired. faults: some page ids leave the pool, others are wrong in range.
     wrong: none leaves the pool and the K/V read is wrong. raises: a draft ended so; those after it are judged too.
@@ -33,6 +35,16 @@ class State:
     twin: bool = False
     draft: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    where: tuple[Where, ...] = ()
+
+    @property
+    def as_released(self) -> bool:
+        """Nothing is put back, cured or switched."""
+        return not self.patches and not self.environment
+
+    def expecting(self, outcomes: Mapping[str, str]) -> State:
+        """The same, with the outcomes that are expected on the installed release, by path."""
+        return replace(self, eager=outcomes.get("eager", self.eager), graph=outcomes.get("graph", self.graph))
 
 
 @dataclass(frozen=True)
@@ -101,10 +113,11 @@ class Options:
 @dataclass(frozen=True)
 class Scenario:
     """One bug. name: what a person types. states, run: on the CPU, in this process; drives in place of states where
-    single classes show it, and neither where only a GPU does. server_states, load: the same on a GPU, each a real
-    server in a process of its own. anchors: (dotted target, fragment of one line) that must be in the installed source
-    exactly once, or the scenario is stale; those of the patches its states apply are held against it anyway.
-    launches: parts of the paths of the Python files that launch the kernel which faults."""
+    single classes show it, and neither where only a GPU does. A state on the CPU whose patches do not fit the installed
+    release is left out. server_states, load: the same on a GPU, each a real server in a process of its own. since:
+    lines that came with the bug's code, before: lines that it replaced; a release that is older by them, and in which
+    no damage is done, does not have the bug yet. launches: parts of the paths of the Python files that launch the
+    kernel which faults."""
 
     name: str
     symptom: str
@@ -114,7 +127,8 @@ class Scenario:
     server_states: tuple[ServerState, ...] = ()
     load: Load = Load()
     drives: tuple[Drive, ...] = ()
-    anchors: tuple[tuple[str, str], ...] = ()
+    since: tuple[Line, ...] = ()
+    before: tuple[Line, ...] = ()
     launches: tuple[str, ...] = ()
 
     @property
@@ -122,6 +136,11 @@ class Scenario:
         """Devices it can run on."""
         devices = (("cpu", self.states or self.drives), ("cuda", self.server_states))
         return tuple(name for name, states in devices if states)
+
+    @property
+    def outcomes(self) -> frozenset[str]:
+        """All that its drives may be expected to come to, on whatever release."""
+        return frozenset(said for each in self.drives for said in (each.expected, *(w.outcome for w in each.where)))
 
     def patches(self) -> tuple[str, ...]:
         """Names of the patches that its states on the CPU apply, sorted."""

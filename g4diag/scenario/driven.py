@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from g4diag.errors import VacuousError
 from g4diag.scenario.score import Score, share
+from g4diag.scenario.standing import PATHS, Cell, LeftOut, Line, Where, cell_of
 
 SILENT = "silent"
 
@@ -16,10 +17,12 @@ SILENT = "silent"
 @dataclass(frozen=True)
 class Drive:
     """One way to drive the classes. patches: applied for it, in order. hooks: makes hooks put on for it, where a cure
-    has no patch of its own. twin: a use that the cure must not break. arguments: keywords of the drive's function.
+    has no patch of its own. lines: of the source that it relies on, and without which it is left out. twin: a use that
+    the cure must not break. arguments: keywords of the drive's function.
 
     expected: "silent" (no damage, no trap), the name of the trap that fires, and no other, "raises" and an
-    exception's name, or what the drive itself calls damage that no trap can see.
+    exception's name, or what the drive itself calls damage that no trap can see. where: outcomes expected in place of
+    it where certain lines are in the source, the first that fits.
     """
 
     name: str
@@ -29,6 +32,17 @@ class Drive:
     twin: bool = False
     hooks: Callable[[], tuple[Any, ...]] = tuple
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    lines: tuple[Line, ...] = ()
+    where: tuple[Where, ...] = ()
+
+    @property
+    def as_released(self) -> bool:
+        """Nothing is put back or cured."""
+        return not self.patches and self.hooks is tuple
+
+    def expecting(self, outcomes: Mapping[str, str]) -> Drive:
+        """The same, with the outcome that is expected on the installed release, by path: a drive has one for both."""
+        return replace(self, expected=outcomes.get(PATHS[0], self.expected))
 
 
 @dataclass(frozen=True)
@@ -62,11 +76,26 @@ class DriveReading:
     says: str = ""
     error: str = ""
     what: str = ""
+    as_released: bool = False
 
     @property
     def as_expected(self) -> bool:
         """Whether the state behaved as its file says it does."""
         return self.outcome == self.expected
+
+    @property
+    def harmless(self) -> bool:
+        """No damage, and no trap."""
+        return self.outcome == SILENT
+
+    @property
+    def told(self) -> str:
+        """One line: what came of it, the drive's own figures, and what came up."""
+        if self.error:
+            return f"{self.state}: raises {self.error}"
+        counts = {} if self.judged is None else {"view judged": self.judged}
+        grounds = ", ".join(f"{name} {count}" for name, count in (counts | dict(self.evidence)).items())
+        return "; ".join(filter(None, (f"{self.state}: {self.outcome}", self.says, grounds)))
 
     @property
     def missing(self) -> str:
@@ -84,7 +113,7 @@ class DriveReading:
 class DriveOutcome:
     """A whole run. upstream: threads and releases of the bug. faults: fault states that were put back for it.
     lines: what the verdict analyzer says of the first state that has one. dumps: state -> file. seconds: wall time by
-    state."""
+    state. left_out: states that do not apply here. too_early: what says that the release is older than the bug."""
 
     scenario: str
     versions: dict[str, str | None]
@@ -94,11 +123,18 @@ class DriveOutcome:
     dumps: dict[str, Path] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     upstream: str = ""
+    left_out: tuple[LeftOut, ...] = ()
+    too_early: str = ""
 
     @property
     def as_expected(self) -> bool:
         """Every state."""
         return all(reading.as_expected for reading in self.readings)
+
+    @property
+    def cell(self) -> Cell | None:
+        """How the bug stands in what is installed; None if no state of this run says."""
+        return cell_of(self.readings, self.too_early)
 
     @property
     def score(self) -> Score:

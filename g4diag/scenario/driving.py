@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from g4diag.errors import StaleError, UsageError
+from g4diag.errors import CannotRunError, UsageError
 from g4diag.model import (
     Allocation,
     AttentionRead,
@@ -33,6 +33,7 @@ from g4diag.scenario import (
     DriveOutcome,
     DriveReading,
     Found,
+    Line,
     Load,
     Options,
     Progress,
@@ -57,7 +58,8 @@ def driven(
     symptom: str,
     upstream: str,
     drives: tuple[Drive, ...],
-    anchors: tuple[tuple[str, str], ...] = (),
+    since: tuple[Line, ...] = (),
+    before: tuple[Line, ...] = (),
     server_states: tuple[ServerState, ...] = (),
     load: Load = _LOAD,
 ) -> Scenario:
@@ -76,23 +78,25 @@ def driven(
         server_states=server_states,
         load=load,
         drives=drives,
-        anchors=anchors,
+        since=since,
+        before=before,
     )
     return made
 
 
 def run_drives(scenario: Scenario, drive: Callable[..., Found], options: Options, progress: Progress) -> DriveOutcome:
-    """Every selected state. A dump for each in which a trap fired, if there is to be a folder. Raises CannotRunError,
-    UsageError, StaleError, VacuousError."""
+    """Every selected state that applies to the installed release. A dump for each in which a trap fired, if there is to
+    be a folder. Raises CannotRunError, UsageError, VacuousError."""
     from g4diag.hooks.versions import installed
+    from g4diag.scenario.applicable import applicable, too_early
     from g4diag.stack import releases
     from g4diag.stack.drive import cpu
 
     if given := [size for size in _SIZES if getattr(options, size) is not None]:
         raise UsageError(f"{scenario.name}: its sizes are part of it; found --{given[0].replace('_', '-')}")
-    states = scenario.selected_drives(options.states)
+    selected = scenario.selected_drives(options.states)
     releases.require()
-    require_anchors(scenario)
+    states, left_out = applicable(scenario.name, selected)
     cpu.prepare_environment()
     from g4diag.scenario.measure import faults_of
 
@@ -108,35 +112,20 @@ def run_drives(scenario: Scenario, drive: Callable[..., Found], options: Options
                 folder = dump_dir(options.dump_dir)
                 dumps[state.name] = _written(incident, folder / f"{scenario.name}-{state.name}.pt")
                 lines = lines or _verdict(incident)
-    faults = faults_of(states)
     outcome = DriveOutcome(
         scenario.name,
         installed(),
-        faults,
+        faults_of(states),
         tuple(readings),
         lines=tuple(lines),
         dumps=dumps,
         seconds=seconds,
         upstream=scenario.upstream,
+        left_out=left_out,
+        too_early=too_early(scenario),
     )
     outcome.require_substance()
     return outcome
-
-
-def require_anchors(scenario: Scenario) -> None:
-    """StaleError naming the first anchor, of the scenario or of a patch it applies, that does not match once."""
-    from g4diag.hooks.anchors import Anchor, pin
-    from g4diag.patches.applying import patches
-    from g4diag.patches.contract import unmatched
-
-    for anchor in (Anchor(*pair) for pair in scenario.anchors):
-        if not (found := pin(anchor)).matched:
-            raise StaleError(
-                f"{scenario.name}: stale: wanted {anchor.text!r} once in {anchor.target}, found {found.why}"
-            )
-    known = patches()
-    for lacks in filter(None, (unmatched(known[name]) for name in scenario.patches())):
-        raise StaleError(f"{scenario.name}: stale: wanted {lacks.wanted}, found {lacks.found}")
 
 
 @dataclass
@@ -228,9 +217,11 @@ def _driven(
         on.enter_context(install(f"{scenario.name}/{state.name}", state.hooks()))
         try:
             found = drive(**state.arguments)
+        except CannotRunError:
+            raise
         except Exception as raised:
             error = f"{type(raised).__name__}: {raised}".splitlines()[0]
-    wanted = [trap for name, trap in traps().items() if name in {each.expected for each in scenario.drives}]
+    wanted = [trap for name, trap in traps().items() if name in scenario.outcomes]
     reading = DriveReading(
         state=state.name,
         twin=state.twin,
@@ -244,6 +235,7 @@ def _driven(
         says=found.says,
         error=error,
         what=state.what,
+        as_released=state.as_released,
     )
     if (incident := seen.incident()) is None:
         return reading, None

@@ -12,6 +12,7 @@ from typing import Any
 
 from g4diag import settings
 from g4diag.dump.writer import write_dump
+from g4diag.errors import CannotRunError
 from g4diag.hooks.install import install
 from g4diag.hooks.manifest import recorded
 from g4diag.model import Incident, View, Violation
@@ -140,6 +141,8 @@ def _draft_all_ways(draft: FrozenDraft | OwnPoolDraft, observer: Observer, error
         with observer.drafting(path):
             try:
                 tokens = getattr(draft, path)()
+            except CannotRunError:
+                raise
             except Exception as error:
                 errors.setdefault(path, error)
                 continue
@@ -192,6 +195,7 @@ def _reading(
         error="" if error is None else f"{type(error).__name__}: {error}".splitlines()[0],
         evidence=dict(evidence),
         twin=state.twin,
+        as_released=state.as_released,
     )
 
 

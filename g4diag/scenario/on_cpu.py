@@ -9,14 +9,14 @@ from g4diag.scenario import Options, Outcome, Progress, Reading, Scenario
 
 
 def run_on_cpu(scenario: Scenario, options: Options, progress: Progress, dumped: str = "") -> Outcome:
-    """Every selected state. dumped: the state whose first bad read is written to a dump. Raises CannotRunError,
-    UsageError, StaleError, VacuousError."""
+    """Every selected state that applies to the installed release. dumped: the state whose first bad read is written to
+    a dump. Raises CannotRunError, UsageError, VacuousError."""
     from g4diag.hooks.versions import installed
-    from g4diag.scenario.driving import require_anchors
+    from g4diag.scenario.applicable import applicable, too_early
     from g4diag.stack import releases
 
     releases.require()
-    require_anchors(scenario)
+    states, left_out = applicable(scenario.name, scenario.selected(options.states))
     from g4diag.stack.drive import cpu
 
     cpu.prepare_environment()
@@ -30,7 +30,6 @@ def run_on_cpu(scenario: Scenario, options: Options, progress: Progress, dumped:
     readings: list[Reading] = []
     seconds: dict[str, float] = {}
     kept = None
-    states = scenario.selected(options.states)
     with probed() as probes:
         for i, state in enumerate(states):
             progress(f"{state.name}: {state.what}", i, len(states))
@@ -47,6 +46,8 @@ def run_on_cpu(scenario: Scenario, options: Options, progress: Progress, dumped:
         faults=faults_of(states),
         readings=tuple(readings),
         seconds=seconds,
+        left_out=left_out,
+        too_early=too_early(scenario),
     )
     outcome.require_substance()
     return outcome if kept is None else kept.written(outcome, options.dump_dir)

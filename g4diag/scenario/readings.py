@@ -10,6 +10,7 @@ from typing import Any
 from g4diag.errors import VacuousError
 from g4diag.model import Violation
 from g4diag.scenario.score import Score, share
+from g4diag.scenario.standing import Cell, LeftOut, cell_of
 
 _NAMED_BY = {"faults": "page_table_stays_in_pool", "wrong": "page_table_in_layer_space"}
 
@@ -23,7 +24,7 @@ class Reading:
     verify step would yield, where the model pair has a right answer; None where it has none.
     traps: names that fired, on this path or on the state's pool swaps. outcome, expected: as in `State`.
     error: the first exception of a draft. evidence: counts that must not be 0 for the state to mean anything.
-    twin: the state is the use that a cure must not break.
+    twin: the state is the use that a cure must not break. as_released: nothing was put back, cured or switched for it.
     """
 
     state: str
@@ -45,11 +46,25 @@ class Reading:
     evidence: Mapping[str, int] = field(default_factory=dict)
     twin: bool = False
     accept_length: float | None = None
+    as_released: bool = False
 
     @property
     def as_expected(self) -> bool:
         """Whether the state behaved as its file says it does."""
         return self.outcome == self.expected
+
+    @property
+    def harmless(self) -> bool:
+        """Equal to the truth."""
+        return self.outcome == "equal"
+
+    @property
+    def told(self) -> str:
+        """One line: what came of it, and on what grounds."""
+        if self.error:
+            return f"{self.state}/{self.path}: raises {self.error}"
+        entries = f"{self.checked} page ids checked, {self.divergent} of them another number in SWA space"
+        return f"{self.state}/{self.path}: {self.outcome}; {entries}"
 
     @property
     def vacuous(self) -> bool:
@@ -62,7 +77,8 @@ class Reading:
 @dataclass(frozen=True)
 class Outcome:
     """A whole run. faults: fault states that were put back for it. first: the first bad read of the faulty state,
-    lines: what the verdict analyzer says of it, dump: where it was written. seconds: wall time by state."""
+    lines: what the verdict analyzer says of it, dump: where it was written. seconds: wall time by state. left_out:
+    states that do not apply here. too_early: what says that the release is older than the bug."""
 
     scenario: str
     seed: int
@@ -74,11 +90,18 @@ class Outcome:
     dump: Path | None = None
     lines: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
+    too_early: str = ""
 
     @property
     def as_expected(self) -> bool:
         """Every state on every path."""
         return all(reading.as_expected for reading in self.readings)
+
+    @property
+    def cell(self) -> Cell | None:
+        """How the bug stands in what is installed; None if no state of this run says."""
+        return cell_of(self.readings, self.too_early)
 
     @property
     def score(self) -> Score:

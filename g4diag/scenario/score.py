@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from g4diag.scenario.standing import Cell, LeftOut
+
 Share = tuple[int, int]
 
 
@@ -23,14 +25,17 @@ class Score:
 
 @dataclass(frozen=True)
 class Row:
-    """One scenario of the scored table. verdict: "as expected", "NOT AS EXPECTED", "vacuous", "stale", "cannot run",
-    "needs a GPU" or "failed". why: one line, for all but the first. score: None where there is no run to score."""
+    """One scenario of the scored table. verdict: "as expected", "NOT AS EXPECTED", "vacuous", "cannot run", "needs a
+    GPU" or "failed". why: one line, for all but the first. score: None where there is no run to score. cell: how its
+    bug stands here, None where no run said. left_out: its states that do not apply here."""
 
     scenario: str
     verdict: str
     seconds: float
     score: Score | None = None
     why: str = ""
+    cell: Cell | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,12 @@ class Board:
 
     @property
     def exit_code(self) -> int:
-        """0 all as expected, 1 one was not, 4 one was vacuous or stale, 3 one could not run. What needs a GPU, and was
+        """0 all as expected, 1 one was not, 4 one was vacuous, 3 one could not run. What needs a GPU, and was
         not run for that, counts as nothing; if there is nothing else, 3."""
         found = {row.verdict for row in self.rows}
         for verdicts, code in (
             ({"NOT AS EXPECTED", "failed"}, 1),
-            ({"vacuous", "stale"}, 4),
+            ({"vacuous"}, 4),
             ({"cannot run"}, 3),
             ({"as expected"}, 0),
         ):

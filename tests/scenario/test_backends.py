@@ -15,15 +15,17 @@ from g4diag.stack.drive.backends import cuda_is_cpu, flash_attention_imports, re
 
 
 def test_stand_ins_for_sgl_kernel_refuse_to_be_called_and_leave_with_the_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    parent, own = "sglang.srt.layers.attention", "flashattention_backend"
+    monkeypatch.delattr(importlib.import_module(parent), own, raising=False)
+    for name in (f"{parent}.{own}", "sgl_kernel.flash_attn"):  # a scenario may have imported them
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "sgl_kernel", None)  # makes its import fail
     with flash_attention_imports():
         kernels = importlib.import_module("sgl_kernel.flash_attn")
         with pytest.raises(AssertionError, match="where it cannot run"):
             kernels.flash_attn_with_kvcache()
-        made = importlib.import_module("sglang.srt.layers.attention.flashattention_backend")
-    assert made.__name__ not in sys.modules and not hasattr(
-        sys.modules["sglang.srt.layers.attention"], "flashattention_backend"
-    )
+        made = importlib.import_module(f"{parent}.{own}")
+    assert made.__name__ not in sys.modules and not hasattr(sys.modules[parent], own)
     assert not sys.modules.get("sgl_kernel") and "sgl_kernel.flash_attn" not in sys.modules
 
 

@@ -47,7 +47,11 @@ def board(*said: tuple[int, str, str], more: Sequence[Contribution] = ()) -> Boa
 
 def document(**changes: Any) -> str:
     row = {"state": "upstream", "outcome": "silent", "as_expected": True}
-    return json.dumps({"score": SCORE, "readings": [row | changes]})
+    standing = {
+        "cell": {"standing": "cured", "why": "upstream: silent"},
+        "left_out": [{"state": "faulty", "why": "no"}],
+    }
+    return json.dumps({"score": SCORE, "readings": [row | changes]} | standing)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +60,6 @@ def document(**changes: Any) -> str:
         ((0, document(), ""), "as expected", 0),
         ((1, document(as_expected=False), ""), "NOT AS EXPECTED", 1),
         ((4, "", "g4diag: s0: vacuous at upstream: nothing was checked\n"), "vacuous", 4),
-        ((4, "", "g4diag: s0: stale: wanted 'x' once in y, found z\n"), "stale", 4),
         ((3, "", "g4diag: sglang: wanted 0.5.13, found none\n"), "cannot run", 3),
         ((-9, "", ""), "failed", 1),
         ((0, "not json", "a warning\n"), "failed", 1),
@@ -68,6 +71,17 @@ def test_what_a_child_says_is_its_row(said: tuple[int, str, str], verdict: str, 
     assert [row.verdict for row in found.rows] == [verdict, "as expected"]
     assert found.exit_code == code
     assert (found.rows[0].why != "") == (verdict != "as expected")
+
+
+def test_each_row_has_its_cell() -> None:
+    none = (0, document().replace('{"standing": "cured", "why": "upstream: silent"}', "null"), "")
+    rows = board(
+        (0, document(), ""), (3, "", "g4diag: s1: no"), (4, "", "g4diag: s2: vacuous"), none, more=[on_gpu("g")]
+    )
+    said = [row.cell and (row.cell.standing, row.cell.why) for row in rows.rows]
+    gpu = ("cannot run", "needs a GPU: g4diag repro g --device cuda")
+    assert said == [("cured", "upstream: silent"), ("cannot run", "no"), None, None, gpu]
+    assert [(each.state, each.why) for each in rows.rows[0].left_out] == [("faulty", "no")]
 
 
 def test_one_that_is_not_as_expected_outweighs_one_that_says_nothing() -> None:
@@ -86,14 +100,18 @@ def test_a_file_that_does_not_import_is_a_failed_row() -> None:
 
 
 def test_the_table_and_the_document_say_the_same() -> None:
-    found = board((0, document(), ""), (4, "", "g4diag: s1: stale: x"), more=[on_gpu("elsewhere")])
+    found = board((0, document(), ""), (4, "", "g4diag: s1: vacuous: x"), more=[on_gpu("elsewhere")])
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     repro_all_text.render(found, console)
     text = console.export_text()
-    assert "1/1" in text and "2/2" in text and "s1: s1: stale: x" not in text and "s1: stale: x" in text
+    assert "1/1" in text and "2/2" in text and "s1: s1: vacuous" not in text and "s1: vacuous: x" in text
+    assert "cured" in text and "s0: faulty is not applicable here: no" in text
     assert "elsewhere: g4diag repro elsewhere --device cuda" in text
     assert "1 of 2 scenarios as expected" in text
     said = json.loads(repro_all_json.render(found))
     assert (said["schema"], said["version"], said["exit_code"]) == ("g4diag.repro-all", 1, 4)
-    assert [row["verdict"] for row in said["scenarios"]] == ["as expected", "stale", "needs a GPU"]
+    assert [row["verdict"] for row in said["scenarios"]] == ["as expected", "vacuous", "needs a GPU"]
+    assert said["scenarios"][0]["cell"] == {"standing": "cured", "why": "upstream: silent"}
+    assert said["scenarios"][0]["left_out"] == [{"state": "faulty", "why": "no"}]
+    assert [row["cell"] and row["cell"]["standing"] for row in said["scenarios"]] == ["cured", None, "cannot run"]
     assert said["scenarios"][0]["score"] == SCORE and said["scenarios"][2]["score"] is None

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,6 +38,19 @@ def server_args(**overrides: Any) -> Any:
     for name, value in overrides.items():
         setattr(args, name, value)
     return args
+
+
+def change_args(args: Any, **values: Any) -> None:
+    """Arguments of a server that runs already, for whoever reads them from here on."""
+    for name, value in values.items():
+        setattr(args, name, value)
+
+
+def row_headroom(args: Any) -> int:
+    """Columns of req_to_token beyond the context."""
+    from sglang.srt.mem_cache.common import get_req_to_token_extra_context_len
+
+    return int(get_req_to_token_extra_context_len(args))
 
 
 def publish(args: Any) -> None:
@@ -75,6 +89,26 @@ def begin_runner(runner: Any) -> None:
 
 def finish_runner(runner: Any) -> None:
     """Called when the runner has its backend."""
+
+
+def make_own_pool(runner: Any, sizes: Any, layers: int) -> None:
+    """A draft's runner makes its K/V pool of the sizes that were solved for the target."""
+    runner.__dict__.update(start_layer=0, end_layer=layers, num_effective_layers=layers)
+    runner._linear_attn_registry_cache = None
+    runner._apply_memory_pool_config(sizes)
+
+
+def split_tokens(runner: Any, model_config: Any, tokens: int, ratio: float) -> Any:
+    """The target's pool sizes by sglang's own split of so many full tokens. model_config: its layers and head sizes.
+    ratio: SWA tokens a full token."""
+    from sglang.srt.model_executor.pool_configurator import HybridSWAPoolConfigurator
+
+    asking: Any = SimpleNamespace(
+        model_config=model_config,
+        kv_cache_dtype=runner.kv_cache_dtype,
+        server_args=SimpleNamespace(swa_full_tokens_ratio=ratio),
+    )
+    return HybridSWAPoolConfigurator(asking).calculate_pool_sizes_from_max_tokens(tokens, runner.page_size)
 
 
 def model_config(config: Any) -> dict[str, Any]:
@@ -145,6 +179,25 @@ def stash(req: Any, cache: Any, *, chunked: bool) -> None:
     maybe_cache_unfinished_req(req, cache, chunked=chunked)
 
 
+def retract(batch: Any, args: Any) -> tuple[list[Any], list[Any]]:
+    """Make room for the next decode: (requests that lost their K/V and may come again, requests that never fit)."""
+    retracted, _, aborted = batch.retract_decode(args)
+    return list(retracted), list(aborted)
+
+
+def evict_every(tokens: int) -> AbstractContextManager[Any]:
+    """For the body, what the window has left behind is evicted whenever it is so many tokens, where a release has a
+    number for that (128); 0.5.13 takes the window's own length."""
+    return nullcontext()
+
+
+def claimed_slots(cache: Any) -> Any:
+    """int64[N]: the full slots of the nodes of a prefix cache that claim SWA K/V."""
+    import torch
+
+    return torch.cat([node.value for node in cache._collect_nontombstone_nodes() if len(node.value)])
+
+
 def release(req: Any, cache: Any) -> None:
     """A finished request's K/V goes to the cache, its row back to the pool."""
     from sglang.srt.mem_cache.common import release_kv_cache
@@ -155,6 +208,13 @@ def release(req: Any, cache: Any) -> None:
 def write_kv(pool: Any, layer: Any, full: Any, swa: Any, k: Any, v: Any) -> None:
     """A hybrid pool's write. full, swa: int64 slots in either space."""
     pool.set_kv_buffer(layer, full, k, v, swa_loc=swa)
+
+
+def handed_to_draft(worker: Any, batch: Any) -> Any:
+    """The ForwardBatch that a frozen-KV draft loop is handed for a ScheduleBatch, as 0.5.13's draft() leaves it."""
+    made = forward_batch(batch, worker.draft_model_runner, "NULL")
+    worker._set_positions(made)
+    return made
 
 
 def draft_worker(
@@ -212,6 +272,15 @@ def graph_runner(worker: Any) -> Any:
 
     assert parallel_state.model_parallel_is_initialized()
     return ClosureGraphRunner(worker)
+
+
+def bind_plan(runner: Any, batch: Any) -> None:
+    """Give a batch that was made by hand what ForwardBatch.init_new would leave on it for this runner's pools."""
+
+
+def fused_write() -> AbstractContextManager[Any]:
+    """For the body, the kernel of a fused FP8 write runs on the CPU: interpreted, here."""
+    return nullcontext()
 
 
 def plan_graph(backend: Any, batch: Any, *, in_capture: bool) -> None:

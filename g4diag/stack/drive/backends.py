@@ -11,6 +11,7 @@ from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from g4diag.stack.drive import cpu
+from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.serving import Geometry, Serving
 
 if TYPE_CHECKING:
@@ -38,14 +39,15 @@ def unpaged_server() -> Serving:
     return _WithoutBackend(sizes, 0, algorithm="EAGLE")
 
 
-def extend_batch(serving: Serving, row: int, slots: torch.Tensor) -> Any:
-    """A prefill of one request of `len(slots)` tokens, none cached. slots: int64 full slots, put in row `row`."""
+def extend_batch(serving: Serving, runner: Any, row: int, slots: torch.Tensor) -> Any:
+    """A prefill of one request of `len(slots)` tokens, none cached, by this runner. slots: int64 full slots, put in row
+    `row`."""
     import torch
     from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
     serving.request_pool.req_to_token[row, : len(slots)] = slots.to(torch.int32)
     lens = torch.tensor([len(slots)])
-    return SimpleNamespace(
+    batch = SimpleNamespace(
         batch_size=1,
         req_pool_indices=torch.tensor([row]),
         seq_lens=lens,
@@ -57,36 +59,44 @@ def extend_batch(serving: Serving, row: int, slots: torch.Tensor) -> Any:
         forward_mode=ForwardMode.EXTEND,
         spec_info=None,
         out_cache_loc=slots,
+        _attn_output=None,
     )
+    driver().bind_plan(runner, batch)
+    return batch
 
 
-def verify_batch(serving: Serving, committed: int) -> Any:
-    """A target verify of one request with `committed` tokens, its slots and its draft tokens' just allocated. Its row
-    in req_to_token is as wide as upstream makes it."""
+def verify_batch(serving: Serving, *committed: int) -> Any:
+    """A target verify of requests with so many tokens each, their slots and their draft tokens' just allocated. Rows of
+    req_to_token are as wide as upstream makes them."""
     import torch
-    from sglang.srt.mem_cache.common import get_req_to_token_extra_context_len
     from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
     from g4diag.stack.drive.allocators import extend
 
     drafted = serving.args.speculative_num_draft_tokens
-    width = serving.geometry.context + get_req_to_token_extra_context_len(serving.args)
-    serving.request_pool.req_to_token = torch.zeros(2, width, dtype=torch.int32)
-    slots = extend(serving.allocator, committed + drafted)
-    serving.request_pool.req_to_token[1, : len(slots)] = slots.to(torch.int32)
-    lens = torch.tensor([committed])
-    return SimpleNamespace(
-        batch_size=1,
-        req_pool_indices=torch.tensor([1]),
+    width = serving.geometry.context + driver().row_headroom(serving.args)
+    rows = list(range(1, len(committed) + 1))
+    serving.request_pool.req_to_token = torch.zeros(len(rows) + 1, width, dtype=torch.int32)
+    written = []
+    for row, tokens in zip(rows, committed, strict=True):
+        slots = extend(serving.allocator, tokens + drafted)
+        serving.request_pool.req_to_token[row, : len(slots)] = slots.to(torch.int32)
+        written.append(slots[-drafted:])
+    lens = torch.tensor(committed)
+    batch = SimpleNamespace(
+        batch_size=len(rows),
+        req_pool_indices=torch.tensor(rows),
         seq_lens=lens,
         seq_lens_cpu=lens,
         encoder_lens=None,
         forward_mode=ForwardMode.TARGET_VERIFY,
         spec_info=None,
-        input_ids=torch.zeros(drafted, dtype=torch.int64),
-        positions=torch.arange(drafted),
-        out_cache_loc=slots[-drafted:],
+        input_ids=torch.zeros(len(rows) * drafted, dtype=torch.int64),
+        positions=torch.arange(drafted).repeat(len(rows)),
+        out_cache_loc=torch.cat(written),
     )
+    driver().bind_plan(serving.runner, batch)
+    return batch
 
 
 def runner_with_pool(serving: Serving, dtype: torch.dtype, *, own_pool: bool) -> Any:
@@ -107,7 +117,7 @@ def runner_with_pool(serving: Serving, dtype: torch.dtype, *, own_pool: bool) ->
             size_swa=sizes.swa_tokens,
             swa_attention_layer_ids=[i for i, kind in enumerate(kinds) if kind == "sliding_attention"],
             full_attention_layer_ids=[i for i, kind in enumerate(kinds) if kind == "full_attention"],
-            enable_kvcache_transpose=False,
+            **driver().SWA_POOL_ARGUMENTS,
             **shape,
         )
         pool.register_mapping(serving.allocator.full_to_swa_index_mapping)
@@ -130,32 +140,23 @@ def give_pools(runner: Any, sizes: Any) -> None:
     """What a draft's runner does with the target's sizes, in its own code; it shares the allocator it has."""
     config = runner.model_config
     runner.__dict__.update(is_hybrid_swa=False, use_mla_backend=False, enable_hisparse=False, token_to_kv_pool=None)
-    runner.__dict__.update(start_layer=0, end_layer=2, num_effective_layers=2, _linear_attn_registry_cache=None)
     config.v_head_dim = config.head_dim
     config.hf_config.get_text_config = lambda: config.hf_text_config
-    runner._apply_memory_pool_config(sizes)
+    driver().make_own_pool(runner, sizes, layers=2)
 
 
 def split_sizes(serving: Serving) -> Any:
     """What sglang's configurator makes of the server's sizes, for a target of this model."""
-    import torch
-    from sglang.srt.model_executor.pool_configurator import HybridSWAPoolConfigurator
-
     types = serving.config.layer_types
     config = SimpleNamespace(
         full_attention_layer_ids=[i for i, kind in enumerate(types) if kind == "full_attention"],
         swa_attention_layer_ids=[i for i, kind in enumerate(types) if kind == "sliding_attention"],
+        attention_arch=None,
         get_num_kv_heads=lambda tp_size: 1,
         get_swa_num_kv_heads=lambda tp_size: 1,
         **dict.fromkeys(("head_dim", "v_head_dim", "swa_head_dim", "swa_v_head_dim"), 16),
     )
-    runner: Any = SimpleNamespace(
-        model_config=config,
-        kv_cache_dtype=torch.float32,
-        server_args=SimpleNamespace(swa_full_tokens_ratio=serving.geometry.ratio),
-    )
-    configurator = HybridSWAPoolConfigurator(runner)
-    return configurator.calculate_pool_sizes_from_max_tokens(serving.geometry.full_tokens, PAGE)
+    return driver().split_tokens(serving.runner, config, serving.geometry.full_tokens, serving.geometry.ratio)
 
 
 def cuda_is_cpu() -> AbstractContextManager[Any]:
@@ -174,6 +175,7 @@ def cuda_is_cpu() -> AbstractContextManager[Any]:
 def flash_attention_imports() -> Iterator[None]:
     """For the body, sglang's FlashAttentionBackend can be imported and built. Its module wants sgl_kernel, which wants
     libcuda; where that fails, names that its metadata never calls stand in for it."""
+    cpu.prepare_environment()  # first, since releases that want sgl_kernel everywhere have a stand-in of their own
     try:
         importlib.import_module("sgl_kernel")
     except ImportError:

@@ -136,12 +136,14 @@ class FrozenDraft:
         spec_info.positions = self.worker._position_for_batch(batch)
         batch.spec_info = spec_info
         batch.return_hidden_states = False
+        if written is not None:
+            return driver().handed_to_draft(self.worker, batch)
         forward_batch = driver().forward_batch(batch, self.worker.draft_model_runner, "NULL")
         self.worker._set_positions(forward_batch)
         return forward_batch
 
     def _write_locations(self, batch: Any, written: int | None) -> torch.Tensor | None:
-        """What 0.5.13's draft() leaves on the batch; None as if it left nothing."""
+        """What a verify or a prefill leaves on the batch, and 0.5.13's draft() hands on; None as if nothing."""
         found: torch.Tensor | None = batch.out_cache_loc if written is not None else None
         if written:
             slots = self.serving.request_pool.req_to_token

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.request_state import evicted_len
 from g4diag.stack.drive.serving import Geometry, Serving
 
@@ -16,23 +17,21 @@ def prefix_used_again(*, window: int, eagle: bool, shared: int) -> dict[str, Any
 
     window: tokens; smaller than a page, eviction may reach what is about to be inserted. eagle: the cache's keys are
     bigrams. Keywords of a scenario's Found; damaged: slots of radix nodes that claim an SWA slot and have none."""
-    import torch
-
     geometry = Geometry(
         full_tokens=2048, ratio=0.5, page_size=PAGE, window=window, chunk=0, prompt=58, live=1, requests=1
     )
-    serving = Serving(geometry, 0)
-    serving.tree_cache.is_eagle = eagle
-    serving.admit("r0", list(range(_PROMPT)))
-    (req,) = serving.running.reqs
-    while req.decode_batch_idx < _DECODED:
-        serving.decode()
+    serving = Serving(geometry, 0, bigrams=eagle)
+    with driver().evict_every(1):
+        serving.admit("r0", list(range(_PROMPT)))
+        (req,) = serving.running.reqs
+        while req.decode_batch_idx < _DECODED:
+            serving.decode()
     evicted = evicted_len(req)
     known = [*req.origin_input_ids, *req.output_ids]
     serving.release(req)
     serving.admit("r1", [*known[:shared], 255, 254])
     (again,) = serving.running.reqs
-    claimed = torch.cat([node.value for node in serving.tree_cache._collect_nontombstone_nodes() if len(node.value)])
+    claimed = driver().claimed_slots(serving.tree_cache)
     gone = int((serving.allocator.full_to_swa_index_mapping[claimed] == 0).sum())
     reused = int(again.cached_tokens)
     return dict(

@@ -52,8 +52,8 @@ def leave_out(batch: Any, reqs: Sequence[Any]) -> None:
 
 def retract(batch: Any, args: Any) -> tuple[list[Any], list[Any]]:
     """Make room for the next decode: (requests that lost their K/V and may come again, requests that never fit)."""
-    retracted, _, aborted = batch.retract_decode(args)
-    return list(retracted), list(aborted)
+    found: tuple[list[Any], list[Any]] = driver().retract(batch, args)
+    return found
 
 
 def stash(req: Any, cache: Any, *, chunked: bool) -> None:

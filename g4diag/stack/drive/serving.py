@@ -79,10 +79,17 @@ class Geometry:
 class Serving:
     """One server's worth of state. Build under an applied state, then `admit`, `decode` and `release`.
 
-    pair: the module that makes the models and the prompts: `tiny_gemma`, or `accepting_pair.models`."""
+    pair: the module that makes the models and the prompts: `tiny_gemma`, or `accepting_pair.models`. bigrams: keys of
+    the radix cache are those, as on an EAGLE server."""
 
     def __init__(
-        self, geometry: Geometry, seed: int, *, algorithm: str = "FROZEN_KV_MTP", pair: Any = tiny_gemma
+        self,
+        geometry: Geometry,
+        seed: int,
+        *,
+        algorithm: str = "FROZEN_KV_MTP",
+        pair: Any = tiny_gemma,
+        bigrams: bool = False,
     ) -> None:
         from sglang.srt.mem_cache.memory_pool import ReqToTokenPool
 
@@ -105,7 +112,7 @@ class Serving:
         self.request_pool = ReqToTokenPool(geometry.live + 1, geometry.context, "cpu", False)
         self.config, self.model = pair.target_model(geometry.window, seed)
         self.kv_pool, self.allocator = self._pools()
-        self.tree_cache = self._tree_cache()
+        self.tree_cache = self._tree_cache(bigrams)
         self.runner = cpu.model_runner(
             self.model,
             self.config,
@@ -161,12 +168,13 @@ class Serving:
         )
         return pool, allocator
 
-    def _tree_cache(self) -> Any:
+    def _tree_cache(self, bigrams: bool) -> Any:
         return driver().tree_cache(
             req_to_token_pool=self.request_pool,
             token_to_kv_pool_allocator=self.allocator,
             page_size=self.geometry.page_size,
             sliding_window_size=self.model.get_attention_sliding_window_size(),
+            is_eagle=bigrams,
         )
 
     def prompts(self) -> Iterator[tuple[str, list[int]]]:

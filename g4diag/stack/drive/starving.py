@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.request_state import prefill_end, prefix_len
+from g4diag.stack.drive.scheduler import retract
 from g4diag.stack.drive.serving import Geometry, Serving
 
 _REQUESTS, _PROMPT, _NEW_TOKENS, _WINDOW = 96, 8, 64, 16
+_EVICTED = 2  # tokens at a time; a release that has a number for it has 128 for windows of 1024
 
 
 @dataclass
@@ -36,18 +39,19 @@ def serve_all(*, full: int, ratio: float) -> Served:
     decode, let go who has finished."""
     queue, served = _Queue(_Unpaged(full, ratio, page_size=1, window=_WINDOW, chunk=0, live=_REQUESTS), 0), Served()
     waiting = deque(queue.request(i) for i in range(_REQUESTS))
-    while waiting or queue.requests():
-        while waiting and queue.admitted(waiting[0], served):
-            waiting.popleft()
-        waiting.extendleft(reversed(queue.retracted(served)))
-        served.most = max(served.most, len(queue.requests()))
-        queue.note_use(served)
-        queue.decode()
-        served.steps += 1
-        for req in queue.requests():
-            if len(req.output_ids) >= _NEW_TOKENS:
-                queue.release(req)
-                served.finished += 1
+    with driver().evict_every(_EVICTED):
+        while waiting or queue.requests():
+            while waiting and queue.admitted(waiting[0], served):
+                waiting.popleft()
+            waiting.extendleft(reversed(queue.retracted(served)))
+            served.most = max(served.most, len(queue.requests()))
+            queue.note_use(served)
+            queue.decode()
+            served.steps += 1
+            for req in queue.requests():
+                if len(req.output_ids) >= _NEW_TOKENS:
+                    queue.release(req)
+                    served.finished += 1
     return served
 
 
@@ -101,10 +105,10 @@ class _Queue(Serving):
         """Requests that had to make room for the next decode."""
         if self.running.check_decode_mem():
             return []
-        retracted, _, aborted = self.running.retract_decode(self.args)
+        retracted, aborted = retract(self.running, self.args)
         assert not aborted, "the pools hold one request"
         served.retracted += len(retracted)
-        return list(retracted)
+        return retracted
 
     def note_use(self, served: Served) -> None:
         pools, cache = self.allocator, self.tree_cache

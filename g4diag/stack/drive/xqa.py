@@ -54,19 +54,21 @@ def hand_over_rows_apart(backend: Any) -> None:
 
 
 @contextmanager
-def queries_in_place(model: Any) -> Iterator[None]:
-    """For the body, every Gemma4Attention of `model` hands on its query as on CUDA: a slice of its own qkv buffer."""
+def queries_in_place(model: Any) -> Iterator[list[tuple[int, ...]]]:
+    """For the body, every Gemma4Attention of `model` hands on its query as on CUDA: a slice of its own qkv buffer. The
+    strides of those whose rows are apart are kept in the list."""
     from sglang.srt.models.gemma4_causal import Gemma4Attention
 
+    left: list[tuple[int, ...]] = []
     with ExitStack() as undo:
         for module in model.modules():
             if isinstance(module, Gemma4Attention):
-                for handle in _in_place(module):
+                for handle in _in_place(module, left):
                     undo.callback(handle.remove)
-        yield
+        yield left
 
 
-def _in_place(attention: Any) -> tuple[Any, Any]:
+def _in_place(attention: Any, left: list[tuple[int, ...]]) -> tuple[Any, Any]:
     buffers: list[Any] = []
 
     def keep(projection: Any, given: Any, returned: Any) -> None:
@@ -76,6 +78,9 @@ def _in_place(attention: Any) -> tuple[Any, Any]:
         sizes = [attention.q_size, attention.kv_size, attention.kv_size]
         place = buffers.pop().split(sizes, dim=-1)[0]
         place.copy_(given[0].reshape(place.shape))
-        return (place.unflatten(-1, (attention.num_heads, attention.head_dim)), *given[1:])
+        query = place.unflatten(-1, (attention.num_heads, attention.head_dim))
+        if not query.is_contiguous():
+            left.append(query.stride())
+        return (query, *given[1:])
 
     return attention.qkv_proj.register_forward_hook(keep), attention.attn.register_forward_pre_hook(hand_on)
