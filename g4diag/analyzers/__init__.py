@@ -7,7 +7,7 @@ from pathlib import Path
 
 from g4diag.analyzers.diff import diff_files
 from g4diag.analyzers.judging import judge
-from g4diag.analyzers.several import inspect_case
+from g4diag.analyzers.multi_file import inspect_case
 from g4diag.discover import contributions
 from g4diag.dump.case import read_case
 from g4diag.dump.reader import read_dump

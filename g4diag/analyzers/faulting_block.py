@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.judging import judge, lead
-from g4diag.analyzers.on_record import told
+from g4diag.analyzers.recorded_violations import told
 from g4diag.model import Finding, Grade, Incident, KernelFault
 
 _ROW = re.compile(r"row (\d{1,9}), K/V head (?:\d{1,9}) (if .*?)?\(")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.judging import judge, lead
-from g4diag.analyzers.on_record import recorded
+from g4diag.analyzers.recorded_violations import recorded
 from g4diag.model import DEVICE_KINDS, Finding, Grade, Incident, Violation, surfaced_at
 
 _DEVICE_TEXT = re.compile(r"illegal memory access|device-side assert|misaligned address|illegal instruction", re.I)

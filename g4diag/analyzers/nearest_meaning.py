@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from g4diag.analyzers.contract import Analyzer
-from g4diag.analyzers.meaning import Meaning, sentence
-from g4diag.analyzers.meanings import meanings_of
+from g4diag.analyzers.cross_space import Meaning, meanings_of, sentence
 from g4diag.analyzers.tables import bad_reads
 from g4diag.model import AttentionRead, Finding, Incident
 

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from g4diag.analyzers.contract import Analyzer
-from g4diag.analyzers.meaning import Meaning
-from g4diag.analyzers.meanings import meanings_of
+from g4diag.analyzers.cross_space import Meaning, meanings_of
 from g4diag.analyzers.tables import bad_reads
 from g4diag.model import Allocation, Finding, Grade, Incident, IndexSpace, Release, RingRecord
 

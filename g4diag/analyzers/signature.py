@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.judging import judge, lead
-from g4diag.analyzers.on_record import recorded, told
+from g4diag.analyzers.recorded_violations import recorded, told
 from g4diag.model import Finding, Grade, Incident
 from g4diag.signature import signature
 

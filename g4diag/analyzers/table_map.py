@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from g4diag.analyzers.contract import Analyzer
-from g4diag.analyzers.meaning import sentence
-from g4diag.analyzers.meanings import meanings_of
+from g4diag.analyzers.cross_space import meanings_of, sentence
 from g4diag.model import AttentionRead, Finding, Grade, Incident, IntArray
 
 _READS, _ROWS, _COLUMNS, _CELLS, _MARGIN = 4, 64, 128, 4000, 3

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from g4diag.analyzers.contract import Analyzer
+from g4diag.analyzers.cross_space import meaning_of, sentence
 from g4diag.analyzers.judging import Judged, Judgement, judge, lead
-from g4diag.analyzers.meaning import sentence
-from g4diag.analyzers.meanings import meaning_of
 from g4diag.model import AttentionRead, Finding, Grade, Incident, PoolSwap, Severity
 from g4diag.verdict import out_of_bounds, past_the_end, verdict_line
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from g4diag.doctor import flag_check
+from g4diag.doctor.backends import attention_backends
 from g4diag.doctor.plugin_state import plugin_state
 from g4diag.doctor.series import patch_rows, trap_rows
 from g4diag.errors import CannotRunError
@@ -34,7 +35,7 @@ def examine(arguments: Sequence[str] = (), environ: Mapping[str, str] = os.envir
         versions=installed(),
         gpus=gpus,
         cuda=hardware.cuda_versions(),
-        backends=hardware.attention_backends(capability),
+        backends=attention_backends(release, capability) if (release := version_of("sglang")) else (),
         plugin=plugin_state(environ),
         patches=patch_rows(),
         traps=trap_rows(),

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from g4diag.dump import flashinfer_dump, kernel_api_dump
-from g4diag.dump.archive import naming, open_regular
 from g4diag.dump.kernel_call import DIED, DONE, Call, Note, attention_read, is_attention
 from g4diag.dump.safetensors import safetensors_tensors
 from g4diag.dump.tensors import Tensor, torch_tensors
+from g4diag.dump.torch_zip import naming, open_regular
 from g4diag.errors import G4DiagError, UnsafeInputError
 from g4diag.model import AttentionRead, Grade, Incident, LogEvent
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from g4diag.dump import core_dump
-from g4diag.dump.archive import open_regular
+from g4diag.dump.torch_zip import open_regular
 from g4diag.errors import G4DiagError
 
 MAX_FILES = 4096

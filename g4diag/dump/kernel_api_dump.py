@@ -9,10 +9,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from g4diag.dump.archive import read_bytes
-from g4diag.dump.fields import At, Int, Maybe, Text
+from g4diag.dump.codecs import At, Int, Maybe, Text
 from g4diag.dump.kernel_call import Call
-from g4diag.dump.stamps import compact_time
+from g4diag.dump.timestamps import compact_time
+from g4diag.dump.torch_zip import read_bytes
 from g4diag.errors import UnsafeInputError
 
 FILE = "metadata.json"

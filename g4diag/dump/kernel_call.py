@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from g4diag.dump.fields import INT32, MAX_COLUMNS
+from g4diag.dump.codecs import INT32, MAX_COLUMNS
 from g4diag.dump.schema import MAX_COUNT, MAX_PAGE_SIZE
 from g4diag.dump.tensors import Tensor
 from g4diag.errors import UnsafeInputError

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from g4diag.dump.fields import At, Flag, Int, Ints, Many, Maybe, Text
+from g4diag.dump.codecs import At, Flag, Int, Ints, Many, Maybe, Text
 from g4diag.dump.schema import MAX_COUNT, MAX_PAGE_SIZE
 from g4diag.model import Allocation, AttentionRead, Grade, Incident, IndexSpace, LayerKind, PoolView
 

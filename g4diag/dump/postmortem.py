@@ -13,8 +13,8 @@ from typing import Any
 
 from g4diag.atomic_write import atomic_write
 from g4diag.dump import core_dump, server_log
-from g4diag.dump.fields import At, Flag, Int, Many, Maybe, Named, Plain, Record, Text, Word
-from g4diag.dump.safety import parse_json
+from g4diag.dump.codecs import At, Flag, Int, Many, Maybe, Named, Plain, Record, Text, Word
+from g4diag.dump.safe_pickle import parse_json
 from g4diag.dump.schema import RING
 from g4diag.dump.secrets import masked
 from g4diag.errors import UnsafeInputError

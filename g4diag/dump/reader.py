@@ -9,9 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from g4diag.dump import core_dump, legacy, postmortem, ring, server_log
-from g4diag.dump.archive import naming, open_regular, read_bytes
-from g4diag.dump.safety import parse_plain
+from g4diag.dump.safe_pickle import parse_plain
 from g4diag.dump.schema import FORMAT, from_document
+from g4diag.dump.torch_zip import naming, open_regular, read_bytes
 from g4diag.errors import UnsafeInputError, UsageError
 from g4diag.model import Incident
 

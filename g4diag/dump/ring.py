@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from g4diag.dump.archive import read_bytes
-from g4diag.dump.fields import INT64, At, Many, Named, Text
-from g4diag.dump.safety import parse_json
+from g4diag.dump.codecs import INT64, At, Many, Named, Text
+from g4diag.dump.safe_pickle import parse_json
+from g4diag.dump.torch_zip import read_bytes
 from g4diag.errors import UnsafeInputError
 from g4diag.model import Grade, Incident, RingRecord
 

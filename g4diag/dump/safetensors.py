@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from g4diag.dump.archive import MAX_FILE_BYTES
 from g4diag.dump.tensors import Tensor, checked_shape
+from g4diag.dump.torch_zip import MAX_FILE_BYTES
 from g4diag.errors import UnsafeInputError
 from g4diag.model import IntArray
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from g4diag.dump.fields import At, Each, Flag, Int, Ints, Many, Maybe, Named, Plain, Record, Tagged, Text, Word
+from g4diag.dump.codecs import At, Each, Flag, Int, Ints, Many, Maybe, Named, Plain, Record, Tagged, Text, Word
 from g4diag.model import (
     FIELDS,
     Allocation,

@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
-from g4diag.dump.fields import At, Many, Named, Text
-from g4diag.dump.safety import parse_json
+from g4diag.dump.codecs import At, Many, Named, Text
+from g4diag.dump.safe_pickle import parse_json
 from g4diag.dump.secrets import masked
-from g4diag.dump.stamps import begins_with_time, line_time
+from g4diag.dump.timestamps import begins_with_time, line_time
 from g4diag.errors import UnsafeInputError
 from g4diag.model import Grade, Incident, LogEvent
 

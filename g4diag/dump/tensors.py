@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from g4diag.dump.archive import MAX_FILE_BYTES, checked_names, in_words
-from g4diag.dump.safety import MAX_PICKLE_BYTES, Global, Machine, tensor_view
+from g4diag.dump.safe_pickle import MAX_PICKLE_BYTES, Global, Machine, tensor_view
+from g4diag.dump.torch_zip import MAX_FILE_BYTES, checked_names, in_words
 from g4diag.errors import UnsafeInputError
 from g4diag.model import IntArray
 

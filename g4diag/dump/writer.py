@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from g4diag.atomic_write import atomic_write
-from g4diag.dump.fields import MAX_ITEMS
+from g4diag.dump.codecs import MAX_ITEMS
 from g4diag.dump.schema import from_document, to_document
 from g4diag.errors import G4DiagError
 from g4diag.model import FIELDS, AttentionRead, Incident, Violation

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from g4diag.errors import CannotRunError, G4DiagError, UnsafeInputError, UsageError, VacuousError
 from g4diag.model import Comparison, Inspection
-from g4diag.sandbox.crossing import from_plain
+from g4diag.sandbox.wire import from_plain
 from g4diag.settings import Settings
 
 # What may be called: name -> the module it is in, and what it returns. Each takes a sequence of paths.

@@ -23,7 +23,7 @@ from g4diag.discover import contributions
 from g4diag.dump import core_dump
 from g4diag.errors import G4DiagError
 from g4diag.sandbox import DOORS
-from g4diag.sandbox.crossing import to_plain
+from g4diag.sandbox.wire import to_plain
 
 MAX_OPEN_FILES = 64
 # Listed folders: their modules are imported when first asked for, which must not be under the limits.

@@ -19,7 +19,7 @@ _LOG_BYTES = 256 << 10
 Streams = tuple[int | None, int | None]
 
 
-class Aftermath:
+class CrashEvidence:
     """Of one server. watched: by traps, the recorder or a core dump; without a log of its last words their evidence
     would have no cause."""
 

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from g4diag.dump import core_dump, postmortem
-from g4diag.dump.archive import read_bytes
 from g4diag.dump.postmortem import CoreDump, PostMortem, RingFile, Verdict
 from g4diag.dump.ring import SUFFIX, Ring, read_ring
 from g4diag.dump.secrets import masked
+from g4diag.dump.torch_zip import read_bytes
 from g4diag.errors import G4DiagError
 from g4diag.guard import guard
 from g4diag.hooks.versions import installed

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from g4diag.serve.crash_evidence import Aftermath
+from g4diag.serve.crash_evidence import CrashEvidence
 from g4diag.serve.plan import Plan, with_run_dir
 from g4diag.serve.preflight import PROGRAM as PREFLIGHT
 from g4diag.serve.preflight import Checked, preflight
@@ -43,8 +43,8 @@ def run(plan: Plan, say: Say, *, server: Sequence[str] = SERVER, checker: Sequen
     with tempfile.TemporaryDirectory(prefix="g4diag-run-") as folder:
         armed = with_run_dir(plan, Path(folder))
         command = [*server, *plan.arguments]
-        aftermath = Aftermath(armed.environ, Path(folder), plan.watches, say)
-        return Supervisor(command, armed.environ, Path(folder), say, must_arm=plan.arms, aftermath=aftermath).run()
+        evidence = CrashEvidence(armed.environ, Path(folder), plan.watches, say)
+        return Supervisor(command, armed.environ, Path(folder), say, must_arm=plan.arms, evidence=evidence).run()
 
 
 def _announce(plan: Plan, checked: Checked, say: Say) -> None:
@@ -66,7 +66,7 @@ def _announce(plan: Plan, checked: Checked, say: Say) -> None:
 
 
 class Supervisor:
-    """One server. must_arm: a process of it that is not armed stops it. aftermath: what to do when it died."""
+    """One server. must_arm: a process of it that is not armed stops it. evidence: what to do when it died."""
 
     def __init__(
         self,
@@ -76,17 +76,17 @@ class Supervisor:
         say: Say,
         *,
         must_arm: bool,
-        aftermath: Aftermath,
+        evidence: CrashEvidence,
     ) -> None:
         self._command, self._environ, self._run_dir, self._say = list(command), dict(environ), run_dir, say
-        self._must_arm, self._aftermath = must_arm, aftermath
+        self._must_arm, self._evidence = must_arm, evidence
         self._child: subprocess.Popen[bytes] | None = None
         self._early: list[int] = []
 
     def run(self) -> int:
         """The server's exit code, 128+n if signal n killed it; 1 if a process of it could not be armed."""
         with self._signals():
-            with self._aftermath.output() as (out, err):
+            with self._evidence.output() as (out, err):
                 child = self._child = self._start(out, err)
                 for number in self._early:
                     child.send_signal(number)
@@ -95,7 +95,7 @@ class Supervisor:
                     self._stop(child)
                     return 1
             code = child.returncode
-            self._aftermath.ended(code)
+            self._evidence.ended(code)
         return 128 - code if code < 0 else code
 
     def _start(self, out: int | None, err: int | None) -> subprocess.Popen[bytes]:
@@ -118,7 +118,7 @@ class Supervisor:
                 return complaint
             if child.returncode is not None:
                 return None
-            self._aftermath.saw(set(schedulers(child.pid)))
+            self._evidence.saw(set(schedulers(child.pid)))
 
     def _complaint(self, session: int, code: int | None) -> str | None:
         spoken = records.read(self._run_dir)
@@ -149,7 +149,7 @@ class Supervisor:
         child.wait()
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
-        self._aftermath.asked()
+        self._evidence.asked()
         if self._child is None:
             self._early.append(number)
         else:

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from g4diag.analyzers.meaning import sentence
-from g4diag.analyzers.meanings import meaning_of
+from g4diag.analyzers.cross_space import meaning_of, sentence
 from g4diag.analyzers.nearest_meaning import ANALYZER
 from g4diag.model import AttentionRead, Grade, Incident, IndexSpace, LayerKind, RequestView
 from tests import samples

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from g4diag.dump.fields import At, Int, Record, Tagged
+from g4diag.dump.codecs import At, Int, Record, Tagged
 from g4diag.dump.schema import RECORDS, from_document, to_document
 from g4diag.errors import UnsafeInputError
 from g4diag.model import VIEWS, by_field

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from g4diag.cli import main
-from g4diag.dump.archive import open_regular
 from g4diag.dump.reader import read_dump
+from g4diag.dump.torch_zip import open_regular
 from g4diag.errors import UnsafeInputError, UsageError
 from tests.hostile.assembler import STORAGES, dump, read, saved
 from tests.hostile.make import make

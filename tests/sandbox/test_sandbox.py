@@ -35,7 +35,7 @@ def test_it_answers_what_the_function_answers(faulty: Path) -> None:
 
 
 def plain(value: Any) -> Any:
-    return json.loads(json.dumps(sandbox.crossing.to_plain(value)))
+    return json.loads(json.dumps(sandbox.wire.to_plain(value)))
 
 
 def test_errors_of_ours_come_back_as_themselves(tmp_path: Path) -> None:

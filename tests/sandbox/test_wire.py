@@ -11,7 +11,7 @@ import pytest
 from g4diag.errors import UnsafeInputError
 from g4diag.model import Finding, Grade, Inspection, Outcome, RingRecord, Violation
 from g4diag.model.findings import Severity
-from g4diag.sandbox.crossing import from_plain, to_plain
+from g4diag.sandbox.wire import from_plain, to_plain
 
 FINDING = Finding("pools", "full: 9 pages", Grade.DERIVED, True, {"use": None, "rows": [1, 2.5, "x", {"y": False}]})
 PART = Inspection("a.pt", "g4diag", Outcome.CLEAN, (FINDING,))

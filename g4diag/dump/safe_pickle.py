@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from g4diag.dump.archive import in_words, read_entries
+from g4diag.dump.torch_zip import in_words, read_entries
 from g4diag.errors import UnsafeInputError
 
 MAX_OPCODES = 1_000_000

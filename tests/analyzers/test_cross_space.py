@@ -8,8 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from g4diag.analyzers.meaning import OTHER_SPACE, Meaning, Owner, sentence
-from g4diag.analyzers.meanings import meaning_of, meanings_of
+from g4diag.analyzers.cross_space import OTHER_SPACE, Meaning, Owner, meaning_of, meanings_of, sentence
 from g4diag.model import AttentionRead, Grade, Incident, IndexMapping, IndexSpace, LayerKind, PoolView, RequestView
 from tests import samples, strategies
 

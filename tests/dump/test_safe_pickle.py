@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from g4diag.dump.archive import MAX_FILE_BYTES
 from g4diag.dump.reader import read_dump
-from g4diag.dump.safety import parse_plain
+from g4diag.dump.safe_pickle import parse_plain
+from g4diag.dump.torch_zip import MAX_FILE_BYTES
 from g4diag.dump.writer import write_dump
 from g4diag.errors import UnsafeInputError, UsageError
 from g4diag.model import Incident

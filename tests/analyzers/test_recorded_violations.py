@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from g4diag.analyzers import inspect_files, inspect_incident
-from g4diag.analyzers.on_record import ANALYZER, recorded, told
+from g4diag.analyzers.on_record import ANALYZER
+from g4diag.analyzers.recorded_violations import recorded, told
 from g4diag.model import Grade, Incident, IndexSpace, LayerKind, LogEvent, Outcome, RingRecord, Violation
 from g4diag.stack.live.sink import _short, log_line
 from g4diag.traps.page_table_stays_in_pool import TRAP
