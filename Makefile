@@ -30,7 +30,7 @@ if [ -z "$$python" ]; then echo "g4diag: wanted Python $(subst $(SPACE), or ,$(1
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup overlay repro test stacks clean-stacks matrix-docs hypofuzz gpu-pack clean
+.PHONY: help setup overlay repro test stacks clean-stacks matrix matrix-docs hypofuzz gpu-pack clean
 
 help:
 	@echo "make repro   set up, then show the frozen-KV SWA bug (sglang #26957) on the CPU"
@@ -40,6 +40,7 @@ help:
 	@echo "make overlay  .venv-STACK-overlay: sglang STACK in front of the nearest stack; some 0.5 GB, for a CPU only"
 	@echo "make stacks  the releases installed for all checkouts, with sizes; make clean-stacks removes them"
 	@echo "make gpu-pack  .gpu/site.tar.xz: what a bare CUDA machine lacks (tools/on_gpu.sh); GPU_PYTHON=... picks a 3.12"
+	@echo "make matrix  run every scenario on every release, in overlays, and keep how each bug stands; RELEASES=, SCENARIOS="
 	@echo "make matrix-docs  TRIAGE's table of which bug is alive in which release, from its data"
 	@echo "make hypofuzz  drive MACHINE=$(MACHINE) with HypoFuzz, until stopped; a dashboard shows coverage"
 	@echo "make clean   remove caches, build outputs and set-up stamps; environments and stacks stay"
@@ -72,6 +73,11 @@ MACHINE ?= SwaAllocatorMachine
 hypofuzz: setup
 	$(BIN)/python -c 'import hypofuzz' 2>/dev/null || $(BIN)/python -m pip install -qq -c $(PINS) hypofuzz
 	$(BIN)/hypothesis fuzz $(ARGS) -- tests/fuzz/hypofuzz_machines.py::Test$(MACHINE)
+
+# One process at a time: hours for all of them.
+matrix: setup
+	$(BIN)/python tools/matrix.py $(addprefix --release ,$(RELEASES)) $(addprefix --scenario ,$(SCENARIOS)); \
+	code=$$?; [ $$code -le 1 ] && $(MAKE) --no-print-directory matrix-docs; exit $$code
 
 # TRIAGE's table of releases, from g4diag/matrix/cells.json. A test fails where the two differ.
 matrix-docs: setup

@@ -1,7 +1,7 @@
 """How 0.5.15's classes are driven on a CPU: what is not here is as in `at_0_5_16`.
 
-Arguments, the global configuration, requests and the prefix cache are as in 0.5.13; the draft's worker, its graph
-runner and the eager forward as in the releases after it.
+Arguments, the global configuration, requests, pools and the prefix cache are as in 0.5.13; the draft's worker, its
+graph runner and the eager forward as in the releases after it.
 """
 
 from __future__ import annotations
@@ -10,17 +10,14 @@ from typing import Any
 
 from g4diag.stack.drive import at_0_5_13, at_0_5_16
 
-publish, held, row_holder, evicted_len = (
-    at_0_5_13.publish,
-    at_0_5_13.held,
-    at_0_5_13.row_holder,
-    at_0_5_13.evicted_len,
-)
-tree_cache, forward_batch = at_0_5_13.tree_cache, at_0_5_13.forward_batch
+_AS_BEFORE = {
+    *("bind_plan", "change_args", "claimed_slots", "evicted_len", "forward_batch", "fused_write", "held"),
+    *("make_own_pool", "publish", "release", "retract", "row_headroom", "row_holder", "stash", "tree_cache"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    return getattr(at_0_5_16, name)
+    return getattr(at_0_5_13 if name in _AS_BEFORE else at_0_5_16, name)
 
 
 def server_args(**overrides: Any) -> Any:

@@ -17,3 +17,9 @@ def bind_stand_ins() -> None:
 
 def runner_fields(args: Any) -> dict[str, Any]:
     return {**at_0_5_18.runner_fields(args), "dcp_size": 1}
+
+
+def row_headroom(args: Any) -> int:
+    from sglang.srt.mem_cache.allocation_sizing import get_req_to_token_extra_context_len
+
+    return int(get_req_to_token_extra_context_len(args))

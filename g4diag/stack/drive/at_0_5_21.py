@@ -20,6 +20,10 @@ def runner_fields(args: Any) -> dict[str, Any]:
     return {**at_0_5_23.runner_fields(args), **dict.fromkeys(sizes, 1), **dict.fromkeys(ranks, 0)}
 
 
+def bind_plan(runner: Any, batch: Any) -> None:
+    runner.kv_index_translator.rebind_write_loc(batch)
+
+
 def prefix_len(req: Any) -> int:
     return int(req.extend_range.start)
 
