@@ -24,6 +24,19 @@ def bind_plan(runner: Any, batch: Any) -> None:
     runner.kv_index_translator.rebind_write_loc(batch)
 
 
+def make_own_pool(runner: Any, sizes: Any, layers: int) -> None:
+    """As in 0.5.23. Whether pools grow after the capture is asked of a model's files here, before it is said that a
+    draft's do not."""
+    from sglang.srt.model_executor import model_runner as module
+
+    asked = module.is_post_capture_kv_active
+    module.is_post_capture_kv_active = lambda *, is_draft_worker, **_: not is_draft_worker
+    try:
+        at_0_5_23.make_own_pool(runner, sizes, layers)
+    finally:
+        module.is_post_capture_kv_active = asked
+
+
 def prefix_len(req: Any) -> int:
     return int(req.extend_range.start)
 
