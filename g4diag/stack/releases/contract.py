@@ -52,7 +52,8 @@ class Release:
     """One line of releases. name: the one it was written for. versions: PEP 440, what was meant. known_by: what is
     really there; all of them match, once each, in the source of this line and of no other. points: name -> place; a
     name that is not among them is not there in this release, and `lacks` says why. read: attribute readers. drive:
-    dotted module with the functions that drive its classes on a CPU; imported by whoever drives, since it is heavy."""
+    dotted module with the functions that drive its classes on a CPU; imported by whoever drives, since it is heavy.
+    undriven: why there are none that fit it, for a release that is known in part."""
 
     name: str
     versions: str
@@ -61,6 +62,7 @@ class Release:
     read: Readers
     drive: str
     lacks: Mapping[str, str] = field(default_factory=dict)
+    undriven: str = ""
 
     def has(self, name: str) -> bool:
         """Whether there is such a place."""
