@@ -39,7 +39,7 @@ help:
 	@echo "             STACK=RELEASE with any of these: another one, in its own environment"
 	@echo "make overlay  .venv-STACK-overlay: sglang STACK in front of the nearest stack; some 0.5 GB, for a CPU only"
 	@echo "make stacks  the releases installed for all checkouts, with sizes; make clean-stacks removes them"
-	@echo "make gpu-pack  .gpu/site.tar.xz: what a bare CUDA machine lacks (tools/on_gpu.sh); GPU_PYTHON=... picks a 3.12"
+	@echo "make gpu-pack  .gpu: what a bare CUDA machine lacks, in one file or in parts (tools/on_gpu.sh); GPU_PYTHON=..."
 	@echo "make matrix  run every scenario on every release, in overlays, and keep how each bug stands; RELEASES=, SCENARIOS="
 	@echo "make matrix-docs  TRIAGE's table of which bug is alive in which release, from its data"
 	@echo "make hypofuzz  drive MACHINE=$(MACHINE) with HypoFuzz, until stopped; a dashboard shows coverage"
@@ -89,13 +89,11 @@ stacks clean-stacks:
 	"$$python" tools/stack_env.py $(if $(filter clean-stacks,$@),clean,list)
 
 # Packages are taken from a stack under Python 3.12, which lies in the same cache.
-PACKER := ../shared/gpu/pack_site.py
 gpu-pack:
-	@if [ -e .gpu/site.tar.xz ] && [ "$$(cat .gpu/release 2>/dev/null)" = $(STACK) ]; then ls -l .gpu/site.tar.xz; exit 0; fi; \
+	@if [ "$$(cat .gpu/release 2>/dev/null)" = $(STACK) ]; then ls -l .gpu; exit 0; fi; \
 	$(call find_python,12,$(GPU_PYTHON)); \
 	stack=$$("$$python" tools/stack_env.py stack $(STACK)) || exit $$?; \
-	mkdir -p .gpu && rm -f .gpu/release && "$$stack/bin/python" $(PACKER) .gpu/site.tar.xz && \
-	echo $(STACK) > .gpu/release && ls -l .gpu/site.tar.xz
+	rm -rf .gpu/release .gpu/count .gpu/site.tar.xz .gpu/part.* && "$$stack/bin/python" tools/gpu_pack.py .gpu && echo $(STACK) > .gpu/release && ls -l .gpu
 
 clean:
 	rm -rf .gpu build dist out .hypothesis .mypy_cache .pytest_cache .ruff_cache .venv*/.g4diag-stamp

@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import servers
-from servers import CURES, FAULT
+from servers import FAULT, cures
 
 from g4diag.servers import child as server_child
 from g4diag.stack.pairs import tiny_pair
+from g4diag.stack.releases import current
 
 G4DIAG = (sys.executable, "-m", "g4diag")
 
@@ -104,14 +105,14 @@ def main() -> int:
         engine["disable_cuda_graph"] = True
     ours = [
         "--patches",
-        ",".join([FAULT, *CURES, "mm-disabled"]),
+        ",".join([FAULT, *cures(), "mm-disabled"]),
         "--traps",
         "page-table",
         "--coredump",
         "--dump-dir",
         str(dumps),
     ]
-    command = [*G4DIAG, "serve", *ours, "--", *flags(engine)]
+    command = [*G4DIAG, "serve", *ours, "--", *flags(current().arguments(engine))]
     print("serve_postmortem:", " ".join(command), flush=True)
     with (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)

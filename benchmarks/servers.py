@@ -25,17 +25,22 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
+from g4diag.patches.applying import lacking  # noqa: E402
 from g4diag.servers import crash_log, plugin_site  # noqa: E402
 from g4diag.servers import run as server_run  # noqa: E402
 from g4diag.servers.run import Job, Result  # noqa: E402
 from g4diag.stack.pairs import tiny_pair  # noqa: E402
 
-# A released 0.5.13 has both bugs, so a healthy server has both cures.
-CURES, FAULT = ("eager-draft-out-cache-loc", "xqa-strided-query"), "faulty-rule"
+FAULT = "faulty-rule"
 ENGINE: dict[str, Any] = tiny_pair.ENGINE | {"random_seed": 0}
 # Sliding layers of the 26B-A4B shape read eight K/V heads, full ones two; head_dim 256 for both, which XQA needs.
 BIG_LAYERS = (*("sliding_attention",) * 5, "full_attention") * 5
 BIG_HIDDEN, BIG_WINDOW = 2816, 512
+
+
+def cures(*, eager: bool = True) -> tuple[str, ...]:
+    """What a healthy server needs: a released 0.5.13 has both bugs, the first of them with decode graphs off."""
+    return lacking(("eager-draft-out-cache-loc", "xqa-strided-query")[not eager :])
 
 
 def workplace() -> Path:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import servers
-from servers import CURES, Server
+from servers import Server, cures
 
 from g4diag.servers.run import Job
 
@@ -71,7 +71,7 @@ def build(options: argparse.Namespace, models: dict[str, str]) -> list[Server]:
         engine = servers.ENGINE | models | POOLS[name] | {"port": 29_000 + 150 * index, "decode_log_interval": 40}
         job = Job(
             engine=engine,
-            patches=CURES,
+            patches=cures(),
             folder=folder,
             seconds=options.time_limit,
             environment=environment,

@@ -4,7 +4,7 @@
 
 {eager, graph} x {warn, strict, contain} and one healthy server whose greedy tokens are the reference, all at a time
 on one GPU (a tiny server takes 2 to 3 GiB of it). Writes $OUT/trap_levels.json as results come, trap_levels-logs.txt.gz
-and two dumps, h100-PATH-LEVEL.pt.
+and two dumps, trap_levels-PATH-LEVEL.pt.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import servers
-from servers import CURES, FAULT, Server
+from servers import FAULT, Server, cures
 
 from g4diag.servers.run import Job
 
@@ -35,6 +35,10 @@ def main() -> int:
     parser.add_argument("--prompt", type=int, default=4000)
     parser.add_argument("--new", type=int, default=64)
     parser.add_argument("--stagger", type=float, default=2.0)
+    parser.add_argument("--port", type=int, default=31_000, help="of the first; two runs at a time must not share any")
+    parser.add_argument("--out", default="trap_levels", help="name of the files in $OUT")
+    parser.add_argument("--tp-size", type=int, default=1, help="GPUs of each server")
+    parser.add_argument("--only", default="", help="names of servers, comma between: graph-warn,graph-healthy")
     options = parser.parse_args()
     started = build(options, Path(tempfile.mkdtemp(prefix="g4-levels-pair-")))
     for server in started:
@@ -49,8 +53,8 @@ def main() -> int:
                 outcome = server.result.outcome if server.result else server.problem
                 print(f"trap_levels: {server.name}: {outcome}", flush=True)
     rows = report(options, started)
-    keep_dumps(started)
-    servers.write_tails("trap_levels-logs.txt.gz", started)
+    keep_dumps(options.out, started)
+    servers.write_tails(f"{options.out}-logs.txt.gz", started)
     columns = ("server", "outcome", "finished", "tokens_as_healthy", "violations", "seconds", "not_named")
     servers.show(columns, [[row[column] for column in columns] for row in rows])
     for row in rows:
@@ -64,10 +68,11 @@ def build(options: argparse.Namespace, pair: Path) -> list[Server]:
     """The seven, slowest to finish first."""
     models = servers.tiny_models(pair)
     todo = [(path, level) for path in PATHS for level in reversed(LEVELS)] + [("graph", "healthy")]
+    todo = [pair for pair in todo if not options.only or "-".join(pair) in options.only.split(",")]
     found = []
     for index, (path, level) in enumerate(todo):
         name = f"{path}-{level}"
-        folder = servers.workplace() / "levels" / name
+        folder = servers.workplace() / options.out / name
         shutil.rmtree(folder, ignore_errors=True)
         healthy = level == "healthy"
         environment = servers.environment(
@@ -76,10 +81,11 @@ def build(options: argparse.Namespace, pair: Path) -> list[Server]:
             recorder=True,
             dumps=folder / "dumps",
         )
-        engine = servers.ENGINE | models | {"disable_cuda_graph": path == "eager", "port": 31_000 + 150 * index}
+        engine = servers.ENGINE | models | {"disable_cuda_graph": path == "eager", "port": options.port + 150 * index}
+        engine["tp_size"] = options.tp_size
         job = Job(
             engine=engine,
-            patches=CURES if healthy else (FAULT, *CURES),
+            patches=cures() if healthy else (FAULT, *cures()),
             folder=folder,
             seconds=options.time_limit - index * options.stagger,
             environment=environment,
@@ -96,7 +102,7 @@ def report(options: argparse.Namespace, started: list[Server]) -> list[dict[str,
     reference = next((s.result.tokens for s in started if s.name == HEALTHY and s.result), {})
     rows = [reading(server, dict(reference)) for server in started if not server.is_alive()]
     about = {"options": vars(options), "engine": servers.ENGINE, "machine": servers.machine()}
-    servers.write_json("trap_levels.json", about | {"rows": rows})
+    servers.write_json(f"{options.out}.json", about | {"rows": rows})
     return rows
 
 
@@ -136,11 +142,11 @@ def dumps(server: Server) -> list[Path]:
     return sorted((server.job.folder / "dumps").glob("*.pt"), key=lambda path: path.stat().st_mtime_ns)
 
 
-def keep_dumps(started: list[Server], count: int = 2) -> None:
+def keep_dumps(prefix: str, started: list[Server], count: int = 2) -> None:
     """The first dump of the two most telling servers that wrote one."""
     by_name = {server.name: server for server in started}
     for name in [name for name in KEPT_DUMPS if name in by_name and dumps(by_name[name])][:count]:
-        shutil.copyfile(dumps(by_name[name])[0], servers.out() / f"h100-{name}.pt")
+        shutil.copyfile(dumps(by_name[name])[0], servers.out() / f"{prefix}-{name}.pt")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import servers
-from servers import CURES, Server
+from servers import Server, cures
 
 from g4diag.servers import crash_log
 from g4diag.servers.run import Job
@@ -130,7 +130,7 @@ class Fleet:
         engine |= {"port": 20_000 + 150 * number, "max_running_requests": shape.batch, "decode_log_interval": 100}
         job = Job(
             engine=engine,
-            patches=CURES if config.eager else CURES[1:],
+            patches=cures(eager=config.eager),
             folder=folder,
             seconds=max(5.0, self.left()),
             environment=environment,

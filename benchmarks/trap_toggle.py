@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import servers
-from servers import CURES, Server
+from servers import Server, cures
 from trap_overhead import SHAPES, Shape, summary
 
 from g4diag.servers.run import Job
@@ -58,7 +58,7 @@ def start(shape: Shape, number: int, limit: float, intermediate: int) -> Server:
         engine["swa_full_tokens_ratio"] = 0.95
     job = Job(
         engine=engine,
-        patches=CURES[1:],
+        patches=cures(eager=False),
         folder=folder,
         seconds=limit,
         environment=environment,

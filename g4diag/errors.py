@@ -35,6 +35,10 @@ class CannotRunError(G4DiagError):
     exit_code = 3
 
 
+class TooEarlyError(CannotRunError):
+    """A scenario cannot be driven here, and the installed release is older than the code that its bug came with."""
+
+
 class VacuousError(G4DiagError):
     """Nothing was exercised, so nothing can be concluded."""
 

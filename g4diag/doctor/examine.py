@@ -62,7 +62,7 @@ def judged(
     deployment = deployment_of(arguments, environ, capability)
     if deployment is None or not arguments:
         return (), ()
-    return judge(deployment, patches), tuple(_unknown(deployment))
+    return judge(deployment, patches), tuple(unknown(deployment))
 
 
 def deployment_of(
@@ -88,7 +88,8 @@ def explicit_flags(arguments: Sequence[str]) -> dict[str, str]:
     return parse(arguments, flag_check.declared_flags())
 
 
-def _unknown(deployment: Deployment) -> list[str]:
+def unknown(deployment: Deployment) -> list[str]:
+    """What could not be told of a server, one line each, and so was not judged."""
     remarks = []
     for flag, config in (("model-path", deployment.target), ("speculative-draft-model-path", deployment.draft)):
         if (path := deployment.flag(flag)) and config is None:

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, fields
 from importlib import resources
 from typing import Any, Literal, get_args
 
+from packaging.version import InvalidVersion, Version
+
 from g4diag.errors import UsageError
 
 Standing = Literal["alive", "cured", "not there yet", "cannot run", "unknown"]
@@ -108,18 +110,16 @@ def rendered(found: Matrix) -> str:
 
 
 def known_release(text: str, found: Matrix) -> str:
-    """The release among the known ones that `text` names, as 0.5.13.post1. UsageError for a text that is no version;
-    KeyError, with the version as it is normally written, for one that is not known."""
-    from packaging.version import InvalidVersion, Version
-
+    """The release among the known ones that `text` names, as 0.5.13.post1; a local part, as in +cu129, is its build's.
+    UsageError for a text that is no version; KeyError, with the version as it is normally written, for another one."""
     try:
         version = Version(text)
     except InvalidVersion:
         raise UsageError(f"wanted a release of sglang such as {found.releases[-1]}, found {text!r}") from None
-    for release in found.releases:
-        if Version(release) == version:
-            return release
-    raise KeyError(str(version))
+    known = {Version(release): release for release in found.releases}
+    if Version(version.public) not in known:
+        raise KeyError(str(version))
+    return known[Version(version.public)]
 
 
 def _row(cell: Cell) -> dict[str, Any]:

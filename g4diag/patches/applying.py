@@ -62,6 +62,12 @@ class applied:
         self._undo.close()
 
 
+def lacking(names: Sequence[str]) -> tuple[str, ...]:
+    """Of these cures, those that the installed sglang does not have by itself. UsageError: unknown name."""
+    known = patches()
+    return tuple(name for name in names if fit(known[_known(name, known, "patch")]).state != "upstream")
+
+
 def problems() -> list[str]:
     """Applied patches that somebody overrode since, one line each. Empty when all are still in force."""
     return [f"{patch.name}: {line}" for patch, parts in _patches for part in parts for line in part.problems()]

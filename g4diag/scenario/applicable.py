@@ -3,10 +3,11 @@ by a version string."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
-from g4diag.errors import VacuousError
+from g4diag.errors import CannotRunError, TooEarlyError, VacuousError
 from g4diag.hooks.anchors import Anchor, pin
 from g4diag.patches.applying import patches
 from g4diag.patches.contract import fit, unmatched
@@ -36,6 +37,17 @@ def too_early(scenario: Scenario) -> str:
     for target, text in filter(_there, scenario.before):
         return f"{text!r} is still in {target}"
     return missing(scenario.since)
+
+
+@contextmanager
+def as_old_as_it_is(scenario: Scenario) -> Iterator[None]:
+    """For the body, TooEarlyError where CannotRunError is raised and the release is older than the bug's code."""
+    try:
+        yield
+    except CannotRunError as error:
+        if early := too_early(scenario):
+            raise TooEarlyError(f"{scenario.name}: not there yet: {early}; {error}") from error
+        raise
 
 
 def missing(lines: Iterable[Line]) -> str:

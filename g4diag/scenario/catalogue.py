@@ -14,13 +14,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from g4diag.discover import Contribution, contributions
 from g4diag.scenario import Board, Cell, LeftOut, Progress, Row, Scenario, Score
 
 _LONGEST = 600.0  # seconds a scenario may take on a busy machine
 _VERDICTS = {0: "as expected", 1: "NOT AS EXPECTED", 3: "cannot run", 4: "vacuous"}
+_EARLY: Final = "not there yet"
 
 # A wheel carries the scenarios inside the package; a checkout has them at its top.
 _PACKAGES = ("g4diag.repro", "repro")
@@ -76,6 +77,8 @@ def _scored(scenario: Scenario, dump_dir: Path | None, run: Child) -> Row:
     why = (said.strip().splitlines() or [f"exit {code}, and no word"])[-1].removeprefix("g4diag: ")
     if code not in (0, 1):
         why = why.removeprefix(f"{scenario.name}: ")
+        if code == 3 and why.startswith(f"{_EARLY}: "):
+            return Row(scenario.name, _EARLY, seconds, why=why, cell=Cell(_EARLY, why.removeprefix(f"{_EARLY}: ")))
         cell = Cell("cannot run", why) if code == 3 else None
         return Row(scenario.name, _VERDICTS.get(code, "failed"), seconds, why=why, cell=cell)
     try:

@@ -19,7 +19,7 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class State:
     """One way to run the scenario. patches: applied for it, in order. twin: uses the draft it must not break.
-    draft: how the draft is made, as keywords. environment: variables set for it.
+    draft: how the draft is made, as keywords. environment: variables set for it. backend: of target and draft.
     eager, graph: the expected outcome of each path: "equal", "faults", "wrong" or "raises" and an exception's name.
     where: outcomes expected in place of those where certain lines are in the source, the first that fits.
 
@@ -35,6 +35,7 @@ class State:
     twin: bool = False
     draft: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    backend: str = "trtllm_mha"
     where: tuple[Where, ...] = ()
 
     @property

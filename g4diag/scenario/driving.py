@@ -88,7 +88,7 @@ def run_drives(scenario: Scenario, drive: Callable[..., Found], options: Options
     """Every selected state that applies to the installed release. A dump for each in which a trap fired, if there is to
     be a folder. Raises CannotRunError, UsageError, VacuousError."""
     from g4diag.hooks.versions import installed
-    from g4diag.scenario.applicable import applicable, too_early
+    from g4diag.scenario.applicable import applicable, as_old_as_it_is, too_early
     from g4diag.stack import releases
     from g4diag.stack.drive import cpu
 
@@ -101,7 +101,7 @@ def run_drives(scenario: Scenario, drive: Callable[..., Found], options: Options
     from g4diag.scenario.measure import faults_of
 
     readings, seconds, dumps, lines = [], {}, dict[str, Path](), list[str]()
-    with watching() as seen:
+    with as_old_as_it_is(scenario), watching() as seen:
         for i, state in enumerate(states):
             progress(f"{state.name}: {state.what}", i, len(states))
             start = time.perf_counter()

@@ -81,7 +81,7 @@ def measure(
         cpu.attention_kernels(observer.decode, observer.prefill),
     ):
         algorithm = "EAGLE" if state.twin else "FROZEN_KV_MTP"
-        serving = Serving(geometry, seed, algorithm=algorithm, pair=_pair(state, geometry))
+        serving = Serving(geometry, seed, algorithm=algorithm, pair=_pair(state, geometry), backend=state.backend)
         draft = OwnPoolDraft(serving) if state.twin else FrozenDraft(serving, **state.draft)
         observer.watch(serving, draft.logical if isinstance(draft, OwnPoolDraft) else serving.logical)
         for _ in _serve(serving, draft):

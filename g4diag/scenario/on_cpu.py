@@ -12,7 +12,7 @@ def run_on_cpu(scenario: Scenario, options: Options, progress: Progress, dumped:
     """Every selected state that applies to the installed release. dumped: the state whose first bad read is written to
     a dump. Raises CannotRunError, UsageError, VacuousError."""
     from g4diag.hooks.versions import installed
-    from g4diag.scenario.applicable import applicable, too_early
+    from g4diag.scenario.applicable import applicable, as_old_as_it_is, too_early
     from g4diag.stack import releases
 
     releases.require()
@@ -30,7 +30,7 @@ def run_on_cpu(scenario: Scenario, options: Options, progress: Progress, dumped:
     readings: list[Reading] = []
     seconds: dict[str, float] = {}
     kept = None
-    with probed() as probes:
+    with as_old_as_it_is(scenario), probed() as probes:
         for i, state in enumerate(states):
             progress(f"{state.name}: {state.what}", i, len(states))
             start = time.perf_counter()

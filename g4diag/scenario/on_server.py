@@ -13,6 +13,7 @@ import json
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict
@@ -113,16 +114,17 @@ def _one(
     stop: Event,
     turns: Path | None,
 ) -> ServerReading:
+    from g4diag.patches.applying import lacking
     from g4diag.servers.run import Job, run
 
     stop.wait(_STAGGER * index if index < options.jobs else 0.0)
-    more = {"disable_cuda_graph": not graphs, "port": 31_000 + 150 * index}
+    more = {"disable_cuda_graph": not graphs, "port": _first_port(scenario) + 150 * index}
     arguments = {k: v for k, v in (engine | dict(state.engine) | more).items() if v is not None}
     load, pair = scenario.load, _pair_name(scenario, options)
     result = run(
         Job(
             engine=arguments,
-            patches=state.patches + load.patches + (() if graphs else load.eager_patches),
+            patches=state.patches + lacking(load.patches + (() if graphs else load.eager_patches)),
             environment=_environment(state),
             folder=_folder(scenario, options, out, state, graphs),
             seconds=options.time_limit,
@@ -138,6 +140,11 @@ def _one(
         stop,
     )
     return _reading(scenario, state, graphs, result)
+
+
+def _first_port(scenario: Scenario) -> int:
+    """Below the ports that the kernel gives away; by name, so that two scenarios may run side by side."""
+    return 10_000 + 1_600 * (zlib.crc32(scenario.name.encode()) % 14)
 
 
 def _reading(scenario: Scenario, state: ServerState, graphs: bool, result: Result) -> ServerReading:

@@ -63,8 +63,9 @@ class Reading:
         """One line: what came of it, and on what grounds."""
         if self.error:
             return f"{self.state}/{self.path}: raises {self.error}"
-        entries = f"{self.checked} page ids checked, {self.divergent} of them another number in SWA space"
-        return f"{self.state}/{self.path}: {self.outcome}; {entries}"
+        counts = f"{self.checked} page ids checked, {self.divergent} of them another number in SWA space"
+        bad = f", {self.out_of_range} past the pool, {self.wrong_in_range} wrong" if not self.harmless else ""
+        return f"{self.state}/{self.path}: {self.outcome}; {counts}{bad}"
 
     @property
     def vacuous(self) -> bool:

@@ -25,9 +25,9 @@ class Score:
 
 @dataclass(frozen=True)
 class Row:
-    """One scenario of the scored table. verdict: "as expected", "NOT AS EXPECTED", "vacuous", "cannot run", "needs a
-    GPU" or "failed". why: one line, for all but the first. score: None where there is no run to score. cell: how its
-    bug stands here, None where no run said. left_out: its states that do not apply here."""
+    """One scenario of the scored table. verdict: "as expected", "NOT AS EXPECTED", "vacuous", "cannot run", "not there
+    yet", "needs a GPU" or "failed". why: one line, for all but the first. score: None where there is no run to score.
+    cell: how its bug stands here, None where no run said. left_out: its states that do not apply here."""
 
     scenario: str
     verdict: str
@@ -48,8 +48,8 @@ class Board:
 
     @property
     def exit_code(self) -> int:
-        """0 all as expected, 1 one was not, 4 one was vacuous, 3 one could not run. What needs a GPU, and was
-        not run for that, counts as nothing; if there is nothing else, 3."""
+        """0 all as expected, 1 one was not, 4 one was vacuous, 3 one could not run. What needs a GPU, and was not run
+        for that, and what the release is too old for counts as nothing; if there is nothing else, 3."""
         found = {row.verdict for row in self.rows}
         for verdicts, code in (
             ({"NOT AS EXPECTED", "failed"}, 1),

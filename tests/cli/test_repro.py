@@ -54,6 +54,10 @@ def test_without_an_sglang_that_is_known_it_cannot_run(
     unlike(monkeypatch, found)
     assert run(["repro", "trtllm-mha-swa"]) == 3
     assert says in capsys.readouterr().err
+    monkeypatch.setattr("g4diag.scenario.catalogue.run_all", lambda *_: pytest.fail("asked seventeen times"))
+    assert run(["repro", "--all", "--json"]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == "" and says in captured.err and captured.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -87,13 +91,14 @@ def test_dumps_go_where_the_variable_says_unless_told_otherwise(
     monkeypatch.setenv("G4DIAG_DUMP_DIR", "/proc/nope")
     assert run(["repro", "trtllm-mha-swa"]) == 2 and "/proc/nope: cannot be written" in capsys.readouterr().err
     monkeypatch.setenv("G4DIAG_DUMP_DIR", str(tmp_path / "told"))
-    assert run(["repro", "free-swa-per-token", "--state", "upstream", "--state", "cure"]) == 0
+    drive = ["repro", "table-width-draft-tokens", "--state", "upstream", "--state", "cure"]
+    assert run(drive) == 0
     assert run(["repro", "trtllm-mha-swa", "--state", "faulty"]) == 0
     (folder,) = tmp_path.iterdir()
     names = {path.name for path in folder.iterdir()}
-    assert names == {"free-swa-per-token-upstream.pt", "trtllm-mha-swa-faulty-seed0.pt"}
-    assert run(["repro", "free-swa-per-token", "--state", "upstream", "--state", "cure", "--dump-dir", "other"]) == 0
-    assert [path.name for path in (tmp_path / "other").iterdir()] == ["free-swa-per-token-upstream.pt"]
+    assert names == {"table-width-draft-tokens-upstream.pt", "trtllm-mha-swa-faulty-seed0.pt"}
+    assert run([*drive, "--dump-dir", "other"]) == 0
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["table-width-draft-tokens-upstream.pt"]
 
 
 def test_json_is_one_versioned_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,18 +109,22 @@ def test_json_is_one_versioned_document(tmp_path: Path, capsys: pytest.CaptureFi
     assert document["faults_reintroduced"] == ["faulty-rule"]
     assert [row["state"] for row in document["readings"]] == ["faulty", "faulty", "patch-e", "patch-e"]
     assert document["readings"][0]["out_of_range"] > 0 and document["readings"][2]["relative_error"] == 0.0
+    assert document["cell"] is None and document["left_out"] == [], "the release as it is was not run"
     assert Path(document["dump"]).parent == tmp_path
 
 
 def test_a_drive_is_shown_as_text_and_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["repro", "free-swa-per-token", "--dump-dir", str(tmp_path)]
+    arguments = ["repro", "table-width-draft-tokens", "--dump-dir", str(tmp_path)]
     assert run(arguments) == 0
     text = capsys.readouterr().out
-    assert "free_of_live_only" in text and "31 of 32 slots still mapped" in text and "3 states, all as expected" in text
+    assert "129 keys, 9 pages, a table of 8 columns" in text and "4 states, all as expected" in text
+    assert "here: alive (upstream: table_is_wide_enough; 129 keys" in text
     assert run([*arguments, "--json", "--state", "cure", "--state", "upstream"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["schema"], document["version"]) == ("g4diag.repro-drive", 1)
-    assert [row["outcome"] for row in document["readings"]] == ["free_of_live_only", "silent"]
+    assert [row["outcome"] for row in document["readings"]] == ["table_is_wide_enough", "silent"]
+    assert [row["as_released"] for row in document["readings"]] == [True, False]
+    assert document["cell"]["standing"] == "alive" and document["left_out"] == []
     assert document["score"] == {"found": [1, 1], "named": [1, 1], "silent": [1, 1], "twin": [0, 0]}
     assert Path(document["dumps"]["upstream"]).parent == tmp_path
 
@@ -126,12 +135,12 @@ def test_all_of_them_print_one_table_and_leave_with_its_code(
     from g4diag.scenario import Board, Row, Score
 
     score = Score((1, 1), (1, 1), (2, 2), (0, 0))
-    rows = (Row("a", "as expected", 8.0, score), Row("b", "stale", 7.0, why="wanted x, found y"))
+    rows = (Row("a", "as expected", 8.0, score), Row("b", "vacuous", 7.0, why="no view came to the trap"))
     monkeypatch.setattr("g4diag.scenario.catalogue.run_all", lambda *_: Board(rows, {}, 9.0))
     assert run(["repro", "--all"]) == 4
     assert "1 of 2 scenarios as expected, 9 s" in capsys.readouterr().out
     assert run(["repro", "--all", "--json"]) == 4
-    assert [row["verdict"] for row in json.loads(capsys.readouterr().out)["scenarios"]] == ["as expected", "stale"]
+    assert [row["verdict"] for row in json.loads(capsys.readouterr().out)["scenarios"]] == ["as expected", "vacuous"]
 
 
 def test_a_state_that_did_not_behave_is_exit_1(

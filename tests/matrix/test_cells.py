@@ -1,4 +1,4 @@
-"""The matrix of releases: its data is whole, agrees with all that is said elsewhere, and its reader refuses the rest."""
+"""The matrix of releases: its data is whole, agrees with what is said elsewhere, and its reader refuses the rest."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ def test_a_cell_replaces_its_like_and_others_stay() -> None:
         replaced(matrix(), [replace(new, date="")])
 
 
-@pytest.mark.parametrize(("text", "release"), [("0.5.13", "0.5.13"), ("v0.5.13.post1", "0.5.13.post1")])
+@pytest.mark.parametrize(
+    ("text", "release"), [("0.5.13", "0.5.13"), ("v0.5.13.post1", "0.5.13.post1"), ("0.5.23+cu130", "0.5.23")]
+)
 def test_a_release_is_known_however_it_is_written(text: str, release: str) -> None:
     assert known_release(text, matrix()) == release
 

@@ -114,6 +114,14 @@ def test_status_is_a_value_with_both_sides(changes: dict, state: str) -> None:
     assert found.state == state and found.wanted and found.found
 
 
+def test_what_upstream_has_is_not_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
+    cured = replace(FAULT, name="cured", upstream_when=FAULT.anchors[0])
+    monkeypatch.setattr(applying, "patches", lambda: {patch.name: patch for patch in (cured, FAULT)})
+    assert applying.lacking(["cured", FAULT.name]) == (FAULT.name,)
+    with pytest.raises(UsageError, match="unknown patch"):
+        applying.lacking(["none"])
+
+
 @pytest.mark.parametrize("changes", [{"anchors": (NOWHERE,)}, {"releases": ">=0.6"}])
 def test_what_does_not_fit_is_not_applied_even_by_name(changes: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     misfit = replace(FAULT, **changes)

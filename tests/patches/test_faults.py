@@ -1,14 +1,13 @@
 """Bugs that upstream had, put back: each does its damage, its trap and no other names it, and undone all is silent.
 
-Two of them are in the released 0.5.13: nothing is put back, they are pinned, and a stand-in for the cure ends them.
+Two of them are in the released 0.5.13, and one in 0.5.23: nothing is put back, they are pinned, and a stand-in for the
+cure ends them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
@@ -17,14 +16,15 @@ pytest.importorskip("sglang")
 from g4diag.hooks.install import Hook, install
 from g4diag.model import View
 from g4diag.patches.applying import applied, patches
-from g4diag.patches.backend_rule import BACKEND
+from g4diag.scenario import Line
+from g4diag.scenario.applicable import missing
 from g4diag.scenario.measure import judge_all
 from g4diag.stack.drive.backends import SMALL
 from g4diag.stack.live.selection import traps
 from g4diag.stack.releases import current
-from repro import table_width_draft_tokens
+from repro import free_swa_per_token, table_width_draft_tokens
 from tests.patches import fault_drives as drives
-from tests.patches.releases import need_available, what_is_driven_yet
+from tests.patches.releases import need_available
 
 # The rules of the resolver and the clamp have tests of their own; of the last two no trap says anything.
 ELSEWHERE = {"allocator-rule", "clamp", "faulty-rule", "fused-write-full-index", "fa-spec-full-table"}
@@ -33,12 +33,14 @@ GRAPH_INDICES = "graph-indices-lack-topk"
 
 @dataclass(frozen=True)
 class Case:
-    """drive: does the damage and counts it. trap: who names it. cure: hooks that end what 0.5.13 has."""
+    """drive: does the damage and counts it. trap: who names it. cure: hooks that end what a release has that has these
+    lines."""
 
     name: str
     drive: Callable[[], int]
     trap: str
-    cure: tuple[Hook, ...] = ()
+    cure: Callable[[], tuple[Hook, ...]] = tuple
+    lines: tuple[Line, ...] = ()
 
 
 FAULTS = (
@@ -52,25 +54,19 @@ FAULTS = (
 )
 
 
-def unmapping_pages(original: Callable[..., None], allocator: Any, free_index: Any) -> None:
-    """What #27779 does: the mapping is cleared for whole pages, as they are freed."""
-    original(allocator, free_index)
-    mapping, page = allocator.full_to_swa_index_mapping, allocator.page_size
-    mapping[:-1].view(-1, page)[free_index // page] = 0
-
-
 ALIVE = (
     Case(
         "#27779: SWA free unmaps a token, frees a page",
         drives.free_of_part_of_a_page,
         "free_of_live_only",
-        (Hook(current().path("swa.free_swa"), "around", unmapping_pages),),
+        lambda: (Hook(current().path("swa.free_swa"), "around", free_swa_per_token.clearing_whole_pages),),
+        free_swa_per_token.SCENARIO.drives[1].lines,
     ),
     Case(
         "#35985: graph table width ignores draft tokens",
         drives.verify_near_the_context_wall,
         "table_is_wide_enough",
-        (Hook(f"{BACKEND}.init_cuda_graph_state", "around", table_width_draft_tokens.counting_draft_tokens),),
+        table_width_draft_tokens.cure,
     ),
 )
 
@@ -81,9 +77,7 @@ each_alive = pytest.mark.parametrize("case", ALIVE, ids=lambda case: case.name.s
 @pytest.fixture(scope="module")
 def views() -> Iterator[list[View]]:
     """Hooked once for all of them: that costs more than a drive."""
-    with ExitStack() as on:
-        with what_is_driven_yet():
-            seen = on.enter_context(drives.watching())
+    with drives.watching() as seen:
         yield seen
 
 
@@ -106,18 +100,25 @@ def test_put_back_its_trap_names_it_and_undone_all_is_silent(case: Case, views: 
 
 @each_alive
 def test_a_released_bug_is_named_by_its_trap_and_ended_by_its_cure(case: Case, views: list[View]) -> None:
+    need_alive(case)
     damage, fired = driven(case, views)
     assert damage > 0 and fired == {case.trap}
-    with install("test", case.cure):
+    with install("test", case.cure()):
         assert driven(case, views) == (0, set())
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="alive in 0.5.13")
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="alive where these lines are")
 @each_alive
 def test_the_release_is_sound(case: Case) -> None:
-    """Passes, and so fails here, with the first release that has the cure."""
-    with what_is_driven_yet():
-        assert case.drive() == 0
+    """Passes, and so fails here, with the first release that has these lines and the cure."""
+    need_alive(case)
+    assert case.drive() == 0
+
+
+def need_alive(case: Case) -> None:
+    """Skip where the release has it no more."""
+    if gone := missing(case.lines):
+        pytest.skip(f"{case.name}: cured here: {gone}")
 
 
 def test_upstream_asserts_the_room_that_topk_branches_need(views: list[View]) -> None:

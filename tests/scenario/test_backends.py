@@ -11,14 +11,14 @@ pytest.importorskip("sglang")
 
 import torch
 
+from g4diag.stack.drive import sgl_kernel_stand_in
 from g4diag.stack.drive.backends import cuda_is_cpu, flash_attention_imports, recorded_wrappers
 
 
 def test_stand_ins_for_sgl_kernel_refuse_to_be_called_and_leave_with_the_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    if sgl_kernel_stand_in.is_needed():
+        pytest.skip("this release has a stand-in for the whole process")
     parent, own = "sglang.srt.layers.attention", "flashattention_backend"
-    monkeypatch.delattr(importlib.import_module(parent), own, raising=False)
-    for name in (f"{parent}.{own}", "sgl_kernel.flash_attn"):  # a scenario may have imported them
-        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "sgl_kernel", None)  # makes its import fail
     with flash_attention_imports():
         kernels = importlib.import_module("sgl_kernel.flash_attn")

@@ -61,6 +61,7 @@ def document(**changes: Any) -> str:
         ((1, document(as_expected=False), ""), "NOT AS EXPECTED", 1),
         ((4, "", "g4diag: s0: vacuous at upstream: nothing was checked\n"), "vacuous", 4),
         ((3, "", "g4diag: sglang: wanted 0.5.13, found none\n"), "cannot run", 3),
+        ((3, "", "g4diag: s0: not there yet: wanted 'x' once in y, found z\n"), "not there yet", 0),
         ((-9, "", ""), "failed", 1),
         ((0, "not json", "a warning\n"), "failed", 1),
         ((0, "{}", ""), "failed", 1),
@@ -75,12 +76,11 @@ def test_what_a_child_says_is_its_row(said: tuple[int, str, str], verdict: str, 
 
 def test_each_row_has_its_cell() -> None:
     none = (0, document().replace('{"standing": "cured", "why": "upstream: silent"}', "null"), "")
-    rows = board(
-        (0, document(), ""), (3, "", "g4diag: s1: no"), (4, "", "g4diag: s2: vacuous"), none, more=[on_gpu("g")]
-    )
+    told = [(3, "", "g4diag: s1: no"), (4, "", "g4diag: s2: vacuous"), none, (3, "", "g4diag: s4: not there yet: old")]
+    rows = board((0, document(), ""), *told, more=[on_gpu("g")])
     said = [row.cell and (row.cell.standing, row.cell.why) for row in rows.rows]
     gpu = ("cannot run", "needs a GPU: g4diag repro g --device cuda")
-    assert said == [("cured", "upstream: silent"), ("cannot run", "no"), None, None, gpu]
+    assert said == [("cured", "upstream: silent"), ("cannot run", "no"), None, None, ("not there yet", "old"), gpu]
     assert [(each.state, each.why) for each in rows.rows[0].left_out] == [("faulty", "no")]
 
 

@@ -15,7 +15,7 @@ pytest.importorskip("sglang")
 from g4diag.analyzers import inspect_file
 from g4diag.discover import contributions
 from g4diag.dump.reader import read_dump
-from g4diag.errors import CannotRunError, UsageError, VacuousError
+from g4diag.errors import CannotRunError, TooEarlyError, UsageError, VacuousError
 from g4diag.patches.applying import patches
 from g4diag.scenario import Drive, DriveOutcome, DriveReading, Found, Options, Scenario, Score
 from g4diag.scenario.driving import driven
@@ -149,8 +149,19 @@ def test_what_cannot_run_here_ends_the_scenario_and_is_no_reading() -> None:
     def drive() -> Found:
         raise CannotRunError("made: wanted a GPU, found none")
 
-    with pytest.raises(CannotRunError, match="wanted a GPU"):
+    with pytest.raises(CannotRunError, match="wanted a GPU") as cannot:
         made(drive, Drive("upstream", "")).run(Options(), silent)
+    assert not isinstance(cannot.value, TooEarlyError)
+    early = driven(
+        drive,
+        name="made",
+        symptom="",
+        upstream="",
+        drives=(Drive("upstream", ""),),
+        since=(("sglang", "no such line"),),
+    )
+    with pytest.raises(TooEarlyError, match=r"made: not there yet: wanted 'no such line' .* wanted a GPU"):
+        early.run(Options(), silent)
 
 
 def test_sizes_and_states_it_does_not_have_are_refused() -> None:

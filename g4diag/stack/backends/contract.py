@@ -63,8 +63,10 @@ class Attention:
     """One attention backend. name: as sglang's flag has it. backend: dotted path of its class.
 
     built: its constructor, handed the model runner first. table: the method that hands a layer its table, called with
-    (layer, forward_batch). forwards: its methods that run a layer, called with (q, k, v, layer, forward_batch).
-    handed: (backend, layer, forward_batch, what `table` returned) -> Handed. metadata_is_graph: backend -> whether its
+    (layer, forward_batch); or, with `argument`, the kernel that its forwards call with the table under that keyword.
+    forwards: its methods that run a layer, called with (q, k, v, layer, forward_batch).
+    handed: (backend, layer, forward_batch, the table) -> Handed, None for a table of a kind that is not judged.
+    metadata_is_graph: backend -> whether its
     metadata of now belongs to a CUDA graph. swa_state: backend -> the SWA pool it takes itself to read, None for none.
     graph_tables: backend -> whether its graph buffers hold SWA tables, None if it has no graph buffers. keys_B:
     (backend, forward_batch, whether it serves a frozen-KV draft) -> int64 host array, keys a row by the batch's own
@@ -75,11 +77,12 @@ class Attention:
     built: Point
     table: Point
     forwards: tuple[Point, ...]
-    handed: Callable[[Any, Any, Any, Any], Handed]
+    handed: Callable[[Any, Any, Any, Any], Handed | None]
     metadata_is_graph: Callable[[Any], bool]
     swa_state: Callable[[Any], Any]
     graph_tables: Callable[[Any], bool | None]
     keys_B: Callable[[Any, Any, bool], Any]
+    argument: str = ""
     writes: tuple[Write, ...] = ()
     kernels: tuple[Kernel, ...] = ()
 
@@ -91,6 +94,17 @@ class Attention:
     def class_name(self) -> str:
         """The class without its module."""
         return self.backend.rpartition(".")[2]
+
+
+def shortest_query(forward_batch: Any, longest: int) -> int:
+    """Queries of the row that has fewest: extend rows differ in length, and the shortest judges too few old entries
+    rather than too many. longest: of a row, by the backend's metadata."""
+    if forward_batch.forward_mode.is_decode_or_idle():
+        return 1
+    lens = getattr(forward_batch, "extend_seq_lens_cpu", None)
+    if lens is not None and not forward_batch.forward_mode.is_target_verify():
+        return int(min(int(n) for n in lens))
+    return longest
 
 
 def hook(point: Point, kind: Kind, function: Callable[..., Any]) -> Hook:

@@ -14,7 +14,7 @@ import numpy as np
 
 from g4diag.hooks.anchors import Anchor
 from g4diag.model import IndexSpace
-from g4diag.stack.backends.contract import Attention, Handed, Kernel, Write
+from g4diag.stack.backends.contract import Attention, Handed, Kernel, Write, shortest_query
 from g4diag.stack.releases.contract import Point
 
 _MODULE = "sglang.srt.layers.attention.trtllm_mha_backend"
@@ -33,7 +33,7 @@ def _handed(backend: Any, layer: Any, forward_batch: Any, table: Any) -> Handed:
         space=space,
         is_copy=is_copy,
         is_graph=_is_graph(backend),
-        queries=_shortest_query(forward_batch, metadata),
+        queries=shortest_query(forward_batch, int(metadata.max_seq_len_q)),
     )
 
 
@@ -49,16 +49,6 @@ def _space_of(table: Any, metadata: Any) -> tuple[IndexSpace | None, bool]:
 def _is_graph(backend: Any) -> bool:
     tables = (getattr(backend, name, {}) for name in _GRAPH_METADATA)
     return any(backend.forward_metadata is known for table in tables for known in table.values())
-
-
-def _shortest_query(forward_batch: Any, metadata: Any) -> int:
-    """Extend rows differ in length: the shortest judges too few old entries rather than too many."""
-    if forward_batch.forward_mode.is_decode_or_idle():
-        return 1
-    lens = getattr(forward_batch, "extend_seq_lens_cpu", None)
-    if lens is not None and not forward_batch.forward_mode.is_target_verify():
-        return int(min(int(n) for n in lens))
-    return int(metadata.max_seq_len_q)
 
 
 def _keys_B(backend: Any, forward_batch: Any, serves_frozen_draft: bool) -> Any:

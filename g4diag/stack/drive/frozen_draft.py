@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from g4diag.stack.drive import cpu
+from g4diag.stack.drive.attention_backends import attention_backend
 from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.reference import LogicalBackend
 from g4diag.stack.drive.serving import Serving, warm
@@ -34,6 +35,7 @@ class FrozenDraft:
     layers: the assistant's; all but the last are sliding. input_copy: the runner's eager forward copies its inputs,
     as it does on CUDA only. written: write locations a request that the last target step leaves on the batch, as a
     verify that accepted one token fewer; 0: those that are really there, None: none.
+    backend: its attention backend, the target's by default.
     evidence: how often what these make happen did.
     """
 
@@ -45,6 +47,7 @@ class FrozenDraft:
         layers: int = 2,
         input_copy: bool = False,
         written: int | None = None,
+        backend: str = "",
     ) -> None:
         from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool
 
@@ -78,7 +81,7 @@ class FrozenDraft:
             is_draft=True,
             algorithm="FROZEN_KV_MTP",
         )
-        runner.attn_backend = self.backend = _backend(runner, hybrid)
+        runner.attn_backend = self.backend = _backend(backend or serving.backend_name, runner, hybrid)
         driver().finish_runner(runner)
         if input_copy:
             driver().copy_eager_inputs(runner)
@@ -163,10 +166,9 @@ class FrozenDraft:
             self.worker.draft_attn_backend = saved
 
 
-def _backend(runner: Any, hybrid: bool) -> Any:
-    """What ModelRunner would give this draft; trtllm_mha twice in the wrapper, whose first only a prefill asks."""
+def _backend(name: str, runner: Any, hybrid: bool) -> Any:
+    """What ModelRunner would give this draft; the same twice in the wrapper, whose first only a prefill asks."""
     from sglang.srt.layers.attention.hybrid_attn_backend import HybridAttnBackend
-    from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnBackend
 
-    decode = TRTLLMHAAttnBackend(runner)
-    return HybridAttnBackend(runner, TRTLLMHAAttnBackend(runner), decode) if hybrid else decode
+    decode = attention_backend(name, runner)
+    return HybridAttnBackend(runner, attention_backend(name, runner), decode) if hybrid else decode

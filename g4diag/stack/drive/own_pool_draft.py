@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from g4diag.stack.drive import cpu
+from g4diag.stack.drive.attention_backends import attention_backend
 from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.forwards import plan_capture, plan_replay
 from g4diag.stack.drive.reference import LogicalBackend, LogicalKV
@@ -25,7 +26,6 @@ class OwnPoolDraft:
     """Build it under the state to test. Its layer ids are layers of the target too, as on a real server."""
 
     def __init__(self, serving: Serving) -> None:
-        from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnBackend
         from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool
 
         self.serving = serving
@@ -54,7 +54,9 @@ class OwnPoolDraft:
             is_draft=True,
             algorithm="EAGLE",
         )
-        self.backend = self.runner.attn_backend = TRTLLMHAAttnBackend(self.runner)
+        self.backend = self.runner.attn_backend = attention_backend(
+            serving.backend_name, self.runner, serving.geometry.draft_steps
+        )
         driver().finish_runner(self.runner)
         self.backend.init_cuda_graph_state(serving.geometry.live, serving.geometry.live)
         self._batch: Any = None

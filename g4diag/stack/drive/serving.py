@@ -16,6 +16,7 @@ import torch
 
 from g4diag.errors import UsageError
 from g4diag.stack.drive import cpu
+from g4diag.stack.drive.attention_backends import attention_backend
 from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.reference import LogicalKV
 from g4diag.stack.drive.request_state import prefill_end, prefix_len, request_row
@@ -79,8 +80,8 @@ class Geometry:
 class Serving:
     """One server's worth of state. Build under an applied state, then `admit`, `decode` and `release`.
 
-    pair: the module that makes the models and the prompts: `tiny_gemma`, or `accepting_pair.models`. bigrams: keys of
-    the radix cache are those, as on an EAGLE server."""
+    pair: the module that makes the models and the prompts: `tiny_gemma`, or `accepting_pair.models`. backend: its
+    attention backend, "trtllm_mha" or "fa4". bigrams: keys of the radix cache are those, as on an EAGLE server."""
 
     def __init__(
         self,
@@ -89,12 +90,13 @@ class Serving:
         *,
         algorithm: str = "FROZEN_KV_MTP",
         pair: Any = tiny_gemma,
+        backend: str = "trtllm_mha",
         bigrams: bool = False,
     ) -> None:
         from sglang.srt.mem_cache.memory_pool import ReqToTokenPool
 
         geometry.check()
-        self.geometry, self.seed, self.pair = geometry, seed, pair
+        self.geometry, self.seed, self.pair, self.backend_name = geometry, seed, pair, backend
         self.args = cpu.server_args(
             page_size=geometry.page_size,
             chunked_prefill_size=geometry.chunk or -1,
@@ -134,9 +136,7 @@ class Serving:
         self.hidden: dict[str, torch.Tensor] = {}
 
     def _backend(self) -> Any:
-        from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnBackend
-
-        return TRTLLMHAAttnBackend(self.runner)
+        return attention_backend(self.backend_name, self.runner)
 
     def _pools(self) -> tuple[Any, Any]:
         from sglang.srt.mem_cache.allocator.swa import SWATokenToKVPoolAllocator

@@ -30,11 +30,16 @@ _IMPORTED_AT_THE_TOP = Anchor("sglang.kernels.ops.kvcache.cache_move", f"from {_
 def install() -> bool:
     """From now on importing sgl_kernel gives the stand-in where the real one cannot be loaded. False where this sglang
     does not need it, or it was imported before. May be called again."""
-    if _NAME in sys.modules or not pin(_IMPORTED_AT_THE_TOP).count:
+    if _NAME in sys.modules or not is_needed():
         return False
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     return True
+
+
+def is_needed() -> bool:
+    """Whether this sglang imports sgl_kernel wherever it is driven."""
+    return bool(pin(_IMPORTED_AT_THE_TOP).count)
 
 
 def is_in_place() -> bool:

@@ -18,8 +18,9 @@ import numpy as np
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook
 from g4diag.model import AttentionRead, IndexSpace, LayerKind, PoolView, Severity, Violation
-from g4diag.stack.backends.contract import Handed, hook
+from g4diag.stack.backends.contract import Handed
 from g4diag.stack.probes import page_table as host
+from g4diag.stack.probes.handed_tables import table_hooks
 from g4diag.stack.probes.pools import index_mapping, layer_pool
 from g4diag.stack.probes.workers import Backends
 from g4diag.traps.reads import violation_in
@@ -63,7 +64,7 @@ class DeviceCheck:
 
     def hooks(self) -> list[Hook]:
         """Where each backend hands a layer its table, outermost: judged, and handed on, as the kernel will see it."""
-        return [hook(attention.table, "around", self._observed) for attention in self._backends.attentions]
+        return table_hooks(self._backends.attentions, self._observed)
 
     def begin_step(self) -> None:
         """The scheduler starts a step. The device reads the number only where something is wrong."""
@@ -88,11 +89,11 @@ class DeviceCheck:
             read = read or _remembered(site, verdict, rid)
             yield _violation(site, verdict, read, rid), read
 
-    def _observed(self, original: Any, backend: Any, layer: Any, forward_batch: Any) -> Any:
-        handed = original(backend, layer, forward_batch)
+    def _observed(self, backend: Any, layer: Any, forward_batch: Any, table: Any) -> Any:
         with guard("checking a page table on the device"):
-            handed = self._checked(backend, layer, forward_batch, handed)
-        return handed
+            if self._backends.knows(backend):
+                table = self._checked(backend, layer, forward_batch, table)
+        return table
 
     def _checked(self, backend: Any, layer: Any, forward_batch: Any, table: Any) -> Any:
         metadata = backend.forward_metadata
@@ -118,6 +119,8 @@ class DeviceCheck:
         from g4diag.stack.kernels.page_table_check import check_page_table
 
         handed = self._backends.attention(backend).handed(backend, layer, forward_batch, table)
+        if handed is None:
+            return table
         site = self._site(backend, layer, forward_batch, pool, kind, handed)
         swa = pool.space is IndexSpace.SWA_PAGE
         mapped = self._backends.mapped_pool(backend) if swa else None

@@ -16,8 +16,9 @@ import numpy as np
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook
 from g4diag.model import AttentionRead, LayerKind
-from g4diag.stack.backends.contract import hook
+from g4diag.stack.backends.contract import Handed
 from g4diag.stack.probes.contract import Context, Probe
+from g4diag.stack.probes.handed_tables import table_hooks
 from g4diag.stack.probes.pools import layer_pool
 from g4diag.stack.probes.workers import Backends
 
@@ -36,18 +37,18 @@ class PageTableProbe:
 
     def hooks(self) -> list[Hook]:
         """Where each backend hands a layer its table."""
-        return [hook(attention.table, "around", self._observed) for attention in self._backends.attentions]
+        return table_hooks(self._backends.attentions, self._observed)
 
-    def _observed(self, original: Any, backend: Any, layer: Any, forward_batch: Any) -> Any:
-        table = original(backend, layer, forward_batch)
+    def _observed(self, backend: Any, layer: Any, forward_batch: Any, table: Any) -> Any:
         with guard("observing a page table"):
-            if not is_capturing():
-                self._sink(self._view(backend, layer, forward_batch, table))
+            if not is_capturing() and self._backends.knows(backend):
+                handed = self._backends.attention(backend).handed(backend, layer, forward_batch, table)
+                if handed is not None:
+                    self._sink(self._view(backend, layer, forward_batch, handed))
         return table
 
-    def _view(self, backend: Any, layer: Any, forward_batch: Any, table: Any) -> AttentionRead:
+    def _view(self, backend: Any, layer: Any, forward_batch: Any, handed: Handed) -> AttentionRead:
         attention, worker = self._backends.attention(backend), self._backends.worker(backend)
-        handed = attention.handed(backend, layer, forward_batch, table)
         pool, kind = layer_pool(backend.token_to_kv_pool, layer.layer_id)
         window = int(layer.sliding_window_size)
         table_BP, rows = _host(handed.table_BP), _host(handed.rows_B)

@@ -104,4 +104,8 @@ RELEASE = Release(
         write_slots=_write_slots,
     ),
     drive="g4diag.stack.drive.at_0_5_23",
+    renamed={
+        "cuda_graph_bs": "cuda_graph_bs_decode",
+        "disable_piecewise_cuda_graph": "disable_prefill_cuda_graph",
+    },
 )

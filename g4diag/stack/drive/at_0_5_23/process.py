@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from g4diag.stack.releases.sglang_0_5_23 import RELEASE
+
 SWA_POOL_ARGUMENTS: dict[str, Any] = {}
 ABSENT = (
     "msprobe_debugger",
@@ -20,7 +22,6 @@ ABSENT = (
     "lora_manager",
     "watermark_state",
 )
-_RENAMED = {"cuda_graph_bs": "cuda_graph_bs_decode"}
 _ONE_RANK = {"tp_rank": 0, "pp_rank": 0, "attn_tp_rank": 0, "attn_cp_rank": 0, "moe_ep_rank": 0, "moe_dp_rank": 0}
 _installed: list[Any] = []
 
@@ -33,7 +34,7 @@ def server_args(**overrides: Any) -> Any:
 
     while _installed:
         _installed.pop().restore()
-    given = {_RENAMED.get(name, name): value for name, value in overrides.items()}
+    given = RELEASE.arguments(overrides)
     if sizes := given.get("cuda_graph_bs_decode"):
         given["cuda_graph_config"] = CudaGraphConfig.from_dict({"decode": {"bs": list(sizes), "max_bs": max(sizes)}})
     override = get_context().override_server_args(**given)

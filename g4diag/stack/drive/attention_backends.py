@@ -1,0 +1,17 @@
+"""The attention backends that a CPU can drive, by the names that sglang's flags have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from g4diag.stack.drive import flash_attention
+
+
+def attention_backend(name: str, runner: Any, steps: int = 0) -> Any:
+    """What ModelRunner would make of --attention-backend NAME for this runner. steps: of an EAGLE draft, whose first
+    step it serves."""
+    if name == "fa4":
+        return flash_attention.backend(runner, steps)
+    from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnBackend
+
+    return TRTLLMHAAttnBackend(runner)
