@@ -27,9 +27,6 @@ COUNTS = {
 PLACES = {row["path"]: dict(zip(RELEASES, row["parameters"], strict=True)) for row in TABLE["places"]}
 EVERY = releases.known()
 AGAIN = "run tools/pin_places.py over the wheels, which says how"
-# Its allocators are one module and its forwards have no context: none of our places is there. TRIAGE says what it has.
-UNKNOWN = ("0.5.12.post1",)
-
 each_release = pytest.mark.parametrize("release", EVERY.values(), ids=lambda release: release.name)
 
 
@@ -49,7 +46,7 @@ def test_exactly_one_release_file_fits_a_wheel(wheel: str) -> None:
     found = [each.name for each in fitting(wheel)]
     meant = [each.name for each in EVERY.values() if each.means(wheel)]
     assert found == meant
-    assert len(found) == (0 if wheel in UNKNOWN else 1)
+    assert len(found) == 1
 
 
 @each_release

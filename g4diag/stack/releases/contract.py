@@ -53,7 +53,8 @@ class Release:
     really there; all of them match, once each, in the source of this line and of no other. points: name -> place; a
     name that is not among them is not there in this release, and `lacks` says why. read: attribute readers. drive:
     dotted module with the functions that drive its classes on a CPU; imported by whoever drives, since it is heavy.
-    renamed: a server argument's name in 0.5.13 -> its name here."""
+    undriven: why there are none that fit it, for a release that is known in part. renamed: a server argument's name in
+    0.5.13 -> its name here."""
 
     name: str
     versions: str
@@ -62,6 +63,7 @@ class Release:
     read: Readers
     drive: str
     lacks: Mapping[str, str] = field(default_factory=dict)
+    undriven: str = ""
     renamed: Mapping[str, str] = field(default_factory=dict)
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
