@@ -36,7 +36,8 @@ class Readers:
     is_swa_deferred(allocator): a free of SWA slots alone does too, and leaves the mapping as it is.
     is_swa_pool(pool): whether it is a hybrid pool of full and SWA layers. layer_is_swa(pool, layer id): of such a pool.
     write_slots(argument, rest, named): (slots in full space, slots in SWA space or None) of a pool's write, from its
-    `loc` argument and the call's other arguments."""
+    `loc` argument and the call's other arguments.
+    regroups: whether a deferred free comes again through the same call, all at once, when its group ends."""
 
     request_row: Callable[[Any], int | None]
     free_lists: Callable[[Any], tuple[Any, ...]]
@@ -45,6 +46,7 @@ class Readers:
     layer_is_swa: Callable[[Any, int], bool]
     write_slots: Callable[[Any, tuple[Any, ...], Mapping[str, Any]], tuple[Any, Any]]
     is_swa_deferred: Callable[[Any], bool] = _never
+    regroups: bool = True
 
 
 @dataclass(frozen=True)

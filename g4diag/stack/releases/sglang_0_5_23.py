@@ -102,6 +102,7 @@ RELEASE = Release(
         is_swa_pool=_is_swa_pool,
         layer_is_swa=lambda pool, layer_id: bool(pool.layers_mapping[layer_id][1]),
         write_slots=_write_slots,
+        regroups=False,
     ),
     drive="g4diag.stack.drive.at_0_5_23",
     renamed={
