@@ -78,18 +78,19 @@ class BackendSides(SwaInvariants):
         """Steps that `plans` plans in one call and that each reader reads one of."""
         rows, width = len(steps[0].rids), 0
         if padding is None:
-            self.call(plans.init_forward_metadata, self._batch(steps[0], rows, width))
+            self.call(plans.init_forward_metadata, self._batch(steps[0], rows, width, runner))
         else:
             rows, width = min(ROWS, rows + padding), self._width(steps[0])
             self._capture(steps, rows, width, runner, plans, readers)
-            self.call(forwards.plan_replay, plans, self._batch(steps[0], rows, width))
+            self.call(forwards.plan_replay, plans, self._batch(steps[0], rows, width, runner))
         for step, reader in zip(steps, readers, strict=True):
-            batch = self._batch(step, rows, width)
+            batch = self._batch(step, rows, width, runner)
             if runner is self._twin:
                 # Before it writes: a write past a draft's pool raises, and names no trap.
                 for layer in runner.model.layers:
                     self.call(forwards.layer_table, reader, layer, batch)
-            self._reads(step, forwards.forward_through(runner, reader), batch)
+            forward = forwards.forward_through if padding is None else forwards.recorded_forward
+            self._reads(step, forward(runner, reader), batch)
             if padding is not None:
                 self._replayed(step, rows, planned(reader, batch.forward_mode))
             self._count(step, padding is not None)
@@ -102,10 +103,10 @@ class BackendSides(SwaInvariants):
         if (steps[0].phase, 0, rows) in self._captured:
             return
         nobody = [Step(step.phase, (), (), (), (), (), step.ahead) for step in steps]
-        self.call(forwards.plan_capture, plans, self._batch(nobody[0], rows, width))
+        self.call(forwards.plan_capture, plans, self._batch(nobody[0], rows, width, runner))
         for step, reader in zip(nobody, readers, strict=True):
-            batch = self._batch(step, rows, width)
-            self._reads(None, forwards.forward_through(runner, reader), batch)
+            batch = self._batch(step, rows, width, runner)
+            self._reads(None, forwards.recorded_forward(runner, reader), batch)
             self._captured[step.phase, step.ahead, rows] = planned(reader, batch.forward_mode)
 
     def _capture_frozen(self) -> None:
@@ -131,18 +132,20 @@ class BackendSides(SwaInvariants):
         self.cover("padding_rows", self.reading.padding)
         self.cover("replayed_smaller", rows > len(step.rids))
 
-    def _batch(self, step: Step, size: int, width: int) -> Any:
+    def _batch(self, step: Step, size: int, width: int, runner: Any) -> Any:
         batch = forward_batch(step, *self._places(step), size, width)
         if step.phase == "DRAFT_DECODE":
             batch.spec_info = spec_inputs.eagle_draft()
         if step.phase == "DRAFT_EXTEND":
             accepted = batch.extend_seq_lens_cpu if step.rids else None
-            batch.spec_info = spec_inputs.eagle_extend(batch.extend_seq_lens, accepted)
+            batch.spec_info = spec_inputs.eagle_extend(batch.extend_seq_lens, accepted, self.rig.sizes.drafts)
+        forwards.bind_plan(runner, batch)
         return batch
 
     def _frozen_batch(self, step: Step) -> Any:
         batch = forward_batch(step, *self._places(step), len(step.rids), 0)
         batch.spec_info = spec_inputs.frozen_draft(len(step.rids))
+        forwards.bind_plan(self._frozen.draft_model_runner, batch)
         return batch
 
     def _places(self, step: Step) -> tuple[list[int], list[list[int]]]:

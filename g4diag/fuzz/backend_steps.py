@@ -17,6 +17,7 @@ from g4diag.model import IntArray
 from g4diag.stack.drive import forwards
 from g4diag.stack.drive.allocation_kernels import switchable, use_interpreter
 from g4diag.stack.drive.forwards import Extend
+from g4diag.stack.drive.table_kernels import switchable_tables
 
 _LONGEST = 1024  # positions a request may have; ids stay exact in float32
 
@@ -28,7 +29,7 @@ def token_ids(rid: int, start: int, count: int) -> IntArray:
 
 @dataclass(frozen=True)
 class Step:
-    """One forward. phase: a ForwardMode's name, or "DRAFT_DECODE" of the EAGLE draft, or "FROZEN_DECODE". Each row has
+    """One forward. phase: as `forwards.mode_of` takes it. Each row has
     `queries` tokens from position `starts`; `lens` is its length as ForwardBatch has it, `keys` as the kernel should
     be told it. ahead: which of the tokens that are drafted in a row, 0 for the first."""
 
@@ -55,7 +56,7 @@ def forward_batch(step: Step, rows: Sequence[int], slots: Sequence[Sequence[int]
         positions_T[:total] = [p for _, start, count, _ in spans for p in range(start, start + count)]
     if writes:
         slots_T[:total] = [slot for _, start, count, row in spans for slot in row[start : start + count]]
-    mode = "DECODE" if step.phase in ("DRAFT_DECODE", "FROZEN_DECODE") else step.phase
+    mode = forwards.mode_of(step.phase)
     extend = Extend([*step.starts, *[0] * missing], [*step.queries, *[1] * missing], total)
     return forwards.forward_batch(
         mode,
@@ -64,7 +65,7 @@ def forward_batch(step: Step, rows: Sequence[int], slots: Sequence[Sequence[int]
         input_ids_T,
         positions_T,
         slots_T if writes else None,
-        extend if mode in ("EXTEND", "DRAFT_EXTEND") else None,
+        extend if step.phase in ("EXTEND", "DRAFT_EXTEND") else None,
     )
 
 
@@ -123,14 +124,14 @@ class Reading:
 
 @contextmanager
 def reading_kernels() -> Iterator[None]:
-    """In the places of FlashInfer's kernels, one that hands what it is given to the running machine's `kernel`. The
-    allocation kernels go the fast way: they have a machine of their own."""
+    """In the places of FlashInfer's kernels, one that hands what it is given to the running machine's `kernel`. Kernels
+    of allocation, and those that make tables, go the fast way until the machine says otherwise."""
     from g4diag.stack.drive import cpu
 
     def kernel(query: Any, **arguments: Any) -> Any:
         current().outside(current().subject.kernel)(arguments)
         return query.new_zeros(query.shape)
 
-    with cpu.attention_kernels(kernel, kernel), switchable():
+    with cpu.attention_kernels(kernel, kernel), switchable(), switchable_tables():
         use_interpreter(False)
         yield

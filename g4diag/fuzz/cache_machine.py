@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 import hypothesis.strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from g4diag.fuzz.cache_invariants import CacheInvariants
-from g4diag.fuzz.strategies import prompts, running, tokens, windows
+from g4diag.fuzz.strategies import of_release, prompts, running, tokens, windows
 from g4diag.stack.drive import cache_server
-from g4diag.stack.drive.allocation_kernels import use_interpreter
+from g4diag.stack.drive.allocation_kernels import switchable_with_rows, use_interpreter
 from g4diag.stack.drive.cache_server import DRAFT_TOKENS, VOCAB, Shape
 
 PAGE_SIZES = (1, 16, 64)
@@ -21,10 +23,27 @@ GOALS = (
 )
 
 
+def _intervals() -> tuple[int, ...]:
+    return (1, 4, 16, 128) if cache_server.can_wait_to_evict() else ()
+
+
+def release_goals() -> tuple[str, ...]:
+    """What the installed release can be told and another cannot."""
+    cores = tuple(f"core_{core}" for core in cache_server.tree_cores())
+    return (*cores, *(("eviction_waits",) if cache_server.can_wait_to_evict() else ()))
+
+
+@contextmanager
+def surroundings() -> Iterator[None]:
+    """The kernels by their fast ways, and the environment, through which a release is told things, as before."""
+    with cache_server.environment_kept(), switchable_with_rows():
+        yield
+
+
 class CacheMachine(CacheInvariants):
     """A scheduler over one kind of cache."""
 
-    cache_class: ClassVar[str]
+    shared: ClassVar[bool]  # whether prefixes are shared, in a radix tree
 
     @initialize(
         sizes=windows(PAGE_SIZES),
@@ -33,6 +52,7 @@ class CacheMachine(CacheInvariants):
         eagle=st.booleans(),
         overlap=st.booleans(),
         length=st.integers(0, 48),
+        **of_release(core=cache_server.tree_cores, interval=_intervals),
     )
     def start(
         self,
@@ -42,6 +62,8 @@ class CacheMachine(CacheInvariants):
         eagle: bool,
         overlap: bool,
         length: int,
+        core: str = "",
+        interval: int | None = None,
     ) -> None:
         """pages: full and SWA pages beyond what one request needs. length: new tokens of a request, in sixteenths of a
         page."""
@@ -64,14 +86,18 @@ class CacheMachine(CacheInvariants):
             overlap=overlap,
             new_tokens=new_tokens,
             context=context,
+            core=core,
+            interval=interval,
         )
-        self.begin(shape, cache_server.start(shape, self.cache_class, self.holders))
+        self.begin(shape, cache_server.start(shape, shared=self.shared, live=self.holders))
         self.texts = [[i % (VOCAB - 4) + 3 for i in range(self.longest_prompt)]]
         self.cover_page_size(page)
         self.cover("speculative" if eagle else "plain")
         self.cover("overlap", overlap)
         self.cover("window_below_page", window < page)
         self.cover("window_above_page", window > page)
+        self.cover(f"core_{core}", bool(core))
+        self.cover("eviction_waits", interval not in (None, 1))
 
     @rule(asked=st.lists(prompts(), min_size=1, max_size=3), token=st.integers(0, 2))
     def submit(self, asked: list[tuple[int, int, int, int]], token: int) -> None:

@@ -86,15 +86,15 @@ class CacheSteps(FuzzMachine):
         chunk = self.chunked
         if chunk is not None and prefill_end(chunk) > prefix_len(chunk):
             self._stash(chunk, chunked=True)
-        if self.last is None:
-            return
-        self.call(scheduler.leave_out, self.last, [r for r in (chunk, self.last.chunked_req) if r])
-        if not self.last.is_empty():
-            if self.running.is_empty():
-                self.running = self.last
-            else:
-                self.call(self.running.merge_batch, self.last)
+        if self.last is not None:
+            self.call(scheduler.leave_out, self.last, [r for r in (chunk, self.last.chunked_req) if r])
+            if not self.last.is_empty():
+                if self.running.is_empty():
+                    self.running = self.last
+                else:
+                    self.call(self.running.merge_batch, self.last)
         self.last = None
+        self.call(scheduler.settle, self.running)
 
     def _prefill(self) -> Any:
         rows = self.server.request_pool.available_size()
@@ -123,7 +123,7 @@ class CacheSteps(FuzzMachine):
             self.call(self.chunked.init_next_round_input)
             self.chunked = self.call(adder.add_chunked_req, self.chunked)
         for req in self.waiting:
-            if len(adder.can_run_list) >= rows:
+            if not scheduler.may_be_asked(adder) or len(adder.can_run_list) >= scheduler.rows_to_give(adder, rows):
                 break
             self.call(req.init_next_round_input, self.server.cache)
             found = self.call(
@@ -145,10 +145,13 @@ class CacheSteps(FuzzMachine):
 
     def _decode(self) -> Any:
         batch = self.running
-        self.call(batch.filter_batch)
+        ending = scheduler.finishing(batch, self.flight.reqs if self.flight is not None else ())
+        self.call(scheduler.leave_out, batch, ending)
         if batch.is_empty():
             return None
         if not self.call(batch.check_decode_mem):
+            if ending:
+                return None  # what they hold comes back with the result in flight
             retracted, aborted = self.call(scheduler.retract, batch, self.server.args)
             self.cover("retracted", len(retracted))
             for req in (*retracted, *aborted):
@@ -184,15 +187,19 @@ class CacheSteps(FuzzMachine):
         """A decode's or a verify's forward would run now."""
 
     def _process(self, flight: Flight) -> None:
-        if flight.is_extend:
-            for req in flight.reqs:
-                if not (req.finished() or req.is_retracted):
-                    self._process_extend(req, flight.tokens[req.rid])
+        if flight.is_extend and not scheduler.prefill_in_free_group():
+            self._process_each(flight)
             return
         self.call(self.server.allocator.free_group_begin)
-        for req in flight.reqs:
-            self._process_decode(req, flight.tokens[req.rid])
+        self._process_each(flight)
         self.call(self.server.allocator.free_group_end)
+
+    def _process_each(self, flight: Flight) -> None:
+        for req in flight.reqs:
+            if not flight.is_extend:
+                self._process_decode(req, flight.tokens[req.rid])
+            elif not (req.finished() or req.is_retracted):
+                self._process_extend(req, flight.tokens[req.rid])
 
     def _process_extend(self, req: Any, tokens: list[int]) -> None:
         if req.inflight_middle_chunks > 0:

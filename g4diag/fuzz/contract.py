@@ -23,9 +23,10 @@ class Machine:
     """One subject under fuzzing. name: as typed. subject: the class of sglang's that is driven.
 
     drives: a FuzzMachine; its module must import without torch and sglang. goals: coverage counters a run must
-    reach, or it is vacuous. oracle: names of the traps that judge its views; each must judge some. probes: sink ->
-    hooks that make the views. page_sizes: each must have been used. steps: rules an example. surroundings: what
-    must be there while it runs, such as reference kernels.
+    reach, or it is vacuous. release_goals: more of them, of what the installed release has and another has not.
+    oracle: names of the traps that judge its views; each must judge some. probes: sink -> hooks that make the views.
+    page_sizes: each must have been used. steps: rules an example. surroundings: what must be there while it runs, such
+    as reference kernels.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Machine:
     drives: type[Any]
     goals: tuple[str, ...]
     oracle: tuple[str, ...]
+    release_goals: Callable[[], tuple[str, ...]] = tuple
     probes: Callable[[Sink], Sequence[Hook]] = no_probes
     page_sizes: tuple[int, ...] = ()
     steps: int = 40
@@ -40,8 +42,8 @@ class Machine:
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """Every counter a run must reach: the goals, and each page size."""
-        return (*self.goals, *(page_size_counter(size) for size in self.page_sizes))
+        """Every counter a run must reach: the goals, the release's, and each page size."""
+        return (*self.goals, *self.release_goals(), *(page_size_counter(size) for size in self.page_sizes))
 
 
 def page_size_counter(page_size: int) -> str:

@@ -5,9 +5,12 @@ Each looks at the running machine, so a drawn value is a plain one and a shrunk 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import strategies as st
+
+from g4diag.stack import releases
 
 
 def tokens(pages: int) -> st.SearchStrategy[int]:
@@ -15,6 +18,16 @@ def tokens(pages: int) -> st.SearchStrategy[int]:
     return st.runner().flatmap(
         lambda m: st.one_of(st.integers(1, pages * m.page_size), st.integers(1, pages).map(lambda n: n * m.page_size))
     )
+
+
+def of_release(**asked: Callable[[], tuple[Any, ...]]) -> dict[str, Any]:
+    """A strategy for each argument of a step that the installed release leaves a choice; none for the others, nor
+    without sglang, so that the same seed makes the same program whatever other releases offer. asked: argument -> the
+    values there are."""
+    if releases.chosen() is None:
+        return {}
+    choices = {name: ask() for name, ask in asked.items()}
+    return {name: st.sampled_from(values) for name, values in choices.items() if len(values) > 1}
 
 
 def requests(min_size: int = 1, max_size: int | None = None) -> st.SearchStrategy[list[int]]:

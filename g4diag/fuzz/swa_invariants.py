@@ -9,6 +9,7 @@ import numpy as np
 from g4diag.fuzz.machine import FuzzMachine
 from g4diag.fuzz.swa_model import SwaModel
 from g4diag.model import FreeList, IndexMapping, IndexSpace, IntArray, PoolView
+from g4diag.stack.drive import swa_pool
 from g4diag.stack.drive.swa_pool import free_pages
 
 
@@ -20,12 +21,21 @@ class SwaInvariants(FuzzMachine):
     model: SwaModel
     diverged: int
 
+    def model_of(self, page_size: int, full_pages: int, swa_pages: int) -> SwaModel:
+        """A model that frees as the installed release does."""
+        how = swa_pool.how_it_frees()
+        return SwaModel(
+            page_size, full_pages, swa_pages, resolves_at_once=how.resolves_at_once, whole_pages=how.whole_pages
+        )
+
     def check(self) -> None:
         if hasattr(self, "model"):
             self._check_pages()
             self._check_mapping()
 
     def evidence(self) -> dict[str, Any]:
+        if not hasattr(self, "allocator"):
+            return {}
         full_to_swa_M = self.allocator.full_to_swa_index_mapping.numpy().copy()
         pools = (
             self._pool("full", IndexSpace.FULL_PAGE, self.allocator.full_attn_allocator),

@@ -4,7 +4,7 @@ Pages, not slots, are owned: sglang frees a whole page when any slot of it is fr
 page-aligned prefix of its SWA side (the window moved on), or the whole pages of a rejected tail.
 Two things of upstream's leave mapping entries behind that nobody clears: slots of a live page that a speculative step
 rejected, and slots taken between backup_state and restore_state. They are rewritten before anyone asks; until then
-they are `loose`, and the model says nothing of them.
+they are `loose`, and the model says nothing of them. A release that unmaps whole pages clears them with their page.
 """
 
 from __future__ import annotations
@@ -32,10 +32,21 @@ class Request:
 
 
 class SwaModel:
-    """The reference. swa_of: full page -> SWA page for every live page still in its window."""
+    """The reference. swa_of: full page -> SWA page for every live page still in its window. resolves_at_once: a free in
+    a free group unmaps at once, and only the pages come back at its end; else all of it happens there, but for the
+    window's. whole_pages: freeing unmaps whole pages."""
 
-    def __init__(self, page_size: int, full_pages: int, swa_pages: int) -> None:
+    def __init__(
+        self,
+        page_size: int,
+        full_pages: int,
+        swa_pages: int,
+        *,
+        resolves_at_once: bool = False,
+        whole_pages: bool = False,
+    ) -> None:
         self.page_size = page_size
+        self.resolves_at_once, self.whole_pages = resolves_at_once, whole_pages
         self.full_ids = set(range(1, full_pages + 1))
         self.swa_ids = set(range(1, swa_pages + 1))
         self.full_free, self.swa_free = set(self.full_ids), set(self.swa_ids)
@@ -44,6 +55,7 @@ class SwaModel:
         self.freed_once: set[int] = set()
         self.loose: set[int] = set()
         self.deferred: list[Request] = []
+        self.swa_pending: set[int] | None = None  # SWA pages that a free group has; None outside of one
         self._next_rid = 0
 
     def admit(self) -> int:
@@ -80,8 +92,7 @@ class SwaModel:
         """Move a request's window: its full slots whose SWA slots go."""
         request = self.requests[rid]
         gone = request.slots[request.evicted : upto]
-        for page in {slot // self.page_size for slot in gone}:
-            self.swa_free.add(self.swa_of.pop(page))
+        self._release_swa({slot // self.page_size for slot in gone})
         request.evicted = upto
         return gone
 
@@ -101,13 +112,24 @@ class SwaModel:
         self._release(slots)
         return slots
 
+    def begin_group(self) -> None:
+        """A free group begins."""
+        self.swa_pending = set() if self.resolves_at_once else None
+
     def defer(self, rid: int) -> list[int]:
-        """End a request inside a free group: its pages stay live until `settle`."""
-        self.deferred.append(self.requests.pop(rid))
-        return self.deferred[-1].slots
+        """End a request inside a free group: its full pages stay live until `settle`, its SWA pages stay live too or
+        are in the group."""
+        request = self.requests.pop(rid)
+        self.deferred.append(request)
+        if self.swa_pending is not None:
+            self._release_swa({slot // self.page_size for slot in request.slots})
+            request.evicted = len(request.slots)
+        return request.slots
 
     def settle(self) -> None:
         """The free group ends."""
+        pending, self.swa_pending = self.swa_pending or set(), None
+        self.swa_free |= pending
         for request in self.deferred:
             self._release(request.slots)
         self.deferred = []
@@ -116,7 +138,7 @@ class SwaModel:
         """Nothing is live, nothing is mapped."""
         self.freed_once |= self.full_ids - self.full_free
         self.full_free, self.swa_free = set(self.full_ids), set(self.swa_ids)
-        self.requests, self.swa_of, self.loose, self.deferred = {}, {}, set(), []
+        self.requests, self.swa_of, self.loose, self.deferred, self.swa_pending = {}, {}, set(), [], None
 
     def mapping(self) -> tuple[IntArray, BoolArray]:
         """(full_to_swa_index_mapping as it should be, bool mask of the entries that are loose). 0 where nothing
@@ -135,5 +157,15 @@ class SwaModel:
         """Both sides of these slots' pages are free."""
         pages = {slot // self.page_size for slot in slots}
         self.full_free |= pages
-        self.swa_free |= {self.swa_of.pop(page) for page in pages if page in self.swa_of}
+        self._release_swa(pages)
         self.freed_once |= pages
+
+    def _release_swa(self, pages: set[int]) -> None:
+        """The SWA pages of these full pages, of those that have one, are free, or in the free group."""
+        gone = {self.swa_of.pop(page) for page in pages if page in self.swa_of}
+        if self.swa_pending is None:
+            self.swa_free |= gone
+        else:
+            self.swa_pending |= gone
+        if self.whole_pages:
+            self.loose = {slot for slot in self.loose if slot // self.page_size not in pages}

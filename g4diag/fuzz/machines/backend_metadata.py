@@ -1,6 +1,6 @@
 """sglang's TRTLLMHAAttnBackend: the tables it makes for the target, a frozen-KV draft and an EAGLE draft.
 
-Real pools, allocator, request rows, runners, FrozenKVMTPWorker and FrozenKVMTPCudaGraphRunner; two attention layers in
+Real pools, allocator, request rows, runners, frozen-KV worker and FrozenKVMTPCudaGraphRunner; two attention layers in
 place of a model. Steps are taken eagerly, or through graph buffers captured at one batch size and replayed at another.
 Beside the traps, every kernel call is judged by what it would read: the K of each token is its id, so a key in the
 window is that request's token of that position or a defect, whatever any table says.
@@ -14,21 +14,31 @@ from hypothesis.stateful import initialize, precondition, rule
 from g4diag.fuzz.backend_runners import BackendSides
 from g4diag.fuzz.backend_steps import Step, reading_kernels
 from g4diag.fuzz.contract import Machine, Sink
-from g4diag.fuzz.strategies import paddings, pool_pages, requests, tokens
-from g4diag.fuzz.swa_model import SwaModel
+from g4diag.fuzz.strategies import of_release, paddings, pool_pages, requests, tokens
 from g4diag.hooks.install import Hook
+from g4diag.stack.drive.allocation_kernels import use_interpreter
 from g4diag.stack.drive.backend_fixture import Rig, Sizes
+from g4diag.stack.drive.forwards import extends_all_drafts
 from g4diag.stack.drive.request_state import give_row_back, take_row, write_row
 from g4diag.stack.drive.swa_pool import int64
+from g4diag.stack.drive.table_kernels import has_table_kernels
 
 _PAGE_SIZES = (16, 32, 64)
+
+
+def _interpreted() -> tuple[bool, ...]:
+    """One example in eight, where there are kernels to interpret."""
+    return (*[False] * 7, True) if has_table_kernels() else ()
+
+
 _someone_lives = precondition(lambda self: self.held)
 
 
 class BackendMachine(BackendSides):
     """Requests come, grow and go as on a server with speculation. bounded: no request is so long that its drafts pass
-    the graph tables' width. 0.5.13 sizes those by the context alone (as sglang #35985), and the last verify of the
-    longest request that its scheduler admits reads past them: tests/fuzz lifts the bound and finds that."""
+    the tables' width. 0.5.13 sizes those of graphs by the context alone (as sglang #35985), later releases all, and the
+    last verify of the longest request that the scheduler admits reads past them: tests/fuzz lifts the bound and finds
+    that."""
 
     bounded = True
 
@@ -42,6 +52,7 @@ class BackendMachine(BackendSides):
         others=st.integers(0, 16),
         wrapped=st.booleans(),
         verify_in=st.sampled_from(["prefill", "decode"]),
+        **of_release(interpreted=_interpreted),
     )
     def start(
         self,
@@ -54,14 +65,16 @@ class BackendMachine(BackendSides):
         others: int,
         wrapped: bool,
         verify_in: str,
+        interpreted: bool = False,
     ) -> None:
         """short_of: tokens that the context lacks of whole pages. others: full pages of a request that nobody steps,
-        all but the last without an SWA page."""
+        all but the last without an SWA page. interpreted: sglang's kernels that make tables go by their interpreter."""
+        use_interpreter(interpreted)
         self.page_size = page_size
         width = context_pages * page_size
         sizes = Sizes(page_size, *pages, width - short_of, window, drafts, verify_in)
         self.begin(self.call(Rig, sizes, wrapped))
-        self.allocator, self.model = self.rig.allocator, SwaModel(page_size, *pages)
+        self.allocator, self.model = self.rig.allocator, self.model_of(page_size, *pages)
         self.diverged = 0
         self.drafted: dict[int, int] = {}  # rid -> tokens whose K/V the EAGLE draft has
         self.longest = min(sizes.context - 3, width - drafts) if self.bounded else sizes.context - 3
@@ -69,6 +82,7 @@ class BackendMachine(BackendSides):
             self._others(others * page_size)
         self.cover_page_size(page_size)
         self.cover("wrapped", wrapped)
+        self.cover("interpreted", interpreted)
 
     def live(self) -> list[int]:
         """Ids of the requests that can be stepped."""
@@ -218,11 +232,14 @@ class BackendMachine(BackendSides):
             return
         starts = [self.drafted.get(rid, 0) for rid in behind]
         ends = [self._committed(rid) for rid in behind]
-        queries = [end - start for start, end in zip(starts, ends, strict=True)]
-        phase = "DRAFT_EXTEND" if all(starts) else "EXTEND"
-        if max(queries) > self.rig.sizes.drafts:
-            padding = None
-        self.twin_step(_step(phase, behind, starts, queries, ends, ends), padding)
+        queries, drafts = [end - start for start, end in zip(starts, ends, strict=True)], self.rig.sizes.drafts
+        fits = max(queries) <= drafts
+        phase = "DRAFT_EXTEND" if all(starts) and (fits or not extends_all_drafts()) else "EXTEND"
+        if phase == "DRAFT_EXTEND" and extends_all_drafts():
+            keys = [start + drafts for start in starts]
+            self.twin_step(_step(phase, behind, starts, drafts, keys, keys), padding)
+        else:
+            self.twin_step(_step(phase, behind, starts, queries, ends, ends), padding if fits else None)
         self.drafted.update(zip(behind, ends, strict=True))
 
 
@@ -258,6 +275,7 @@ MACHINE = Machine(
         *("draft_extend_eager", "draft_extend_graph", "draft_decode_eager", "draft_decode_graph"),
         *("frozen_decode_eager", "frozen_decode_graph"),
     ),
+    release_goals=lambda: ("interpreted",) if has_table_kernels() else (),
     oracle=(
         *("page_table_stays_in_pool", "page_table_in_layer_space", "page_in_window_is_mapped"),
         *("table_is_wide_enough", "table_is_of_this_step"),

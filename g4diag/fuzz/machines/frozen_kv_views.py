@@ -3,8 +3,8 @@
 Views of either kind are opened and left in any nesting, over plain backends, HybridAttnBackend wrappers with two
 children or one, and beside EAGLE drafts that they must not touch; bodies raise, and so does the model in the
 middle of sglang's own draft, capture and replay.
-In 0.5.13 the views do not reach a wrapper's children. The machine runs with our cure of that, and tests/fuzz takes the
-cure away and finds it.
+The views do not reach a wrapper's children, in 0.5.13 and in 0.5.23. The machine runs with our cure of that, and
+tests/fuzz takes the cure away and finds it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from g4diag.fuzz.contract import Machine, Sink
 from g4diag.fuzz.machine import FuzzMachine
 from g4diag.fuzz.strategies import draft_numbers
 from g4diag.hooks.install import Hook
-from g4diag.stack.drive import spec_inputs
+from g4diag.stack.drive import forwards, spec_inputs
 from g4diag.stack.drive.backend_fixture import Rig, Sizes
 from g4diag.stack.drive.frozen_worker import pool_state, pool_state_in_view, replay_of
 
@@ -38,8 +38,8 @@ class Stopped(Exception):
 
 @dataclass
 class Draft:
-    """A FrozenKVMTPWorker and its backends. rest: (pool, SWA state) of each before any view; a wrapper has no SWA
-    state. depth: views of it that are open. graphs: its graph runner, once captured."""
+    """A frozen-KV worker and its backends. rest: (pool, SWA state) of each before any view; a wrapper has no SWA state.
+    depth: views of it that are open. graphs: its graph runner, once captured."""
 
     worker: Any
     backends: list[Any]
@@ -89,7 +89,8 @@ class FrozenKVViewsMachine(FuzzMachine):
     @rule(draft=draft_numbers(), view=st.sampled_from(_VIEWS))
     def enter(self, draft: int, view: str) -> None:
         """Open a view, inside those that are open."""
-        chosen, batch = self.drafts[draft], self._batch()
+        chosen = self.drafts[draft]
+        batch = self._batch(chosen)
         spec_info = batch.spec_info
         worker = chosen.worker
         method = worker._frozen_kv_target_view if view == _VIEWS[0] else worker._target_kv_pool_view
@@ -120,7 +121,7 @@ class FrozenKVViewsMachine(FuzzMachine):
     def draft_eagerly(self, draft: int, fails: bool) -> None:
         """sglang's own draft loop, whatever views are open around it."""
         chosen = self.drafts[draft]
-        self._run(chosen, chosen.worker.draft_forward, self._batch(), fails=fails)
+        self._run(chosen, chosen.worker.draft_forward, self._batch(chosen), fails=fails)
         self.cover("drafted")
 
     @_a_draft
@@ -139,7 +140,7 @@ class FrozenKVViewsMachine(FuzzMachine):
         """The draft loop through its graphs."""
         chosen = self.drafts[draft]
         if chosen.graphs is not None:
-            self._run(chosen, replay_of(chosen.graphs), self._batch(), fails=fails)
+            self._run(chosen, replay_of(chosen.graphs), self._batch(chosen), fails=fails)
             self.cover("replayed")
 
     def check(self) -> None:
@@ -185,10 +186,11 @@ class FrozenKVViewsMachine(FuzzMachine):
         self.cover("exception_in_model", fails)
         return result
 
-    def _batch(self) -> Any:
-        """One row of padding: request row 0, one key, on the dummy page."""
+    def _batch(self, draft: Draft) -> Any:
+        """One row of padding for a draft: request row 0, one key, on the dummy page."""
         batch = forward_batch(Step("FROZEN_DECODE", (), (), (), (), ()), [], [], 1, 1)
         batch.spec_info = spec_inputs.frozen_draft(1)
+        forwards.bind_plan(draft.worker.draft_model_runner, batch)
         return batch
 
 
@@ -223,7 +225,7 @@ def _with_the_cure() -> Iterator[None]:
 
 MACHINE = Machine(
     name="frozen-kv-views",
-    subject="frozen_kv_target_view and target_kv_pool_view, by hand and in FrozenKVMTPWorker and its graph runner",
+    subject="frozen_kv_target_view and target_kv_pool_view, by hand and in a worker and its graph runner",
     drives=FrozenKVViewsMachine,
     goals=(
         *("nested", "nested_in_itself", "both_views", "two_drafts", "exception_in_body", "exception_in_model"),

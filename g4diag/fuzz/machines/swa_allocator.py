@@ -1,9 +1,11 @@
 """sglang's SWATokenToKVPoolAllocator and its mapping, over a real, tiny SWAKVPool on the CPU.
 
 What a server does to it, in any order: admit, chunked extend, decode, speculative over-allocation and rejection,
-window eviction, tail-only SWA allocation, free, free groups, retract, backup and restore, clear.
-As the scheduler does, a decode is asked for only when it fits: in 0.5.13 `alloc_decode` launches its kernel before it
-looks at the free list, and keeps a page of one pool when the other refuses (tests/fuzz pins that).
+window eviction, tail-only SWA allocation, free, in every way the release has, free groups, retract, clear, and where it
+has them backup and restore.
+As the scheduler does, a decode is asked for only when it fits: `alloc_decode` keeps a page of one pool when the other
+refuses, in 0.5.13 and 0.5.23 (tests/fuzz pins that), and in 0.5.13 launches its kernel before it looks at the free
+list.
 """
 
 from __future__ import annotations
@@ -14,15 +16,17 @@ import hypothesis.strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from g4diag.fuzz.contract import Machine, Sink
-from g4diag.fuzz.strategies import pool_pages, requests, tokens
+from g4diag.fuzz.strategies import of_release, pool_pages, requests, tokens
 from g4diag.fuzz.swa_invariants import SwaInvariants
-from g4diag.fuzz.swa_model import SwaModel
 from g4diag.hooks.install import Hook
-from g4diag.stack.drive.allocation_kernels import switchable, use_interpreter
+from g4diag.stack.drive import swa_pool
+from g4diag.stack.drive.allocation_kernels import launch_kernels, switchable, use_interpreter
 from g4diag.stack.drive.swa_pool import back_up, build, int64, put_back
 
 _PAGE_SIZES = (1, 16, 32, 64)
+_WAYS = of_release(way=swa_pool.ways_to_free)
 _someone_lives = precondition(lambda self: self.model.requests)
+_a_backup_can_be_made = precondition(lambda self: self.model.requests and swa_pool.can_back_up())
 _full_house = precondition(lambda self: not (self.model.full_free and self.model.swa_free))
 _paged = precondition(lambda self: self.page_size > 1)
 
@@ -43,7 +47,9 @@ class SwaAllocatorMachine(SwaInvariants):
         use_interpreter(interpreted)
         self.page_size, self.window, self.need_sort = page_size, window_pages * page_size + 1, need_sort
         self.allocator = build(page_size, *pages, need_sort)
-        self.model = SwaModel(page_size, *pages)
+        if interpreted and page_size > 1:
+            launch_kernels(self.allocator)
+        self.model = self.model_of(page_size, *pages)
         self.diverged = 0
         self.cover_page_size(page_size)
         self.cover("interpreted" if interpreted else "fast_kernels")
@@ -94,8 +100,14 @@ class SwaAllocatorMachine(SwaInvariants):
             self._decode(picked)
 
     @_someone_lives
-    @rule(picked=requests(max_size=2), drafts=tokens(1), accepted=st.integers(0, 8), kept=st.booleans())
-    def speculate(self, picked: list[int], drafts: int, accepted: int, kept: bool) -> None:
+    @rule(
+        picked=requests(max_size=2),
+        drafts=tokens(1),
+        accepted=st.integers(0, 8),
+        kept=st.booleans(),
+        **_WAYS,
+    )
+    def speculate(self, picked: list[int], drafts: int, accepted: int, kept: bool, way: str = "free") -> None:
         """Slots for drafts, then some accepted. kept: the rest stays allocated for the next step, as in the overlap
         worker; else its whole pages are freed."""
         held = {rid: self.model.requests[rid] for rid in picked}
@@ -107,10 +119,10 @@ class SwaAllocatorMachine(SwaInvariants):
             request.committed = min(start[rid] + min(accepted, drafts), len(request.slots))
             self.cover("overallocated", kept and request.committed < len(request.slots))
             if not kept and (gone := self.model.reject(rid)):
-                self.call(self.allocator.free, int64(gone))
+                self._give_back(way, gone, self.model.pages(request.committed) * self.page_size, request.evicted)
                 self.cover("rejected_a_page")
 
-    @_someone_lives
+    @_a_backup_can_be_made
     @rule(picked=requests(max_size=2), drafts=tokens(1))
     def borrow(self, picked: list[int], drafts: int) -> None:
         """Slots for a draft block between backup_state and restore_state: the free lists are put back, the mapping
@@ -123,31 +135,37 @@ class SwaAllocatorMachine(SwaInvariants):
         self.call(put_back, self.allocator, state)
 
     @_someone_lives
-    @rule(picked=requests())
-    def slide(self, picked: list[int]) -> None:
+    @rule(picked=requests(), **_WAYS)
+    def slide(self, picked: list[int], way: str = "free") -> None:
         """free_swa of what lies wholly left of these requests' windows."""
         for rid in picked:
-            if (upto := self.left_of_window(rid)) > self.model.requests[rid].evicted:
-                self.call(self.allocator.free_swa, int64(self.model.evict(rid, upto)))
+            if (upto := self.left_of_window(rid)) > (start := self.model.requests[rid].evicted):
+                free, arguments, named = swa_pool.free_window(
+                    way, self.allocator, int64(self.model.evict(rid, upto)), start
+                )
+                self.call(free, *arguments, **named)
                 self.cover("window_crossed")
 
     @_someone_lives
-    @rule(picked=requests(max_size=2))
-    def finish(self, picked: list[int]) -> None:
+    @rule(picked=requests(max_size=2), **_WAYS)
+    def finish(self, picked: list[int], way: str = "free") -> None:
         """free of whole requests."""
         for rid in picked:
-            self._free(rid)
+            self._free(rid, way)
 
     @_someone_lives
-    @rule(picked=requests(), meanwhile=st.sampled_from(["nothing", "slide", "admit"]))
-    def finish_together(self, picked: list[int], meanwhile: str) -> None:
-        """free of whole requests in a free group: they stay live until it ends, whatever else happens meanwhile."""
+    @rule(picked=requests(), meanwhile=st.sampled_from(["nothing", "slide", "admit"]), **_WAYS)
+    def finish_together(self, picked: list[int], meanwhile: str, way: str = "free") -> None:
+        """free of whole requests in a free group: their pages stay taken until it ends, whatever else happens
+        meanwhile."""
         self.call(self.allocator.free_group_begin)
+        self.model.begin_group()
         for rid in picked:
-            self.call(self.allocator.free, int64(self.model.defer(rid)))
+            evicted = self.model.requests[rid].evicted
+            self._give_back(way, self.model.defer(rid), 0, evicted)
         self.check()
         if meanwhile == "slide":
-            self.slide(self.live())
+            self.slide(self.live(), way)
         elif meanwhile == "admit":
             self.admit([self.page_size])
         self.check()
@@ -195,8 +213,20 @@ class SwaAllocatorMachine(SwaInvariants):
         needed = self.model.new_pages(batch)
         self.append(batch, self.room("alloc_decode", needed, needed, handed))
 
-    def _free(self, rid: int) -> None:
-        self.call(self.allocator.free, int64(self.model.free(rid)))
+    def _free(self, rid: int, way: str = "free") -> None:
+        evicted = self.model.requests[rid].evicted
+        self._give_back(way, self.model.free(rid), 0, evicted)
+
+    def _give_back(self, way: str, slots: list[int], start: int, evicted: int) -> None:
+        """Free a request's slots from position `start` on."""
+        self.cover("freed_by_row", way == "row")
+        for free, arguments, named in swa_pool.free_row(way, self.allocator, int64(slots), start, evicted):
+            self.call(free, *arguments, **named)
+
+
+def _release_goals() -> tuple[str, ...]:
+    backup = ("restored",) if swa_pool.can_back_up() else ()
+    return (*backup, *("freed_by_row" for way in swa_pool.ways_to_free() if way == "row"))
 
 
 def _probes(sink: Sink) -> list[Hook]:
@@ -211,9 +241,10 @@ MACHINE = Machine(
     drives=SwaAllocatorMachine,
     goals=(
         *("diverged", "recycled", "window_crossed", "full_exhausted", "swa_exhausted", "last_page", "batched"),
-        *("retracted", "rejected_a_page", "overallocated", "swa_tail", "freed_in_group", "restored", "cleared"),
+        *("retracted", "rejected_a_page", "overallocated", "swa_tail", "freed_in_group", "cleared"),
         *("need_sort", "interpreted", "fast_kernels"),
     ),
+    release_goals=_release_goals,
     oracle=(
         *("slot_inside_allocator", "slot_has_one_owner", "page_is_handed_out_whole", "free_of_live_only"),
         *("free_list_is_free", "mapping_follows_allocation"),

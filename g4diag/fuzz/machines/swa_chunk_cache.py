@@ -1,20 +1,19 @@
-"""sglang's SWAChunkCache, which a server has with --disable-radix-cache: no prefix is shared, and the window is
-evicted in prefill too, behind each chunk."""
+"""What sglang has in place of a prefix cache with --disable-radix-cache: no prefix is shared, and the window is evicted
+in prefill too, behind each chunk. In 0.5.13 that is SWAChunkCache; in 0.5.23 a UnifiedRadixCache that is disabled."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from g4diag.fuzz.cache_machine import GOALS, PAGE_SIZES, CacheMachine
+from g4diag.fuzz.cache_machine import GOALS, PAGE_SIZES, CacheMachine, release_goals, surroundings
 from g4diag.fuzz.contract import Machine, Sink
 from g4diag.hooks.install import Hook
-from g4diag.stack.drive.allocation_kernels import switchable_with_rows
 
 
 class SwaChunkCacheMachine(CacheMachine):
     """The chunk cache under a scheduler's calls."""
 
-    cache_class: ClassVar[str] = "SWAChunkCache"
+    shared: ClassVar[bool] = False
 
 
 def _probes(sink: Sink) -> list[Hook]:
@@ -25,14 +24,15 @@ def _probes(sink: Sink) -> list[Hook]:
 
 MACHINE = Machine(
     name="swa-chunk-cache",
-    subject="SWAChunkCache, with PrefillAdder, Req and ScheduleBatch",
+    subject="the cache of a server without a radix cache, with PrefillAdder, Req and ScheduleBatch",
     drives=SwaChunkCacheMachine,
     goals=GOALS,
+    release_goals=release_goals,
     oracle=(
         *("slot_inside_allocator", "slot_has_one_owner", "page_is_handed_out_whole", "free_of_live_only"),
         *("free_list_is_free", "mapping_follows_allocation", "page_in_window_is_mapped"),
     ),
     probes=_probes,
     page_sizes=PAGE_SIZES,
-    surroundings=switchable_with_rows,
+    surroundings=surroundings,
 )

@@ -2,7 +2,8 @@
 
 Interpreted, one launch takes some 5 ms and a campaign spends its budget in Triton. The fast way is upstream's own
 `alloc_extend_naive` for the extend kernel and a dozen lines of ours for the decode kernel; a test holds both against
-the interpreter. Each example says which it uses.
+the interpreter. Each example says which it uses. A release that launches none on a CPU goes ways of its own there,
+unless `launch_kernels` is called.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from functools import partial
 from typing import Any
 
 from g4diag.hooks.attribute_patches import Swap, swap
+from g4diag.stack.drive.driver import driver
 
-MODULE = "sglang.srt.mem_cache.triton_ops.allocator"
-ROWS = "sglang.srt.speculative.triton_ops.cache_locs.assign_req_to_token_pool"
 _interpreted = True
 
 
@@ -30,7 +30,8 @@ def switchable() -> Iterator[None]:
     """For the body, `use_interpreter` decides; it begins and ends with the interpreter."""
     ways: dict[str, Callable[..., None]] = {"alloc_extend_kernel": fast_extend, "alloc_decode_kernel": fast_decode}
     use_interpreter(True)
-    with swap("g4diag fuzz", [Swap(f"{MODULE}.{name}", partial(Switch, fast=fast)) for name, fast in ways.items()]):
+    module = driver().SCHEDULING.ALLOCATION_KERNELS
+    with swap("g4diag fuzz", [Swap(f"{module}.{name}", partial(Switch, fast=fast)) for name, fast in ways.items()]):
         try:
             yield
         finally:
@@ -40,8 +41,15 @@ def switchable() -> Iterator[None]:
 @contextmanager
 def switchable_with_rows() -> Iterator[None]:
     """As `switchable`, and for the kernel by which speculation writes req_to_token."""
-    with switchable(), swap("g4diag fuzz", [Swap(ROWS, partial(Switch, fast=fast_rows))]):
+    scheduling = driver().SCHEDULING
+    rows = Swap(scheduling.ROW_KERNEL, partial(Switch, fast=fast_rows))
+    with switchable(), scheduling.launched_row_kernel(), swap("g4diag fuzz", [rows]):
         yield
+
+
+def launch_kernels(allocator: Any) -> None:
+    """From here on a hybrid allocator launches the kernels, also where the platform is one on which it would not."""
+    driver().SCHEDULING.launch_kernels(allocator)
 
 
 class Switch:

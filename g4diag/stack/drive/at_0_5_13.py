@@ -10,6 +10,9 @@ from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
+from g4diag.stack.drive import at_0_5_13_fixtures, at_0_5_13_scheduling
+
+FIXTURES, SCHEDULING = at_0_5_13_fixtures, at_0_5_13_scheduling
 SWA_POOL_ARGUMENTS: dict[str, Any] = {"enable_kvcache_transpose": False}
 ABSENT = (
     "msprobe_debugger",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.swa_pool import build
 
 ROWS = 4
@@ -48,6 +49,10 @@ class TwoLayers:
             for layer in (SLIDING, FULL)
         ]
 
+    def modules(self) -> list[Any]:
+        """Its layers, as torch's own has it."""
+        return self.layers
+
     def get_attention_sliding_window_size(self) -> int | None:
         return None if self.window < 0 else self.window
 
@@ -70,7 +75,6 @@ class Rig:
     asked for."""
 
     def __init__(self, sizes: Sizes, wrapped: bool = False) -> None:
-        from sglang.srt.mem_cache.common import get_req_to_token_extra_context_len
         from sglang.srt.mem_cache.memory_pool import ReqToTokenPool
 
         from g4diag.stack.drive import cpu
@@ -83,7 +87,7 @@ class Rig:
             speculative_num_steps=sizes.drafts - 1,
             speculative_eagle_topk=1,
             speculative_num_draft_tokens=sizes.drafts,
-            max_speculative_num_draft_tokens=sizes.drafts,
+            **driver().FIXTURES.speculation(sizes.drafts),
             speculative_attention_mode=sizes.verify_in,
             swa_full_tokens_ratio=sizes.swa_pages / sizes.full_pages,
             cuda_graph_bs=[1, 2, ROWS],
@@ -92,16 +96,16 @@ class Rig:
         cpu.start_process(self.args)
         self.allocator = build(sizes.page_size, sizes.full_pages, sizes.swa_pages, need_sort=False)
         self.pool = self.allocator.get_kvcache()
-        width = sizes.context + get_req_to_token_extra_context_len(self.args)
+        width = sizes.context + driver().row_headroom(self.args)
         self.rows = ReqToTokenPool(ROWS, width, "cpu", False)
         self.runner = self._runner(TwoLayers(sizes.window, own_kv=True), self.pool, algorithm="FROZEN_KV_MTP")
         self.backend = self.runner.attn_backend = backend(self.runner, wrapped)
+        driver().finish_runner(self.runner)
         self.backend.init_cuda_graph_state(ROWS, ROWS * sizes.drafts)
 
     def frozen(self, wrapped: bool = False) -> Any:
-        """A FrozenKVMTPWorker bound to the target, made without its constructor; it has no graph runner yet."""
+        """A frozen-KV draft's worker bound to the target, made without its constructor; no graph runner yet."""
         from sglang.srt.speculative.frozen_kv_mtp_info import FrozenKVMTPContext
-        from sglang.srt.speculative.frozen_kv_mtp_worker import FrozenKVMTPWorker
 
         from g4diag.stack.drive.frozen_draft import OWN_POOL_TOKENS
 
@@ -112,49 +116,32 @@ class Rig:
             is_draft=True,
         )
         runner.attn_backend = backend(runner, wrapped)
-        worker = object.__new__(FrozenKVMTPWorker)
-        worker.__dict__.update(
-            server_args=self.args,
-            topk=1,
-            speculative_num_steps=self.args.speculative_num_steps,
-            speculative_num_draft_tokens=self.args.speculative_num_draft_tokens,
-            device="cpu",
-            page_size=self.args.page_size,
-            _model_runner=runner,
-            draft_attn_backend=runner.attn_backend,
-            kv_context=FrozenKVMTPContext(self.pool, {SLIDING: SLIDING, FULL: FULL}),
-        )
-        return worker
+        driver().finish_runner(runner)
+        context = FrozenKVMTPContext(self.pool, {SLIDING: SLIDING, FULL: FULL})
+        return driver().FIXTURES.frozen_worker(self.args, runner, context)
 
     def twin(self) -> Any:
         """The runner of an EAGLE draft, full throughout, with K/V of its own in a pool that sglang's own code sizes."""
+        from g4diag.stack.drive.backends import give_pools  # which imports torch, and a fixture's file does not
+
         runner = self._runner(TwoLayers(-1, own_kv=True), None, "EAGLE", is_draft=True)
-        runner.__dict__.update(is_hybrid_swa=False, use_mla_backend=False, enable_hisparse=False)
-        runner.__dict__.update(start_layer=0, end_layer=2, num_effective_layers=2, _linear_attn_registry_cache=None)
-        runner.model_config.v_head_dim = runner.model_config.head_dim
-        runner.model_config.hf_config.get_text_config = lambda: runner.model_config.hf_text_config
-        runner._apply_memory_pool_config(self._split_sizes())
+        tokens, ratio = self.sizes.full_pages * self.sizes.page_size, self.args.swa_full_tokens_ratio
+        give_pools(runner, driver().FIXTURES.draft_sizes(self.runner, self._target_config(), tokens, ratio))
         runner.attn_backend = backend(runner)
+        driver().finish_runner(runner)
         runner.attn_backend.init_cuda_graph_state(ROWS, ROWS * self.sizes.drafts)
         return runner
 
-    def _split_sizes(self) -> Any:
-        """What sglang's configurator makes of this target's memory."""
-        from sglang.srt.model_executor.pool_configurator import HybridSWAPoolConfigurator
-
+    def _target_config(self) -> Any:
+        """What a configurator of pools reads of the target's model."""
         ones = ("head_dim", "v_head_dim", "swa_head_dim", "swa_v_head_dim")
-        config = SimpleNamespace(
+        return SimpleNamespace(
             full_attention_layer_ids=[FULL],
             swa_attention_layer_ids=[SLIDING],
             get_num_kv_heads=lambda tp_size: 1,
             get_swa_num_kv_heads=lambda tp_size: 1,
             **dict.fromkeys(ones, 1),
         )
-        runner: Any = SimpleNamespace(
-            model_config=config, kv_cache_dtype=self.runner.kv_cache_dtype, server_args=self.args
-        )
-        tokens = self.sizes.full_pages * self.sizes.page_size
-        return HybridSWAPoolConfigurator(runner).calculate_pool_sizes_from_max_tokens(tokens, self.sizes.page_size)
 
     def _plain_pool(self, tokens: int) -> Any:
         import torch

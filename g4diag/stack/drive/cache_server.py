@@ -5,12 +5,15 @@ Nothing here runs a model: a batch is prepared, and what its forward would have 
 
 from __future__ import annotations
 
+import os
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.swa_pool import build
 
 VOCAB = 64
@@ -21,7 +24,9 @@ DRAFT_STEPS, DRAFT_TOKENS = 3, 4
 class Shape:
     """Sizes in tokens unless said. chunk: 0 for unchunked prefill. eagle: speculate, and key the tree by bigrams.
     overlap: a batch is prepared before the result of the last is there. new_tokens: most a request generates.
-    context: longest sequence. ratio: new tokens that the scheduler expects of a running request, of new_tokens."""
+    context: longest sequence. core: implementation of the prefix tree, "" for the release's choice. interval: tokens
+    that must have left the window before they are evicted, None for the release's choice. ratio: new tokens that the
+    scheduler expects of a running request, of new_tokens."""
 
     page_size: int
     full_pages: int
@@ -32,6 +37,8 @@ class Shape:
     overlap: bool
     new_tokens: int
     context: int
+    core: str = ""
+    interval: int | None = None
     rows: int = 4
     ratio: float = 0.3
 
@@ -48,27 +55,26 @@ class CacheServer:
     checker: Any
 
 
-def start(shape: Shape, cache_class: str, live: Callable[[], Sequence[Any]]) -> CacheServer:
-    """A server of that shape. cache_class: "SWARadixCache" or "SWAChunkCache". live: the requests that hold K/V."""
-    from sglang.srt.mem_cache.cache_init_params import CacheInitParams
-    from sglang.srt.mem_cache.chunk_cache import SWAChunkCache
+def start(shape: Shape, *, shared: bool, live: Callable[[], Sequence[Any]]) -> CacheServer:
+    """A server of that shape. shared: prefixes are, in a radix tree. live: the requests that hold K/V."""
     from sglang.srt.mem_cache.memory_pool import ReqToTokenPool
-    from sglang.srt.mem_cache.swa_radix_cache import SWARadixCache
 
+    scheduling = driver().SCHEDULING
+    if shape.interval is not None:
+        os.environ[scheduling.EVICTION_INTERVAL] = str(shape.interval)
     args = _args(shape)
     allocator = build(shape.page_size, shape.full_pages, shape.swa_pages, need_sort=False)
-    request_pool = ReqToTokenPool(shape.rows, shape.context + 4 * DRAFT_TOKENS, "cpu", False)
-    classes = {"SWARadixCache": SWARadixCache, "SWAChunkCache": SWAChunkCache}
-    cache = classes[cache_class](
-        CacheInitParams(
-            disable=False,
-            req_to_token_pool=request_pool,
-            token_to_kv_pool_allocator=allocator,
-            page_size=shape.page_size,
-            is_eagle=shape.eagle,
-            sliding_window_size=shape.window,
-            chunked_prefill_size=shape.chunk or -1,
-        )
+    extra = max(4 * DRAFT_TOKENS, driver().row_headroom(args))
+    request_pool = ReqToTokenPool(shape.rows, shape.context + extra, "cpu", False)
+    cache = scheduling.prefix_cache(
+        shared=shared,
+        core=shape.core,
+        req_to_token_pool=request_pool,
+        token_to_kv_pool_allocator=allocator,
+        page_size=shape.page_size,
+        is_eagle=shape.eagle,
+        sliding_window_size=shape.window,
+        chunked_prefill_size=shape.chunk or -1,
     )
     model_config = SimpleNamespace(is_encoder_decoder=False, vocab_size=VOCAB, is_multimodal=False)
     checker = _checker(args, request_pool, allocator, cache, live)
@@ -86,8 +92,6 @@ def request(rid: str, tokens: Sequence[int], new_tokens: int) -> Any:
 
 
 def _args(shape: Shape) -> Any:
-    from sglang.srt.server_args import set_global_server_args_for_scheduler
-
     from g4diag.stack.drive import cpu
 
     args = cpu.server_args(
@@ -100,15 +104,12 @@ def _args(shape: Shape) -> Any:
         speculative_num_draft_tokens=DRAFT_TOKENS,
         disable_overlap_schedule=not shape.overlap,
     )
-    set_global_server_args_for_scheduler(args)
+    driver().publish(args)
     return args
 
 
 def _checker(args: Any, request_pool: Any, allocator: Any, cache: Any, live: Callable[[], Sequence[Any]]) -> Any:
     """Upstream's check of the pools' sums while requests run, asked of one batch of all requests that hold K/V."""
-    from sglang.srt.disaggregation.utils import DisaggregationMode
-    from sglang.srt.managers.scheduler_components.invariant_checker import SchedulerInvariantChecker
-    from sglang.srt.managers.scheduler_components.pool_stats_observer import SchedulerPoolStatsObserver
 
     def everyone() -> Any:
         reqs = list(live())
@@ -123,16 +124,27 @@ def _checker(args: Any, request_pool: Any, allocator: Any, cache: Any, live: Cal
         "full_tokens_per_layer": allocator.size_full,
         "swa_tokens_per_layer": allocator.size_swa,
         "max_total_num_tokens": allocator.size_full,
-        "get_last_batch": everyone,
-        "get_running_batch": lambda: None,
     }
-    observer = SchedulerPoolStatsObserver(
-        session_controller=None, hisparse_coordinator=None, enable_hisparse=False, **shared
-    )
-    return SchedulerInvariantChecker(
-        disaggregation_mode=DisaggregationMode.NULL,
-        page_size=args.page_size,
-        server_args=args,
-        pool_stats_observer=observer,
-        **shared,
-    )
+    batches = {"get_last_batch": everyone, "get_running_batch": lambda: None}
+    return driver().SCHEDULING.checker(args, shared, batches)
+
+
+def tree_cores() -> tuple[str, ...]:
+    """Implementations of the prefix tree that this release may be told to use; none where there is one only."""
+    return tuple(driver().SCHEDULING.tree_cores())
+
+
+def can_wait_to_evict() -> bool:
+    """Whether this release can be told how many tokens must have left the window before it evicts them."""
+    return bool(driver().SCHEDULING.EVICTION_INTERVAL)
+
+
+@contextmanager
+def environment_kept() -> Iterator[None]:
+    """After the body the process's environment variables are what they were."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

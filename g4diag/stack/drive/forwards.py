@@ -1,4 +1,4 @@
-"""One forward on the CPU: its ForwardBatch, its plan (a backend's metadata) and itself, as in sglang 0.5.13.
+"""One forward on the CPU: its ForwardBatch, its plan (a backend's metadata) and itself.
 
 B: rows of the batch, padding included. T: tokens of all rows.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from g4diag.model import IntArray
@@ -57,6 +58,19 @@ def forward_batch(
     )
 
 
+def mode_of(phase: str) -> str:
+    """The ForwardMode's name of a phase: EXTEND, DECODE, TARGET_VERIFY, DRAFT_EXTEND and DRAFT_DECODE of an EAGLE
+    draft, or FROZEN_DECODE."""
+    ours = {"DRAFT_DECODE": "DECODE", "FROZEN_DECODE": "DECODE", "DRAFT_EXTEND": driver().FIXTURES.DRAFT_EXTEND}
+    return str(ours.get(phase, phase))
+
+
+def extends_all_drafts() -> bool:
+    """Whether an EAGLE draft extends over all draft tokens of each request, accepted or not, so that every row has as
+    many; else over those that were accepted."""
+    return bool(driver().FIXTURES.EXTENDS_ALL_DRAFTS)
+
+
 def multi_step_backend(runner: Any, drafts: int, rows: int) -> Any:
     """An EAGLE draft's backends, one a step, ready for graphs of up to `rows` rows. drafts: tokens a verify looks
     at."""
@@ -77,6 +91,16 @@ def forward_through(runner: Any, backend: Any) -> Callable[[Any], Any]:
             return runner.forward(batch)
 
     return forward
+
+
+def recorded_forward(runner: Any, backend: Any) -> Callable[[Any], Any]:
+    """What a captured graph runs of the runner's forward: no plan is made in it."""
+    return partial(driver().FIXTURES.recorded_forward, runner, backend)
+
+
+def bind_plan(runner: Any, batch: Any) -> None:
+    """What the runner gives a batch that was made by hand, before a backend plans it."""
+    driver().bind_plan(runner, batch)
 
 
 def plan_capture(backend: Any, batch: Any) -> None:

@@ -1,4 +1,4 @@
-"""A frozen-KV draft's worker, its views and its graphs, as in sglang 0.5.13."""
+"""A frozen-KV draft's worker, its views and its graphs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,21 @@ from types import SimpleNamespace
 from typing import Any
 
 from g4diag.stack.drive.driver import driver
+
+
+def worker_fields(args: Any, runner: Any, kv_context: Any) -> dict[str, Any]:
+    """What every release's constructor gives a worker. args: speculation with topk 1. runner: it has its backend."""
+    return {
+        "server_args": args,
+        "topk": 1,
+        "speculative_num_steps": args.speculative_num_steps,
+        "speculative_num_draft_tokens": args.speculative_num_draft_tokens,
+        "device": "cpu",
+        "page_size": args.page_size,
+        "_model_runner": runner,
+        "draft_attn_backend": runner.attn_backend,
+        "kv_context": kv_context,
+    }
 
 
 def target_view(worker: Any) -> Any:

@@ -1,4 +1,5 @@
-"""A prefix tree's nodes and locks, as sglang 0.5.13's SWARadixCache keeps them. A node is sglang's own object."""
+"""A prefix tree's nodes and locks, as SWARadixCache keeps them. A node is sglang's own object. Later releases have
+`unified_tree`."""
 
 from __future__ import annotations
 
@@ -8,6 +9,11 @@ from typing import Any
 import numpy as np
 
 from g4diag.model import IntArray
+
+
+def has_nodes(cache: Any) -> bool:
+    """Whether this is a cache whose nodes these functions read."""
+    return hasattr(cache, "_collect_all_nodes")
 
 
 def nodes(cache: Any) -> list[Any]:

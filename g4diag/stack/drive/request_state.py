@@ -54,8 +54,8 @@ def prefill_end(req: Any) -> int:
 
 
 def commit_verified(req: Any, accepted: int) -> None:
-    """A verify's result: K/V of `accepted` more tokens counts. prepare_for_decode had counted the first of them."""
-    driver().held(req).kv_committed_len += accepted - 1
+    """A verify's result: K/V of `accepted` more tokens counts; 0 for a request that has finished."""
+    driver().SCHEDULING.commit_verified(req, accepted)
 
 
 def take_row(request_pool: Any) -> Any | None:

@@ -47,7 +47,33 @@ def goes_on(answer: Any) -> bool:
 
 def leave_out(batch: Any, reqs: Sequence[Any]) -> None:
     """Take the finished out of a batch, and these."""
-    batch.filter_batch(chunked_req_to_exclude=list(reqs))
+    driver().SCHEDULING.leave_out(batch, reqs)
+
+
+def settle(batch: Any) -> None:
+    """What an iteration does to the running batch once the last prefill has joined it."""
+    driver().SCHEDULING.settle(batch)
+
+
+def finishing(batch: Any, queued: Sequence[Any]) -> list[Any]:
+    """Of the running batch, those that sit this decode out: a result not processed yet, of the requests `queued`,
+    finishes them for certain."""
+    return list(driver().SCHEDULING.finishing(batch, queued))
+
+
+def may_be_asked(adder: Any) -> bool:
+    """Whether a PrefillAdder has any budget left to offer."""
+    return bool(driver().SCHEDULING.may_be_asked(adder))
+
+
+def rows_to_give(adder: Any, free: int) -> int:
+    """Request rows that a prefill may take, of so many that are free."""
+    return int(driver().SCHEDULING.rows_to_give(adder, free))
+
+
+def prefill_in_free_group() -> bool:
+    """Whether a prefill's results are processed in a free group, as a decode's are."""
+    return bool(driver().SCHEDULING.PREFILL_IN_FREE_GROUP)
 
 
 def retract(batch: Any, args: Any) -> tuple[list[Any], list[Any]]:

@@ -1,8 +1,10 @@
-"""What a speculative step carries on its batch, as sglang 0.5.13's drafts take it."""
+"""What a speculative step carries on its batch."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from g4diag.stack.drive.driver import driver
 
 
 def eagle_draft() -> Any:
@@ -12,12 +14,10 @@ def eagle_draft() -> Any:
     return EagleDraftInput()
 
 
-def eagle_extend(accepted_B: Any, accepted: list[int] | None) -> Any:
+def eagle_extend(accepted_B: Any, accepted: list[int] | None, width: int) -> Any:
     """An EAGLE draft extend's. accepted_B: int64 [batch] tensor of tokens that each row was left with; accepted: the
-    same on the host, None for padding only."""
-    from sglang.srt.speculative.eagle_info import EagleDraftExtendInput
-
-    return EagleDraftExtendInput(num_accept_tokens=accepted_B, num_accept_tokens_cpu=accepted)
+    same on the host, None for padding only. width: tokens a row in a graph."""
+    return driver().FIXTURES.eagle_extend(accepted_B, accepted, width)
 
 
 def frozen_draft(rows: int) -> Any:

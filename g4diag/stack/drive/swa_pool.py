@@ -1,8 +1,8 @@
-"""Real, tiny allocators, their free lists and their pool, as in sglang 0.5.13: what machines, selftests and tests of
-allocators stand on."""
+"""Real, tiny allocators, their free lists and their pool: what machines, selftests and tests of allocators stand on."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,6 +58,43 @@ def next_pages(sub_allocator: Any) -> list[int]:
 def set_next_pages(sub_allocator: Any, pages: list[int]) -> None:
     """Have a paged allocator hand out these ids next, in order, whatever they are."""
     sub_allocator.free_pages = int64(pages)
+
+
+@dataclass(frozen=True)
+class HowItFrees:
+    """Of the installed release's hybrid allocator. resolves_at_once: a free in a free group unmaps at once, and only
+    the pages come back at its end. whole_pages: freeing any slot of a page unmaps all of it."""
+
+    resolves_at_once: bool
+    whole_pages: bool
+
+
+def how_it_frees() -> HowItFrees:
+    """Asked of the release's driver."""
+    scheduling = driver().SCHEDULING
+    return HowItFrees(scheduling.FREES_RESOLVE_AT_ONCE, scheduling.UNMAPS_WHOLE_PAGES)
+
+
+def ways_to_free() -> tuple[str, ...]:
+    """How a request's slots may be freed: "free" as a set, "row" as a piece of its row, page by page."""
+    return tuple(driver().SCHEDULING.ways_to_free())
+
+
+def free_row(way: str, allocator: Any, slots: Any, start: int, evicted: int) -> list[tuple[Any, Any, Any]]:
+    """What frees a request's slots, int64 [N] from position `start` on, in order: (function, arguments, keywords).
+    evicted: its leading tokens whose SWA slots are gone."""
+    return list(driver().SCHEDULING.free_row(way, allocator, slots, start, evicted))
+
+
+def free_window(way: str, allocator: Any, slots: Any, start: int) -> tuple[Any, Any, Any]:
+    """The same for the SWA slots alone, of whole pages that have them."""
+    function, arguments, named = driver().SCHEDULING.free_window(way, allocator, slots, start)
+    return function, arguments, named
+
+
+def can_back_up() -> bool:
+    """Whether this release can back an allocator up and put it back."""
+    return current().has("allocator.backup_state")
 
 
 def back_up(allocator: Any) -> Any:

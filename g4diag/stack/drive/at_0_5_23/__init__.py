@@ -4,6 +4,7 @@ What moved: arguments are a struct that sglang publishes in its runtime context;
 their own; a request's row and lengths lie in `req.kv`; Gemma-4 is served by the unified prefix cache.
 """
 
+from g4diag.stack.drive.at_0_5_23 import fixtures, scheduling
 from g4diag.stack.drive.at_0_5_23.drafts import (
     Closures,
     bind_plan,
@@ -46,8 +47,12 @@ from g4diag.stack.drive.at_0_5_23.requests import (
     write_kv,
 )
 
+FIXTURES, SCHEDULING = fixtures, scheduling
+
 __all__ = [
     "ABSENT",
+    "FIXTURES",
+    "SCHEDULING",
     "SWA_POOL_ARGUMENTS",
     "Closures",
     "begin_runner",
