@@ -30,15 +30,18 @@ if [ -z "$$python" ]; then echo "g4diag: wanted Python $(subst $(SPACE), or ,$(1
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test stacks clean-stacks hypofuzz gpu-pack clean
+.PHONY: help setup overlay repro test stacks clean-stacks matrix matrix-docs hypofuzz gpu-pack clean
 
 help:
 	@echo "make repro   set up, then show the frozen-KV SWA bug (sglang #26957) on the CPU"
 	@echo "make test    set up, then ruff, mypy and pytest (ARGS=... goes to pytest; WORKERS=2)"
 	@echo "make setup   $(VENV) with g4diag[test] on sglang $(STACK); PYTHON=... picks the Python of a new one (3.11 or 3.12)"
 	@echo "             STACK=RELEASE with any of these: another one, in its own environment"
+	@echo "make overlay  .venv-STACK-overlay: sglang STACK in front of the nearest stack; some 0.5 GB, for a CPU only"
 	@echo "make stacks  the releases installed for all checkouts, with sizes; make clean-stacks removes them"
 	@echo "make gpu-pack  .gpu: what a bare CUDA machine lacks, in one file or in parts (tools/on_gpu.sh); GPU_PYTHON=..."
+	@echo "make matrix  run every scenario on every release, in overlays, and keep how each bug stands; RELEASES=, SCENARIOS="
+	@echo "make matrix-docs  TRIAGE's table of which bug is alive in which release, from its data"
 	@echo "make hypofuzz  drive MACHINE=$(MACHINE) with HypoFuzz, until stopped; a dashboard shows coverage"
 	@echo "make clean   remove caches, build outputs and set-up stamps; environments and stacks stay"
 
@@ -46,6 +49,13 @@ setup:
 	@sha256sum --check --status $(STAMP) 2>/dev/null && exit 0; \
 	$(call find_python,11 12,$(CANDIDATES)); \
 	"$$python" tools/stack_env.py setup $(STACK) $(VENV)
+
+# What differs between that release and a stack that is there already, in a layer of its own: tools/overlay_env.py.
+OVERLAY := .venv-$(STACK)-overlay
+overlay:
+	@sha256sum --check --status $(OVERLAY)/.g4diag-stamp 2>/dev/null && exit 0; \
+	$(call find_python,11 12,$(OVERLAY)/bin/python $(CANDIDATES)); \
+	"$$python" tools/overlay_env.py setup $(STACK) $(OVERLAY)
 
 repro: setup
 	@$(BIN)/g4diag repro trtllm-mha-swa --device cpu
@@ -63,6 +73,15 @@ MACHINE ?= SwaAllocatorMachine
 hypofuzz: setup
 	$(BIN)/python -c 'import hypofuzz' 2>/dev/null || $(BIN)/python -m pip install -qq -c $(PINS) hypofuzz
 	$(BIN)/hypothesis fuzz $(ARGS) -- tests/fuzz/hypofuzz_machines.py::Test$(MACHINE)
+
+# One process at a time: hours for all of them.
+matrix: setup
+	$(BIN)/python tools/matrix.py $(addprefix --release ,$(RELEASES)) $(addprefix --scenario ,$(SCENARIOS)); \
+	code=$$?; [ $$code -le 1 ] && $(MAKE) --no-print-directory matrix-docs; exit $$code
+
+# TRIAGE's table of releases, from g4diag/matrix/cells.json. A test fails where the two differ.
+matrix-docs: setup
+	@$(BIN)/python tools/matrix_docs.py
 
 # Any Python that runs stack_env.py will do.
 stacks clean-stacks:

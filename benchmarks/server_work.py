@@ -30,13 +30,13 @@ def ids(generator: random.Random, count: int) -> list[int]:
 def main(job_file: str) -> int:
     with noted(job_file) as (job, note):
         note("importing")
-        from sglang.srt.entrypoints.engine import Engine
+        from g4diag.stack import entry_points
 
         note("starting")
-        engine = Engine(**job["engine"])
+        engine = entry_points.engine(**job["engine"])
         work = soak if os.environ["TRAPBENCH_WORK"] == "soak" else standby
         work(engine, job, note)
-        note("finished", index=0, tokens=[0])
+        note("finished", index=0, tokens=[0], meta={})
         note("info")
         engine.shutdown()
         note("stopped")

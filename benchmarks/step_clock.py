@@ -66,8 +66,9 @@ class Clock:
         self._checks: list[Any] = []
         self._modes = Modes(Path(folder)) if (folder := os.environ.get("TRAPBENCH_MODES")) else None
 
-    def after(self, batch: Any, *args: Any, **kwargs: Any) -> None:
+    def after(self, chosen: Any, *args: Any, **kwargs: Any) -> None:
         """Hook after `get_next_batch_to_run`. Never raises, never changes the result."""
+        batch = getattr(chosen, "batch_to_run", chosen)  # 0.5.23 returns a plan that holds it
         if self._modes:
             self._modes.look()
         if not batch or self._count >= ROWS - 1:

@@ -16,13 +16,23 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from g4diag.scenario import Options, Outcome, Progress, Scenario, State
+from g4diag.scenario import Options, Outcome, Progress, Scenario, State, Where
 
 _OLD = ("allocator-rule",)
+_BACKENDS = "sglang.srt.layers.attention"
+# Where writes too follow the rule, a draft of its own pool that is taken for a hybrid one dies in its first prefill.
+_TRANSLATES_WRITES = (
+    (f"{_BACKENDS}.flashinfer_backend", "self.use_sliding_window_kv_pool = self._swa_kv_pool is not None"),
+    (
+        f"{_BACKENDS}.trtllm_mha_backend.TRTLLMHAAttnBackend.init_forward_metadata",
+        "self.token_to_kv_pool.translate_loc_from_full_to_swa(",
+    ),
+)
+_DIES = (Where(_TRANSLATES_WRITES, "raises AttributeError"),)
 # To the mechanism the twin is the draft with a pool of its own. Here that one has the bug, and the other is the twin.
 _STATES = (
     State("upstream", "as released (#27491)", (), "equal", "equal", twin=True),
-    State("allocator", "the rule of #18970 put back", _OLD, "wrong", "wrong", twin=True),
+    State("allocator", "the rule of #18970 put back", _OLD, "wrong", "wrong", twin=True, where=_DIES),
     State("own-pool-rule", "the rule of #25103: right here", ("faulty-rule",), "equal", "equal", twin=True),
     State("frozen-upstream", "frozen-KV draft, as released", (), "equal", "equal"),
     State("frozen-allocator", "frozen-KV draft, rule of #18970", _OLD, "equal", "equal"),

@@ -18,9 +18,11 @@ from g4diag import guard, plugin
 from g4diag.dump.ring import read_ring
 from g4diag.hooks.manifest import armed_manifest
 from g4diag.patches import applying
+from g4diag.patches.contract import unmatched
 from g4diag.stack import releases
 from g4diag.stack.drive.backends import flash_attention_imports
 from g4diag.stack.live import selection
+from tests.marks import starts_sglang
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +49,7 @@ def test_with_nothing_armed_it_imports_nothing_heavy(variables: dict[str, str]) 
     assert done.returncode == 0 and not done.stderr, done.stderr
 
 
+@starts_sglang
 def test_sglang_loads_it_and_a_process_that_ends_armed_ends_quietly() -> None:
     done = python(
         "from sglang.srt.plugins import load_plugins; load_plugins();"
@@ -60,6 +63,7 @@ def test_sglang_loads_it_and_a_process_that_ends_armed_ends_quietly() -> None:
     assert "g4diag armed: {" in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
+@starts_sglang
 def test_the_recorder_alone_is_armed_in_a_real_process_and_ends_quietly(tmp_path: Path) -> None:
     done = python(
         "from sglang.srt.plugins import load_plugins; load_plugins();"
@@ -120,7 +124,8 @@ def test_a_required_trap_that_does_not_fit_arms_nothing(
 def test_every_applicable_patch_is_applied_and_verified(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    names = [name for name, patch in applying.patches().items() if applying.status(patch).can_apply]
+    fitting = [patch for patch in applying.patches().values() if not unmatched(patch)]
+    names = [patch.name for patch in fitting if applying.status(patch).can_apply]
     monkeypatch.setenv("G4DIAG_PATCHES", ",".join(names))
     monkeypatch.setenv("G4DIAG_TRAPS", "all")
     # A fault of fa3 is among them, and its module wants a GPU's libraries.

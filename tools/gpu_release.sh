@@ -41,9 +41,11 @@ run_all() {
     ;;
   traps)
     bench "$last" soak --seconds "$SOAK" &
-    bench 0 trap_levels --traps all --port 34000 &
-    [ "$gpus" -gt 1 ] && bench 0,1 trap_levels --traps all --port 37000 --tp-size 2 --only graph-warn,graph-healthy --out tp2 &
+    [ -n "${SOAK_ONLY:-}" ] || bench 0 trap_levels --traps all --port 34000 &
+    [ "$gpus" -gt 1 ] && [ -z "${SOAK_ONLY:-}" ] && bench 0,1 trap_levels --traps all --port 37000 --tp-size 2 --only graph-warn,graph-healthy --out tp2 &
     wait
+    # 8 files come back, and the tables come first.
+    cat "$OUT"/*-logs.txt.gz > "$OUT/logs.gz" && rm "$OUT"/*-logs.txt.gz
     ;;
   esac
 }

@@ -5,6 +5,7 @@
     stack_env.py stack RELEASE        the stack only; prints its folder
     stack_env.py list                 what the cache holds, with sizes
     stack_env.py clean                remove all of it that no other process is using
+    overlay_env.py                    a small layer that puts another release in front of a stack
 
 The cache is $G4DIAG_STACKS, else g4diag/stacks in $XDG_CACHE_HOME (~/.cache). It holds layers, each a plain venv that
 pip filled: `sglang-RELEASE-cp311-HASH`, the stack, and on it `tools-RELEASE-cp311-HASH`, what pyproject.toml asks for
@@ -34,12 +35,12 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-NAME = re.compile(r"(sglang|tools)-[^-]+-cp3\d+-[0-9a-f]{12}")
+NAME = re.compile(r"(sglang|tools|overlay)-[^-]+-cp3\d+-[0-9a-f]{12}")
 COMPLETE, STAMP, LINK = ".complete", ".g4diag-stamp", "g4diag_stack.pth"
 SITE = Path("lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
 TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"
@@ -51,13 +52,24 @@ class CannotRunError(Exception):
 
 @dataclass(frozen=True)
 class Layer:
-    """What is wanted, and where it is or will be."""
+    """What is wanted, and where it is or will be. fill: what installs it and gives lines to note; else pip does, all of
+    it at once."""
 
     kind: str
     release: str
     requirements: tuple[str, ...]
     needs_gb: float
     below: Layer | None = None
+    fill: Callable[[Layer, Path, int | None], list[str]] | None = field(default=None, compare=False)
+
+    @property
+    def chain(self) -> list[Layer]:
+        """This one and what is below."""
+        return [self, *(self.below.chain if self.below else [])]
+
+    @property
+    def pip(self) -> list[str | Path]:
+        return [self.folder / "bin" / "python", "-I", "-m", "pip"]
 
     @property
     def folder(self) -> Path:
@@ -116,15 +128,16 @@ def run(command: list[str | Path], log: Path, lock: int | None) -> None:
         raise CannotRunError(f"{what} failed: {errors[-1]} (log: {log})")
 
 
-def make_venv(venv: Path, below: Layer | None, log: Path, lock: int | None) -> None:
+def make_venv(venv: Path, below: Sequence[Layer], log: Path, lock: int | None) -> None:
+    """below: layers to see, the first before the others."""
     # Not a venv's Python, which may be the very one that is replaced. Only the lowest layer gets a pip: the others see
     # it, and making one takes longer than all the rest.
     base = str(getattr(sys, "_base_executable", sys.executable))
     run([base, "-I", "-m", "venv", *(["--without-pip"] if below else []), venv], log, lock)
     if below:
         # The path alone is what editors read; addsitedir also obeys the .pth files over there.
-        site = str(below.folder / SITE)
-        (venv / SITE / LINK).write_text(f"{site}\nimport site; site.addsitedir({site!r})\n")
+        sites = [str(layer.folder / SITE) for layer in below]
+        (venv / SITE / LINK).write_text("".join(f"{site}\nimport site; site.addsitedir({site!r})\n" for site in sites))
 
 
 def install(layer: Layer, lock: int | None) -> None:
@@ -137,20 +150,25 @@ def install(layer: Layer, lock: int | None) -> None:
         raise CannotRunError(f"wanted {layer.needs_gb:g} GB free in {cache()} for {what}, found {free:.1f} GB")
     say(f"installing {what} into {layer.folder} (minutes and up to {layer.needs_gb:g} GB, once on this machine) ...")
     log.unlink(missing_ok=True)
-    pip: list[str | Path] = [layer.folder / "bin" / "python", "-I", "-m", "pip"]
-    light: list[str | Path] = ["--no-compile", "-c", layer.below.complete] if layer.below else []
     try:
-        make_venv(layer.folder, layer.below, log, lock)
-        run([*pip, "install", *light, *layer.requirements], log, lock)
-        frozen = subprocess.run([*pip, "freeze"], capture_output=True, text=True, check=True).stdout
+        make_venv(layer.folder, [layer.below] if layer.below else [], log, lock)
+        notes = (layer.fill or fill)(layer, log, lock)
+        frozen = subprocess.run([*layer.pip, "freeze"], capture_output=True, text=True, check=True).stdout
     except CannotRunError:
         remove(layer.folder)
         raise
-    head = [f"# {requirement}" for requirement in layer.requirements]
+    head = [f"# {note}" for note in [*layer.requirements, *notes]]
     lines = [line for line in frozen.splitlines() if re.fullmatch(r"[\w.-]+==\S+", line)]
     os.sync()  # A power cut must not leave the stamp without the rest.
     write_last(layer.complete, "\n".join([*head, *lines]) + "\n")
     log.unlink()
+
+
+def fill(layer: Layer, log: Path, lock: int | None) -> list[str]:
+    """All that is required and is not there already."""
+    light: list[str | Path] = ["--no-compile", "-c", layer.below.complete] if layer.below else []
+    run([*layer.pip, "install", *light, *layer.requirements], log, lock)
+    return []
 
 
 def write_last(path: Path, text: str) -> None:
@@ -209,20 +227,25 @@ def tools_on(stack: Layer) -> Layer:
     return Layer("tools", stack.release, wanted, min(stack.needs_gb, 0.5), stack)
 
 
-def set_up(stack: Layer, venv: Path) -> None:
-    """Nothing, if the stamp still holds; else anew."""
-    stamp, log, tools = venv / STAMP, beside(venv, ".log"), tools_on(stack)
-    with locked(ROOT, fcntl.LOCK_EX, "another process sets this checkout up; waiting ...") as lock, ready(tools):
-        made_from = digests([ROOT / "pyproject.toml", Path(__file__).resolve(), stack.complete, tools.complete])
+def set_up(tops: Sequence[Layer], venv: Path) -> None:
+    """An environment that sees these layers, the first before the others. Made anew unless the stamp still holds."""
+    stamp, log = venv / STAMP, beside(venv, ".log")
+    layers = list(dict.fromkeys(layer for top in tops for layer in top.chain))
+    with contextlib.ExitStack() as held:
+        lock = held.enter_context(locked(ROOT, fcntl.LOCK_EX, "another process sets this checkout up; waiting ..."))
+        for top in tops:
+            held.enter_context(ready(top))
+        ours = [ROOT / "pyproject.toml", Path(__file__).resolve()]
+        made_from = digests([*ours, *(layer.complete for layer in layers)])
         if stamp.exists() and stamp.read_text() == made_from:
             return
         say(f"setting {venv.name} up ...")
         remove(venv)
         log.unlink(missing_ok=True)
-        make_venv(venv, tools, log, lock)
+        make_venv(venv, tops, log, lock)
         alone = ["--no-deps", "--no-build-isolation", "--no-index"]
         run([venv / "bin" / "python", "-I", "-m", "pip", "install", *alone, "-e", ROOT], log, lock)
-        for layer in (tools, stack):
+        for layer in layers:
             lend_commands(layer.folder, venv)
         write_last(stamp, made_from)
         log.unlink()
@@ -283,7 +306,7 @@ def main() -> int:
         release = args.words[0]
         stack = Layer("sglang", release, tuple(args.requirement or [f"sglang=={release}"]), args.needs_gb)
         if args.command == "setup":
-            set_up(stack, ROOT / args.words[1])
+            set_up([tools_on(stack)], ROOT / args.words[1])
         else:
             with ready(stack):
                 print(stack.folder)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.matching import Match, matches
+from g4diag.matrix.cells import matrix
+from g4diag.matrix.words import affected_releases
 from g4diag.model import Finding, Incident
 
 _SHOWN = 3
@@ -34,6 +36,7 @@ def _data(match: Match) -> dict[str, object]:
         "symptom": issue.symptom,
         "references": list(issue.references),
         "affected": issue.affected,
+        "affected_releases": affected_releases(matrix(), issue.id),
         "cure": issue.cure,
         "sure": issue.sure,
         "next": issue.next,

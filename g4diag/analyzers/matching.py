@@ -19,7 +19,7 @@ from g4diag.signature import signature
 
 Facts = Mapping[str, frozenset[str]]
 _MAX_TEXT = 1 << 16
-_CONDITIONS = ("needs", "when", "unless")
+_CONDITIONS = ("needs", "when", "unless", "flags")
 _OWN = ("ran", "read")
 _SURE = (*_OWN, "thread", "title")
 
@@ -41,6 +41,7 @@ class KnownIssue:
     needs: Facts = field(default_factory=dict)
     when: Facts = field(default_factory=dict)
     unless: Facts = field(default_factory=dict)
+    flags: Facts = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.sure not in _SURE:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from g4diag.doctor import flag_check
+from g4diag.doctor.backends import attention_backends
 from g4diag.doctor.plugin_state import plugin_state
 from g4diag.doctor.series import patch_rows, trap_rows
 from g4diag.errors import CannotRunError
@@ -34,7 +35,7 @@ def examine(arguments: Sequence[str] = (), environ: Mapping[str, str] = os.envir
         versions=installed(),
         gpus=gpus,
         cuda=hardware.cuda_versions(),
-        backends=hardware.attention_backends(capability),
+        backends=attention_backends(release, capability) if (release := version_of("sglang")) else (),
         plugin=plugin_state(environ),
         patches=patch_rows(),
         traps=trap_rows(),
@@ -61,7 +62,7 @@ def judged(
     deployment = deployment_of(arguments, environ, capability)
     if deployment is None or not arguments:
         return (), ()
-    return judge(deployment, patches), tuple(_unknown(deployment))
+    return judge(deployment, patches), tuple(unknown(deployment))
 
 
 def deployment_of(
@@ -87,7 +88,8 @@ def explicit_flags(arguments: Sequence[str]) -> dict[str, str]:
     return parse(arguments, flag_check.declared_flags())
 
 
-def _unknown(deployment: Deployment) -> list[str]:
+def unknown(deployment: Deployment) -> list[str]:
+    """What could not be told of a server, one line each, and so was not judged."""
     remarks = []
     for flag, config in (("model-path", deployment.target), ("speculative-draft-model-path", deployment.draft)):
         if (path := deployment.flag(flag)) and config is None:

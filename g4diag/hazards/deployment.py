@@ -87,11 +87,27 @@ class Deployment:
         both = self.flag("attention-backend") or self._default_backend()
         return self.flag("prefill-attention-backend") or both, self.flag("decode-attention-backend") or both
 
+    @property
+    def verifies_on_xqa(self) -> bool:
+        """Whether XQA verifies drafts: trtllm_mha as the decode backend where verify is sent there, else as the prefill
+        backend, which it can be there since 0.5.19."""
+        prefill, decode = self.backends
+        if self.flag("speculative-algorithm") is None or not self.xqa_arch:
+            return False
+        if self.verifies_on_decode:
+            return decode == "trtllm_mha"
+        return prefill == "trtllm_mha" and self.is_in(">=0.5.19")
+
     def _default_backend(self) -> str | None:
-        """As ServerArgs does for Gemma-4: trtllm_mha on SM100, else triton."""
+        """As ServerArgs does for Gemma-4: trtllm_mha on SM100, else triton; before 0.5.13 triton. 0.5.13 makes an
+        exception of one quantization of a MoE, which is not told apart here."""
         if not self.is_gemma4 or self.capability is None:
             return None
-        return "trtllm_mha" if self.capability[0] == 10 else "triton"
+        if self.capability[0] != 10 or self.is_in("<0.5.13"):
+            return "triton"
+        config = self.target or {}
+        quantized = self.flag("quantization") or config.get("quantization_config") or self.flag("modelopt-quant")
+        return None if quantized and self.is_moe and self.is_in("<0.5.14") else "trtllm_mha"
 
 
 def _is_one_of(config: Mapping[str, Any] | None, architectures: tuple[str, ...]) -> bool | None:

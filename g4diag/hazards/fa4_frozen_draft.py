@@ -28,5 +28,5 @@ HAZARD = Hazard(
     reference="g4diag on an H100, 0.5.23 as released: accept length 1.25 for 3.31; no upstream thread found",
     releases=">=0.5.13",
     found=found,
-    instead="--speculative-draft-attention-backend triton",
+    instead="--patches fa-frozen-draft-swa-state (0.5.22, 0.5.23), or --speculative-draft-attention-backend triton",
 )

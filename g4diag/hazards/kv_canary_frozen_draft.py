@@ -1,7 +1,8 @@
 """--kv-canary with a frozen-KV draft: the canary does not know that the draft reads the target's KV.
 
 On an H100 with 0.5.13, on a healthy server: a TAIL_K_SWA violation is reported, and then the server stops on the
-canary's own assertion, `pre_ops_maybe_inside_graph called without active SingleForwardManager`.
+canary's own assertion, `pre_ops_maybe_inside_graph called without active SingleForwardManager`. By the text of the
+wheels to 0.5.23 the frozen-KV worker still enters no such manager around its draft, and the assertion is still there.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ HAZARD = Hazard(
     name="kv-canary-frozen-draft",
     severity="fatal",
     why="The canary reports a violation that is none, and then stops the server on an assertion of its own.",
-    reference="g4diag on an H100, 0.5.13 as released",
-    releases=">=0.5.13,<0.5.23",
+    reference="g4diag on an H100, 0.5.13 as released; the same text in the wheels to 0.5.23, not run there",
+    releases=">=0.5.13,<=0.5.23",
     found=found,
     instead="no --kv-canary; g4diag serve --traps all",
 )

@@ -75,12 +75,17 @@ def _candidates(found: Inspection, context: dict[str, Any]) -> Iterator[tuple[Sc
 
 
 def _faulty(scenario: Scenario) -> list[State]:
-    return [state for state in scenario.states if (state.eager, state.graph) != _EQUAL]
+    return [state for state in scenario.states if not _is_sound(state)]
+
+
+def _is_sound(state: State) -> bool:
+    """Equal to the truth on every release."""
+    return (state.eager, state.graph) == _EQUAL and not state.where
 
 
 def _healthy(scenario: Scenario, faulty: State) -> State:
     """A state that is equal to the truth on the same kind of draft, made alike if there is one, least patched."""
-    sound = [s for s in scenario.states if (s.eager, s.graph) == _EQUAL and s.twin == faulty.twin]
+    sound = [s for s in scenario.states if _is_sound(s) and s.twin == faulty.twin]
     if not sound:
         raise VacuousError(f"{scenario.name}: no state of it is healthy, so nothing can be told apart")
     return min(sound, key=lambda s: (s.draft != faulty.draft, s.environment != faulty.environment, len(s.patches)))

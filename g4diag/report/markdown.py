@@ -131,6 +131,8 @@ def _issue(inspection: Inspection) -> Iterator[str]:
         threads = [_reference(str(reference)) for reference in finding.data.get("references", ())]
         said = f"{finding.data.get('title', finding.text)}; affected: {finding.data.get('affected', 'not known')}"
         yield f"Known issue ({finding.grade}): {prose(said)}" + (f" ({', '.join(threads)})" if threads else "")
+        if releases := finding.data.get("affected_releases"):
+            yield f"Affected releases: {prose(releases)}"
     for finding in inspection.of("cure"):
         yield f"Cure ({finding.grade}): {prose(finding.text.removeprefix('cure: '))}"
 

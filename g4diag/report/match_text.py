@@ -32,6 +32,8 @@ def _lines(inspection: Inspection) -> Iterator[str]:
         yield f"            by {issue['by']}" + (f"; {'; '.join(issue['facts'])}" if issue["facts"] else "")
         references = ", ".join(issue["references"]) or "no upstream thread known"
         yield f"            {references}; affected: {issue['affected']}"
+        if issue["affected_releases"]:
+            yield f"            affected releases: {issue['affected_releases']}"
         yield f"            cure: {issue['cure']}{put_back(faults(inspection))}"
     for finding in inspection.of("provenance"):
         if finding.data.get("faults"):

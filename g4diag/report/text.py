@@ -92,6 +92,8 @@ def _named(inspection: Inspection, console: Console) -> None:
         _line(Text(f"signature  {plain(finding.text)}", style="bold"), console)
     for finding in inspection.of("known_issues"):
         _graded(finding, console, "known issue: ")
+        if releases := finding.data.get("affected_releases"):
+            _line(Text(f"            affected releases: {plain(releases)}"), console)
     for finding in inspection.of("cure"):
         _graded(finding, console)
     for finding in inspection.of("next_command"):

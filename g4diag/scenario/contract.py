@@ -50,7 +50,8 @@ class State:
 
 @dataclass(frozen=True)
 class ServerState:
-    """One way to start a real server on a GPU, and how that ends: an outcome of `g4diag.servers.crash_log`.
+    """One way to start a real server on a GPU, and how that ends: an outcome of `g4diag.servers.crash_log`, or one of
+    several with "or" between.
 
     engine, environment: on top of the scenario's own. graphs: with decode CUDA graphs, without, or both in turn.
     traps: armed at level warn, and one of them has to name the read. coredump: ask CUDA for one, which has to name a

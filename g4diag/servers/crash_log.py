@@ -10,7 +10,7 @@ from typing import Any
 from g4diag.dump.server_log import ARMED, EXCEPTION, ILLEGAL_ACCESS, NOT_ARMED
 
 OUTCOMES = (
-    *("finished", "wrong-output", "illegal-access", "index-error", "size-mismatch", "assertion-error"),
+    *("finished", "wrong-output", "illegal-access", "cublas-failed", "index-error", "size-mismatch", "assertion-error"),
     *("other-error", "timeout"),
 )
 
@@ -20,6 +20,8 @@ _SIGNS = (
         "illegal-access",
         ILLEGAL_ACCESS,
     ),
+    # A library's call on a context that has faulted: it says that something failed, and not what.
+    ("cublas-failed", re.compile(r"CUDA error: CUBLAS_STATUS_EXECUTION_FAILED\b.*")),
     ("index-error", re.compile(r"IndexError: .*out of range")),
     # torch says it in two ways: the second when the slot holds one entry.
     (

@@ -1,4 +1,4 @@
-"""The GPU, its driver and CUDA, and which attention backends can run on it, without importing torch or CUDA."""
+"""The GPU, its driver and CUDA, without importing torch or CUDA."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from g4diag.model.doctor import BackendRow, Gpu
+from g4diag.model.doctor import Gpu
 
 _SECONDS = 20
-_ARCHES = {9: "sm90", 10: "sm100", 12: "sm120"}
 
 
 def gpus() -> tuple[Gpu, ...]:
@@ -34,23 +33,6 @@ def cuda_versions() -> dict[str, str | None]:
     """driver: the newest CUDA it serves. torch: the one torch was built with. None: cannot be told."""
     served = re.search(r"CUDA Version\s*:\s*([\d.]+)", _smi())
     return {"driver": served.group(1) if served else None, "torch": _torch_cuda()}
-
-
-def attention_backends(capability: tuple[int, int] | None) -> tuple[BackendRow, ...]:
-    """The backends Gemma-4 takes in 0.5.13, and whether prefill and decode can run on this GPU."""
-    major = None if capability is None else capability[0]
-    known = None if major is None else major in _ARCHES
-    here = "no GPU seen" if capability is None else "this is sm{}{}".format(*capability)
-    xqa = ", through FlashInfer's XQA: head_dim at most 256 before sglang 0.5.19" if major in (9, 12) else ""
-    return (
-        BackendRow(
-            "trtllm_mha",
-            None if major is None else major == 10,
-            known,
-            f"prefill on sm100 (before sglang 0.5.19 only there); decode on sm90, sm100, sm120{xqa}; {here}",
-        ),
-        BackendRow("triton", None if major is None else True, None if major is None else True, f"any GPU; {here}"),
-    )
 
 
 def _smi(*arguments: str) -> str:

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from g4diag.hooks.anchors import has_module
-from g4diag.stack.releases import current
+from g4diag.stack.releases import chosen
 
 SERVER = "sglang.launch_server"  # python -m
 SERVER_ARGS = "sglang.srt.server_args"  # whose text declares the flags
@@ -45,4 +45,5 @@ def engine(**arguments: Any) -> Any:
     """sglang's Engine: a whole server in child processes of this one. Arguments go by 0.5.13's names."""
     from sglang.srt.entrypoints.engine import Engine
 
-    return Engine(**current().arguments(arguments))
+    like = chosen()
+    return Engine(**(arguments if like is None else like.release.arguments(arguments)))

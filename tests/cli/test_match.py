@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from g4diag.dump.writer import write_dump
+from g4diag.matrix.cells import matrix
+from g4diag.matrix.words import affected_releases
 from tests import samples
 from tests.cli.test_inspect import DUMPS, run
 
+WHERE = affected_releases(matrix(), "trtllm-mha-swa")
 pytestmark = pytest.mark.usefixtures("no_child")
 
 
@@ -26,6 +29,7 @@ def test_samples(name: str, code: int, issue: str | None, capsys: pytest.Capture
     found, out, err = run(capsys, "match", DUMPS / name)
     assert (found, err) == (code, "") and out.startswith("g4d1:")
     assert (f"{issue}: " if issue else "no known issue matches") in out
+    assert (f"affected releases: {WHERE}\n" in out) == (issue is not None)
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,6 +38,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == document["exit_code"] == 0 and document["schema"] == "g4diag.match"
     assert document["signature"] == "g4d1:page_table_in_layer_space:swa-page:swa:trtllm_mha:draft_decode"
     assert document["issues"][0]["id"] == "trtllm-mha-swa" and document["issues"][0]["grade"] == "derived"
+    assert document["issues"][0]["affected_releases"] == WHERE
 
 
 def test_nothing_to_match_is_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,9 @@ def _sglang_logger() -> Any:
     """sglang's module by its file: importing the package takes 10 seconds, and the logger needs none of it."""
     package = importlib.util.find_spec("sglang")
     assert package is not None and package.submodule_search_locations
-    path = os.path.join(package.submodule_search_locations[0], "kernel_api_logging.py")
+    # Its second home is that of 0.5.18 and later.
+    homes = [os.path.join(package.submodule_search_locations[0], folder) for folder in ("", "kernels")]
+    path = next(filter(os.path.exists, (os.path.join(home, "kernel_api_logging.py") for home in homes)))
     spec = importlib.util.spec_from_file_location("kernel_api_logging", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from g4diag.hazards.command_line import parse
 from g4diag.hazards.contract import Hazard
 from g4diag.hazards.deployment import Deployment
 from g4diag.hazards.judging import hazards, judge
+from tests.contracts import wheels
 
 ASSISTANT = {"architectures": ["Gemma4AssistantForCausalLM"]}
 MOE = {"architectures": ["Gemma4ForConditionalGeneration"], "text_config": {"enable_moe_block": True, "head_dim": 256}}
@@ -154,6 +156,36 @@ CASES = [
         deployment(SPECULATIVE | HOPPER_SPLIT | NAMED | VERIFY_ON_DECODE, sglang="0.5.21"),
     ),
     (
+        "xqa-verify-mask",
+        deployment(SPECULATIVE | {"attention-backend": "trtllm_mha"}, sglang="0.5.20"),
+        deployment(SPECULATIVE | {"attention-backend": "trtllm_mha"}, sglang="0.5.21"),
+    ),
+    (
+        "xqa-verify-mask",
+        deployment(SPECULATIVE | {"attention-backend": "trtllm_mha"}, sglang="0.5.19"),
+        deployment(SPECULATIVE | {"attention-backend": "trtllm_mha"}, sglang="0.5.18"),
+    ),
+    (
+        "gemma4-backend",
+        deployment({"attention-backend": "fa4"}, sglang="0.5.21"),
+        deployment({"attention-backend": "fa4"}, sglang="0.5.22"),
+    ),
+    (
+        "gemma4-backend",
+        deployment({"decode-attention-backend": "intel_amx"}, sglang="0.5.17", capability=None),
+        deployment({"decode-attention-backend": "intel_amx"}, sglang="0.5.18", capability=None),
+    ),
+    (
+        "gemma4-backend",
+        deployment({"attention-backend": "fa3"}),
+        deployment({"attention-backend": "fa3"}, target={"architectures": ["LlamaForCausalLM"]}),
+    ),
+    (
+        "kv-canary-frozen-draft",
+        deployment(SPECULATIVE | {"kv-canary": "log"}, sglang="0.5.23"),
+        deployment(SPECULATIVE | {"kv-canary": "log"}, sglang="0.5.12.post1"),
+    ),
+    (
         "xqa-strided-query",
         deployment(SPECULATIVE | HOPPER_SPLIT | NAMED | VERIFY_ON_DECODE, sglang="0.5.18"),
         deployment(SPECULATIVE | HOPPER_SPLIT | NAMED | VERIFY_ON_DECODE, sglang="0.5.19"),
@@ -162,6 +194,20 @@ CASES = [
         "xqa-head-dim",
         deployment(SPECULATIVE | HOPPER_SPLIT | VERIFY_ON_DECODE, target=WIDE, sglang="0.5.23"),
         deployment(SPECULATIVE | HOPPER_SPLIT, target=WIDE, sglang="0.5.23"),
+    ),
+    (
+        "xqa-head-dim",
+        deployment(SPECULATIVE | {"attention-backend": "trtllm_mha"}, target=WIDE, sglang="0.5.23"),
+        deployment({"attention-backend": "trtllm_mha"}, target=WIDE, sglang="0.5.23"),
+    ),
+    (
+        "hybrid-draft-backend",
+        deployment(SPECULATIVE | {"prefill-attention-backend": "triton"}, capability=(10, 0), sglang="0.5.14"),
+        deployment(
+            SPECULATIVE | {"prefill-attention-backend": "triton", "quantization": "modelopt_fp4"},
+            capability=(10, 0),
+            target=MOE,
+        ),
     ),
     (
         "xqa-head-dim",
@@ -201,7 +247,7 @@ CURED = "xqa-strided-query"
     [
         (HOPPER_SPLIT, {}, (f"--patches hybrid-wrapper-pool-swap,{CURED}", f"trtllm_mha with --patches {CURED}")),
         (
-            HOPPER_SPLIT | {"decode-attention-backend": "fa3"},
+            HOPPER_SPLIT | {"decode-attention-backend": "intel_xpu"},
             {},
             ("--patches hybrid-wrapper-pool-swap", f"trtllm_mha with --patches {CURED}"),
         ),
@@ -232,23 +278,38 @@ def test_whoever_is_sent_to_trtllm_mha_decode_on_hopper_is_told_of_its_cure() ->
     assert not judge(deployment(SPECULATIVE | parse(way.split())))
 
 
-# Each finished 24 of 24 requests on an H100, or is what upstream's own checks accept there.
-VALID_ON_0523 = [
-    SPECULATIVE | {"attention-backend": "triton"},
-    SPECULATIVE | HOPPER_SPLIT | NAMED,
-    SPECULATIVE | HOPPER_SPLIT | NAMED | {"disable-cuda-graph": "", "max-running-requests": "32"},
-    HOPPER_SPLIT | {"disable-cuda-graph": ""},
-    SPECULATIVE | {"attention-backend": "fa4"},
-    SPECULATIVE | {"attention-backend": "fa4"} | TRITON_DRAFT,
-    {"attention-backend": "trtllm_mha"},
-    SPECULATIVE | {"attention-backend": "trtllm_mha"},
-    SPECULATIVE | {"attention-backend": "trtllm_mha"} | VERIFY_ON_DECODE,
+EAGER = {"disable-cuda-graph": "", "max-running-requests": "32"}
+TRTLLM = {"attention-backend": "trtllm_mha"}
+# (flags, releases, GPUs): each finished 24 of 24 requests on an H100 in 0.5.13 or 0.5.23, or is what the text of these
+# releases accepts.
+VALID = [
+    ({"attention-backend": "triton"}, ">=0.5.12", (8, 9, 10, 12)),
+    (SPECULATIVE | {"attention-backend": "triton"}, ">=0.5.12", (8, 9, 10, 12)),
+    (SPECULATIVE | {"attention-backend": "triton"} | EAGER, ">=0.5.15", (8, 9, 10, 12)),
+    (HOPPER_SPLIT | {"disable-cuda-graph": ""}, ">=0.5.12", (9, 10, 12)),
+    (SPECULATIVE | HOPPER_SPLIT | NAMED, ">=0.5.13", (9, 10, 12)),
+    (SPECULATIVE | HOPPER_SPLIT | NAMED | EAGER, ">=0.5.15", (9, 10, 12)),
+    (SPECULATIVE | HOPPER_SPLIT | TRITON_DRAFT, ">=0.5.13", (9, 10, 12)),
+    (TRTLLM, ">=0.5.12", (10,)),
+    (TRTLLM, ">=0.5.19", (9, 12)),
+    (SPECULATIVE | TRTLLM, ">=0.5.13", (10,)),
+    (SPECULATIVE | TRTLLM, ">=0.5.21", (9, 12)),
+    (SPECULATIVE | TRTLLM | VERIFY_ON_DECODE, ">=0.5.21", (9, 12)),
+    (SPECULATIVE | {"attention-backend": "fa4"}, ">=0.5.22", (9, 10)),
+    (SPECULATIVE | {"attention-backend": "fa4"} | TRITON_DRAFT, ">=0.5.22", (9, 10)),
 ]
 
 
-@pytest.mark.parametrize("flags", VALID_ON_0523)
-def test_no_valid_command_is_refused(flags: dict[str, str]) -> None:
-    assert not [row.name for row in judge(deployment(flags, sglang="0.5.23")) if row.fatal]
+@pytest.mark.parametrize(("flags", "releases", "majors"), VALID)
+def test_no_valid_command_of_any_release_is_refused(
+    flags: dict[str, str], releases: str, majors: tuple[int, ...]
+) -> None:
+    held = [release for release in wheels.RELEASES if release in SpecifierSet(releases)]
+    assert held
+    for release, major in itertools.product(held, majors):
+        for target in (DENSE, MOE):
+            rows = judge(deployment(flags, sglang=release, capability=(major, 0), target=target))
+            assert not [row.name for row in rows if row.fatal], (release, major)
 
 
 def test_what_cannot_be_told_is_not_claimed() -> None:

@@ -72,3 +72,10 @@ def test_its_g4diag_is_the_one_that_runs(site: Path, tmp_path: Path) -> None:
 def test_it_reads_evidence(site: Path, tmp_path: Path) -> None:
     done = installed(site, tmp_path, "match", DUMPS / "trtllm-mha-swa-faulty-seed0.pt")
     assert (done.returncode, done.stderr) == (0, "") and "trtllm-mha-swa" in done.stdout
+
+
+def test_it_judges_a_release_that_is_not_installed(site: Path, tmp_path: Path) -> None:
+    """With the matrix that it carries."""
+    asked = ("doctor", "--sglang-version", "0.5.16", "--gpu", "sm90", "--", "--attention-backend", "trtllm_mha")
+    done = installed(site, tmp_path, *asked)
+    assert (done.returncode, done.stderr) == (1, "") and "trtllm-mha-prefill-arch" in done.stdout

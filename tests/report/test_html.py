@@ -15,6 +15,8 @@ from hypothesis import given, settings
 
 from g4diag.analyzers import inspect_incident
 from g4diag.errors import CannotRunError
+from g4diag.matrix.cells import matrix
+from g4diag.matrix.words import affected_releases
 from g4diag.model import Finding, Grade, Incident, Inspection, Outcome, RingRecord
 from g4diag.report.html import render
 from g4diag.report.html.charts import charts
@@ -60,6 +62,11 @@ def test_the_first_screen_comes_first() -> None:
     said = ["ERROR: g4diag: ", "bound 154", "Nearest meaning", "Cure", "Next command", "Evidence", "Page tables"]
     places = [text.index(part) for part in said]
     assert places == sorted(places)
+
+
+def test_the_releases_of_a_known_issue_are_told() -> None:
+    where = affected_releases(matrix(), "trtllm-mha-swa")
+    assert f"Affected releases of trtllm-mha-swa: {where}" in Page(body(inspected())).text and where
 
 
 def test_the_policy_names_both_scripts_and_nothing_else() -> None:

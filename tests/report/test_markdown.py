@@ -9,6 +9,8 @@ from hypothesis import given, settings
 
 from g4diag.analyzers import inspect_incident
 from g4diag.dump.server_log import read_log
+from g4diag.matrix.cells import matrix
+from g4diag.matrix.words import affected_releases
 from g4diag.model import Finding, Grade, Incident, Inspection, Outcome
 from g4diag.report.markdown import code, prose, render
 from tests import samples, strategies
@@ -40,6 +42,7 @@ def test_what_the_file_knows_is_filled_in() -> None:
         "g4diag repro trtllm-mha-swa --state faulty --seed 7",
         "sglang: 0.5.13",
         "put back on purpose when this was recorded: `faulty-rule`",
+        f"Affected releases: {affected_releases(matrix(), 'trtllm-mha-swa')}\n",
         "Signature: `g4d1:page_table_stays_in_pool:swa-page:swa:trtllm_mha:draft_decode`",
         "sgl-project/sglang#27491",
         "python3 -m sglang.check_env",

@@ -8,6 +8,7 @@ import pytest
 
 from g4diag.servers import crash_log
 
+CUBLAS = "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"
 CUDA = "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"
 
 
@@ -27,6 +28,8 @@ CUDA = "torch.AcceleratorError: CUDA error: an illegal memory access was encount
         ("  File x\nAssertionError: Mask is required\n", "assertion-error", "AssertionError: Mask is required"),
         ("starting\nKilled", "other-error", "Killed"),
         ("", "other-error", "the server left without a word"),
+        (f"{CUBLAS} when calling `x`\nIndexError: list index out of range", "cublas-failed", CUBLAS),
+        (f"{CUBLAS}\n{CUDA}", "illegal-access", CUDA),
         # An illegal access makes whatever comes next fail too.
         (f"IndexError: list index out of range\n{CUDA}", "illegal-access", CUDA),
     ],

@@ -21,7 +21,6 @@ _BEFORE = {
     "ruled_out": "Ruled out",
 }
 _AFTER = {
-    "known_issues": "Known issue",
     "signature": "Signature",
     "misattribution": "Where it surfaced",
     "faulting_block": "The block that faulted",
@@ -29,6 +28,7 @@ _AFTER = {
 _LAST = {"flight_recorder": "Flight recorder", "rejudge": "Claims judged by today's traps", "provenance": "Provenance"}
 _SHOWN_APART = {
     _FIRST,
+    "known_issues",
     "parts",
     "cure",
     "next_command",
@@ -59,6 +59,7 @@ def body(inspection: Inspection) -> str:
         *(_sentences(inspection, subject, title) for subject, title in _BEFORE.items()),
         _pools(inspection),
         _layers(inspection),
+        _known_issues(inspection),
         *(_sentences(inspection, subject, title) for subject, title in _AFTER.items()),
         _timeline(inspection),
         *_others(inspection),
@@ -137,6 +138,14 @@ def _layers(inspection: Inspection) -> str:
     rows = [[*(layer[key] for key in keys), f"{layer['bad_reads']} of {layer['reads']}"] for layer in layers]
     shown = table(columns, rows, "Layers", numeric=(0,)) if rows else ""
     return section("Layers", graded(findings) + shown)
+
+
+def _known_issues(inspection: Inspection) -> str:
+    """Each with the releases that have it, as far as the matrix knows."""
+    findings = inspection.of("known_issues")
+    known = [(str(finding.data["id"]), finding.data.get("affected_releases")) for finding in findings]
+    said = "".join(f"<p>{escaped(f'Affected releases of {name}: {where}')}</p>\n" for name, where in known if where)
+    return section("Known issue", graded(findings) + said)
 
 
 def _timeline(inspection: Inspection) -> str:

@@ -18,7 +18,6 @@ from g4diag.stack.backends.contract import Attention, Handed, Kernel, Write, sho
 from g4diag.stack.releases.contract import Point
 
 _MODULE = "sglang.srt.layers.attention.trtllm_mha_backend"
-_FUSED_QKV = "sglang.kernels.ops.kvcache.fused_fp8_qkv_kv_cache"
 _BACKEND = f"{_MODULE}.TRTLLMHAAttnBackend"
 _FORWARD = ("q", "k", "v", "layer", "forward_batch")
 _GRAPH_METADATA = ("decode_cuda_graph_metadata", "target_verify_metadata", "draft_extend_metadata")
@@ -73,6 +72,16 @@ def _query(*args: Any, **kwargs: Any) -> Any:
     return kwargs["query"] if "query" in kwargs else args[0]
 
 
+def _fused_qkv(package: str) -> Write:
+    """Imported where it is called, from a package that moved."""
+    module = f"{package}.fused_fp8_qkv_kv_cache"
+    return Write(
+        Point(f"{module}.fused_fp8_qkv_kv_cache", ("q", "k", "v", "k_cache", "v_cache", "cache_loc")),
+        Anchor(_BACKEND, f"from {module} import"),
+        lambda *args, cache_loc=None, **kwargs: args[5] if cache_loc is None else cache_loc,
+    )
+
+
 ATTENTION = Attention(
     name="trtllm_mha",
     backend=_BACKEND,
@@ -90,11 +99,7 @@ ATTENTION = Attention(
             Anchor(_BACKEND, "fused_fp8_set_kv_buffer("),
             lambda *args, cache_loc=None, **kwargs: args[4] if cache_loc is None else cache_loc,
         ),
-        Write(
-            Point(f"{_FUSED_QKV}.fused_fp8_qkv_kv_cache", ("q", "k", "v", "k_cache", "v_cache", "cache_loc")),
-            Anchor(_BACKEND, "return fused_fp8_qkv_kv_cache("),
-            lambda *args, cache_loc=None, **kwargs: args[5] if cache_loc is None else cache_loc,
-        ),
+        *(_fused_qkv(module) for module in ("sglang.jit_kernel", "sglang.kernels.ops.kvcache")),
     ),
     kernels=(
         Kernel(

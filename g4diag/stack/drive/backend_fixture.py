@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from g4diag.stack.drive.backends import give_pools
 from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.swa_pool import build
 
@@ -123,6 +122,8 @@ class Rig:
 
     def twin(self) -> Any:
         """The runner of an EAGLE draft, full throughout, with K/V of its own in a pool that sglang's own code sizes."""
+        from g4diag.stack.drive.backends import give_pools  # which imports torch, and a fixture's file does not
+
         runner = self._runner(TwoLayers(-1, own_kv=True), None, "EAGLE", is_draft=True)
         tokens, ratio = self.sizes.full_pages * self.sizes.page_size, self.args.swa_full_tokens_ratio
         give_pools(runner, driver().FIXTURES.draft_sizes(self.runner, self._target_config(), tokens, ratio))

@@ -60,19 +60,24 @@ class OwnPoolDraft:
         driver().finish_runner(self.runner)
         self.backend.init_cuda_graph_state(serving.geometry.live, serving.geometry.live)
         self._batch: Any = None
+        self._failed: Exception | None = None
         serving.followers.append(self)
 
     def after_prefill(self, batch: Any, rows: list[tuple[str, int, int]]) -> None:
         """Write this chunk's own K/V at the target's slots. rows: (rid, first position, end) of the batch."""
+        forward_batch = driver().forward_batch(batch, self.runner, "NULL")
         with self.logical.placed(rows):
-            self.runner.forward(driver().forward_batch(batch, self.runner, "NULL"))
+            try:
+                self.runner.forward(forward_batch)
+            except Exception as error:  # of the draft, so it is told when the draft is asked: see `eager` and `graph`
+                self._failed = self._failed or error
 
     def after_decode(self, batch: Any, rows: list[tuple[str, int, int]]) -> None:
         """Keep the batch whose new slots the next draft step writes and reads."""
         self._batch, self._rows = copy.copy(batch), rows
 
     def eager(self) -> torch.Tensor:
-        """Draft tokens int64 [B, 1] through eager metadata."""
+        """Draft tokens int64 [B, 1] through eager metadata. Raises what its prefill did."""
         return self._draft(self.backend, lambda batch: self.backend.init_forward_metadata(batch))
 
     def graph(self) -> torch.Tensor:
@@ -85,13 +90,17 @@ class OwnPoolDraft:
         return self._draft(self.backend, plan)
 
     def truth(self) -> torch.Tensor:
-        """The same with attention over logical K/V, no page table anywhere."""
+        """The same with attention over logical K/V, no page table anywhere. Empty if its prefill wrote none."""
+        if self._failed is not None:
+            return torch.empty((0, 1), dtype=torch.int64)
         backend = _WritingLogicalBackend(self.logical, self.serving.rid_of, self.kv_pool)
         return self._draft(backend, lambda batch: None)
 
     def _draft(self, backend: Any, plan: Any) -> torch.Tensor:
         from sglang.srt.model_executor.forward_context import ForwardContext, forward_context
 
+        if self._failed is not None:
+            raise self._failed
         batch = self._forward_batch()
         plan(batch)
         batch.mark_forward_metadata_ready()

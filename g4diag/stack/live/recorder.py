@@ -139,8 +139,9 @@ class Recorder:
             self.allocated += result.numel()
 
     def _freed(self, allocator: Any, free_index: Any, *args: Any, **kwargs: Any) -> None:
-        # In a free group the ids are only put aside, and come again, all at once, when it ends.
-        if not current_release().read.is_deferred(allocator):
+        # In a free group the ids are only put aside, and may come again, all at once, when it ends.
+        read = current_release().read
+        if not (read.regroups and read.is_deferred(allocator)):
             self.frees += 1
             self.freed += free_index.numel()
 

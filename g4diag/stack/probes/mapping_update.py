@@ -1,7 +1,8 @@
 """A MappingUpdate after each call of a hybrid-SWA allocator that hands out slots or frees them.
 
 The SWA slots of a call are seen as its SWA sub-allocator returns them. The mapping is gathered on the device, only at
-the call's slots. A free in a free group changes nothing yet, and is seen at the group's end; free_swa is never put off.
+the call's slots. A free in a free group changes nothing yet, and is seen at the group's end; so is free_swa, where a
+release puts it off.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class MappingUpdateProbe:
         self._freed = None
 
     def _after_free_swa(self, result: Any, owner: Any, free_index: Any) -> None:
-        if free_index.numel():
+        if free_index.numel() and not current().read.is_swa_deferred(owner):
             self._update("free_swa", owner, free_index, free_index[:0])
             self._freed = free_index
 

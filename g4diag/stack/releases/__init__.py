@@ -48,6 +48,11 @@ def known() -> dict[str, Release]:
     return {row.value.name: row.value for row in rows if isinstance(row.value, Release)}
 
 
+def driven() -> list[str]:
+    """Names of those whose classes can be driven on a CPU."""
+    return [name for name, release in known().items() if not release.undriven]
+
+
 def chosen() -> Chosen | None:
     """The file whose anchors hold best; None without sglang, or if none of any file's holds. Text alone is read."""
     version = versions.version_of("sglang")
@@ -68,12 +73,15 @@ def current() -> Release:
 
 
 def require() -> Release:
-    """The installed release, fit to be driven: all of its file's anchors hold. CannotRunError in one line otherwise."""
+    """The installed release, fit to be driven: all of its file's anchors hold, and there is a driver for it.
+    CannotRunError in one line otherwise."""
     found = _found()
     if not found.exact:
         lacking = next(anchor for anchor in found.release.known_by if not pin(anchor).matched)
         lacks = f"which lacks {lacking.text!r} in {lacking.target}"
-        raise CannotRunError(f"sglang: wanted {' or '.join(known())}, found {found.version}, {lacks}")
+        raise CannotRunError(f"sglang: wanted {' or '.join(driven())}, found {found.version}, {lacks}")
+    if why := found.release.undriven:
+        raise CannotRunError(f"sglang: wanted {' or '.join(driven())}, found {found.version}, known in part: {why}")
     return found.release
 
 

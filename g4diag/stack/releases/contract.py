@@ -23,15 +23,21 @@ class Point:
     parameters: tuple[str, ...] = ()
 
 
+def _never(allocator: Any) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Readers:
     """sglang's objects -> what a probe asks of them. Plain attribute access: nothing is copied and nothing waits.
 
     request_row(req): int or None, its row of req_to_token. free_lists(sub_allocator): int64 tensors of page ids, slots
     of an unpaged one, which together are all that is free. is_deferred(allocator): a free now only joins a group.
+    is_swa_deferred(allocator): a free of SWA slots alone does too, and leaves the mapping as it is.
     is_swa_pool(pool): whether it is a hybrid pool of full and SWA layers. layer_is_swa(pool, layer id): of such a pool.
     write_slots(argument, rest, named): (slots in full space, slots in SWA space or None) of a pool's write, from its
-    `loc` argument and the call's other arguments."""
+    `loc` argument and the call's other arguments.
+    regroups: whether a deferred free comes again through the same call, all at once, when its group ends."""
 
     request_row: Callable[[Any], int | None]
     free_lists: Callable[[Any], tuple[Any, ...]]
@@ -39,14 +45,17 @@ class Readers:
     is_swa_pool: Callable[[Any], bool]
     layer_is_swa: Callable[[Any, int], bool]
     write_slots: Callable[[Any, tuple[Any, ...], Mapping[str, Any]], tuple[Any, Any]]
+    is_swa_deferred: Callable[[Any], bool] = _never
+    regroups: bool = True
 
 
 @dataclass(frozen=True)
 class Release:
-    """One line of releases. name: the first of them. versions: PEP 440, what was meant. known_by: what is really there;
-    each matches once in the source of this line and of no other. points: name -> place; a name that is not among them
-    is not there in this release, and `lacks` says why. read: attribute readers. drive: dotted module with the functions
-    that drive its classes on a CPU; imported by whoever drives, since it is heavy. renamed: a server argument's name in
+    """One line of releases. name: the one it was written for. versions: PEP 440, what was meant. known_by: what is
+    really there; all of them match, once each, in the source of this line and of no other. points: name -> place; a
+    name that is not among them is not there in this release, and `lacks` says why. read: attribute readers. drive:
+    dotted module with the functions that drive its classes on a CPU; imported by whoever drives, since it is heavy.
+    undriven: why there are none that fit it, for a release that is known in part. renamed: a server argument's name in
     0.5.13 -> its name here."""
 
     name: str
@@ -56,6 +65,7 @@ class Release:
     read: Readers
     drive: str
     lacks: Mapping[str, str] = field(default_factory=dict)
+    undriven: str = ""
     renamed: Mapping[str, str] = field(default_factory=dict)
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:

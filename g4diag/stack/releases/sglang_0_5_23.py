@@ -1,4 +1,4 @@
-"""sglang 0.5.23: allocators that give pages back in one place, `req.kv`, a write location that holds both slots.
+"""sglang 0.5.22 and 0.5.23: pages come back in one place, `req.kv`, a write location that holds both slots.
 
 A paged allocator's free list is one tensor and what is staged beside it; every page that comes back passes
 `_release_page_ids`. Nothing backs an allocator up any more. A pool's write is handed a KVWriteLoc. The frozen-KV draft
@@ -46,7 +46,7 @@ def _write_slots(loc: Any, rest: tuple[Any, ...], named: Mapping[str, Any]) -> t
 
 RELEASE = Release(
     name="0.5.23",
-    versions=">=0.5.23,<0.5.24",
+    versions=">=0.5.22,<0.5.24",
     known_by=(
         Anchor(_GRAPH_RUNNER, "def capture_one_shape("),
         Anchor(_PAGED, "def _release_page_ids("),
@@ -91,8 +91,8 @@ RELEASE = Release(
         "swa.free_swa_segment": Point(f"{_SWA}.free_swa_segment", ("free_index",)),
     },
     lacks={
-        "allocator.backup_state": "nothing backs an allocator up since 0.5.18",
-        "allocator.restore_state": "nothing backs an allocator up since 0.5.18",
+        "allocator.backup_state": "nothing backs an allocator up since 0.5.17",
+        "allocator.restore_state": "nothing backs an allocator up since 0.5.17",
         "paged.free": "pages come back through _release_page_ids",
     },
     read=Readers(
@@ -102,6 +102,7 @@ RELEASE = Release(
         is_swa_pool=_is_swa_pool,
         layer_is_swa=lambda pool, layer_id: bool(pool.layers_mapping[layer_id][1]),
         write_slots=_write_slots,
+        regroups=False,
     ),
     drive="g4diag.stack.drive.at_0_5_23",
     renamed={

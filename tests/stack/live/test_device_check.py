@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,12 +68,16 @@ def test_a_faulty_draft_is_named_once_logged_and_dumped(
     with server(live, "faulty-rule") as (serving, draft, _):
         served(live, serving, draft, path)
     (line,) = [record.message for record in caplog.records if record.message.startswith("g4diag violation")]
-    assert f"path={path}" in line and "layer=1" in line and "request=r2" in line and "bound=154" in line
-    (dump,) = tmp_path.glob("live-page_table_stays_in_pool-*.pt")
+    # Which read is the first bad one, and by which of the two, depends on how the release recycles pages.
+    assert re.search(rf"trap=page_table_\w+ .* path={path} .* layer=1 .* row=\d request=r\d column=\d+ value=\d+", line)
+    (dump,) = tmp_path.glob("live-page_table_*.pt")
     inspection = inspect_file(dump)
     assert inspection.outcome.exit_code == 1
     verdict = next(finding.text for finding in inspection.of("verdict"))
-    assert "row 2 column" in verdict and "bound 154" in verdict and path in verdict
+    assert (
+        re.search(r"layer 1 .* at row \d column \d+: .*\bbound 154\b|SWA page \d+ belongs there", verdict)
+        and path in verdict
+    )
 
 
 @pytest.mark.parametrize("level", ["warn", "strict", "contain"])
@@ -95,7 +100,7 @@ def test_strict_raises_at_the_end_of_the_step_and_names_the_read(tmp_path: Path)
     with server(live, "faulty-rule") as (serving, draft, _), pytest.raises(TrapTripped) as tripped:
         served(live, serving, draft)
     said = str(tripped.value)
-    assert "draft draft_decode handed layer 1" in said and "row 2 column" in said and "bound 154" in said
+    assert re.search(r"draft draft_decode handed layer 1 .* page \d+ at row \d column \d+: ", said)
     assert list(tmp_path.glob("live-*.pt")), "the dump comes before the exception"
 
 
@@ -165,12 +170,12 @@ def test_after_a_crash_the_verdict_alone_makes_a_dump_that_names_the_read(
             draft.eager()
             serving.decode()
         live.crashed(serving.rid_of, RuntimeError("CUDA error: an illegal memory access was encountered"))
-    (dump,) = dumps.glob("live-page_table_stays_in_pool-*.pt")
+    (dump,) = dumps.glob("live-page_table_*.pt")
     verdict = next(finding.text for finding in inspect_file(dump).of("verdict"))
-    assert "page_table_stays_in_pool: draft draft_decode handed layer 1" in verdict and "bound 154" in verdict
+    assert re.search(r"page_table_\w+: draft draft_decode handed layer 1 .* page \d+ at row \d column \d+: ", verdict)
     (left,) = run_dir.glob("verdict-*.json")
     said = json.loads(left.read_text())
-    assert "bound 154" in said["verdict"] and "illegal memory access" in said["error"]
+    assert "handed layer 1" in said["verdict"] and "illegal memory access" in said["error"]
 
 
 class Watcher:
@@ -191,7 +196,9 @@ class Watcher:
 
 def batch() -> Any:
     """Two requests, one of them without a row."""
-    return SimpleNamespace(reqs=[SimpleNamespace(rid="a", req_pool_idx=3), SimpleNamespace(rid="b", req_pool_idx=None)])
+    # A release keeps the row on the request or in its `kv`.
+    rows = {"a": SimpleNamespace(req_pool_idx=3), "b": SimpleNamespace(req_pool_idx=None)}
+    return SimpleNamespace(reqs=[SimpleNamespace(rid=rid, kv=row, **vars(row)) for rid, row in rows.items()])
 
 
 def test_steps_tell_begin_and_end_with_the_rows_from_before() -> None:

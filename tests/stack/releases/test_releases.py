@@ -29,7 +29,7 @@ OUTSIDE, INSIDE = "page_table_stays_in_pool", "page_table_in_layer_space"
 
 
 def test_releases_are_found() -> None:
-    assert "0.5.13" in EVERY
+    assert {"0.5.12.post1", "0.5.13", "0.5.23"} <= set(EVERY)
 
 
 def test_the_installed_one_is_known_exactly() -> None:
@@ -76,6 +76,17 @@ def test_a_stack_that_is_only_nearly_one_is_not_driven(monkeypatch: pytest.Monke
         releases.require()
     found = releases.chosen()
     assert found is not None and not found.exact, "traps may still fit, one by one"
+
+
+def test_a_release_known_in_part_is_read_and_hooked_but_not_driven(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = releases.chosen()
+    assert found is not None
+    part = replace(found, release=replace(found.release, undriven="no driver is written"))
+    monkeypatch.setattr(releases, "chosen", lambda: part)
+    with pytest.raises(CannotRunError, match=r"wanted 0\.5\..*, found .*, known in part: no driver is written"):
+        releases.require()
+    assert releases.current.__wrapped__().points
+    assert "0.5.12.post1" in releases.known() and "0.5.12.post1" not in releases.driven()
 
 
 @pytest.mark.parametrize(("version", "said"), [(None, "found none"), ("0.4.0", "found 0.4.0")])

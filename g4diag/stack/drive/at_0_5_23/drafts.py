@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -82,11 +82,15 @@ def graph_runner(worker: Any) -> Any:
         return ClosureGraphRunner(worker)
 
 
-@contextmanager
-def fused_write() -> Iterator[None]:
-    """It is compiled for CUDA; what calls it is sglang's, what stands for it does the same in torch."""
+def fused_write() -> AbstractContextManager[None]:
     from sglang.kernels.ops.kvcache import fused_fp8_qkv_kv_cache as module
 
+    return fused_write_of(module)
+
+
+@contextmanager
+def fused_write_of(module: Any) -> Iterator[None]:
+    """It is compiled for CUDA; what calls it is sglang's, what stands for it does the same in torch."""
     compiled, pdl = module._jit_fused_fp8_qkv_kv_cache_module, module.is_arch_support_pdl
     vars(module).update(_jit_fused_fp8_qkv_kv_cache_module=lambda *_: _FusedWrite, is_arch_support_pdl=lambda: False)
     try:

@@ -1,0 +1,123 @@
+"""A server that is not installed here, judged by its release and its flags: hazards, known bugs, cures.
+
+Nothing of this machine's stack is looked at, and none is needed. What can be told of it here is its GPU, unless another
+is named, and the models' config.json.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from g4diag.analyzers.matching import KnownIssue, known_issues
+from g4diag.doctor.backends import attention_backends
+from g4diag.doctor.examine import unknown
+from g4diag.errors import CannotRunError, UsageError
+from g4diag.hazards.command_line import model_config, parse
+from g4diag.hazards.deployment import Deployment
+from g4diag.hazards.facts import judge_facts
+from g4diag.hazards.judging import judge
+from g4diag.matrix.cells import Cell, known_release, matrix
+from g4diag.model.doctor import HazardRow
+from g4diag.model.release_check import BugRow, CureRow, ReleaseCheck
+from g4diag.patches.applying import patches
+from g4diag.servers import hardware
+
+_GPU = re.compile(r"sm(\d{1,2})(\d)")
+
+
+def check_release(version: str, arguments: Sequence[str], gpu: str = "") -> ReleaseCheck:
+    """version: as 0.5.16. arguments: sglang's. gpu: as sm90; "": this machine's, where it has one.
+
+    Raises UsageError for a version or GPU that is none and where arguments are missing, and CannotRunError for a
+    release that is not known here.
+    """
+    release = _release(version)
+    if not arguments:
+        raise UsageError("--sglang-version judges a command line: wanted sglang's arguments after --, found none")
+    capability, gpu_is = _capability(gpu)
+    flags = parse(arguments)
+    deployment = Deployment(
+        sglang=release,
+        flags=flags,
+        target=model_config(flags.get("model-path")),
+        draft=model_config(flags.get("speculative-draft-model-path")),
+        capability=capability,
+    )
+    hazards = judge(deployment)
+    bugs = [(issue, cell) for issue in known_issues() if (cell := matrix().cell(issue.id, release))]
+    alive = [(issue, cell) for issue, cell in bugs if cell.standing == "alive"]
+    judged = {issue.id: row for issue, cell in alive if (row := _bug(issue, cell, deployment))}
+    dark = [name for name in matrix().bugs if _is_dark(matrix().cell(name, release))]
+    return ReleaseCheck(
+        release=release,
+        gpu="sm{}{}".format(*capability) if capability else "",
+        gpu_is=gpu_is,
+        flags=flags,
+        backends=attention_backends(release, capability),
+        hazards=hazards,
+        bugs=tuple(sorted(judged.values(), key=lambda row: not row.met)),
+        ruled_out=tuple(issue.id for issue, _ in alive if issue.id not in judged),
+        unknown=tuple(dark),
+        cures=tuple(_cures(release, hazards)),
+        remarks=tuple(_remarks(release, deployment)),
+    )
+
+
+def _release(version: str) -> str:
+    known = matrix()
+    try:
+        return known_release(version, known)
+    except KeyError as error:
+        wanted = ", ".join(known.releases)
+        raise CannotRunError(f"sglang: wanted a release that is known here, {wanted}; found {error.args[0]}") from None
+
+
+def _capability(gpu: str) -> tuple[tuple[int, int] | None, str]:
+    if not gpu:
+        found = hardware.capability_of(hardware.gpus())
+        return found, "this machine's; --gpu names another" if found else "none named (--gpu sm90) and none seen here"
+    named = _GPU.fullmatch(gpu.lower())
+    if named is None:
+        raise UsageError(f"--gpu: wanted one such as sm90, sm100 or sm120, found {gpu!r}")
+    return (int(named[1]), int(named[2])), "as named"
+
+
+def _bug(issue: KnownIssue, cell: Cell, deployment: Deployment) -> BugRow | None:
+    """None where the flags rule it out."""
+    verdict, missing = judge_facts(issue.flags, deployment)
+    if verdict == "ruled out":
+        return None
+    return BugRow(
+        name=issue.id,
+        title=issue.title,
+        ran=cell.ran,
+        date=cell.date,
+        why=cell.why,
+        source=cell.source,
+        cure=issue.cure,
+        references=issue.references,
+        met=verdict == "met" and bool(issue.flags),
+        missing=missing or (() if issue.flags else ("whether a server meets it: no flag tells",)),
+    )
+
+
+def _is_dark(cell: Cell | None) -> bool:
+    return cell is None or cell.standing in ("unknown", "cannot run")
+
+
+def _cures(release: str, hazards: Sequence[HazardRow]) -> Iterator[CureRow]:
+    """Cures whose stated range has the release; a test holds the ranges against every known wheel."""
+    at = Deployment(sglang=release)
+    for name, patch in patches().items():
+        if patch.kind == "cure" and not (patch.recorded or patch.partial) and at.is_in(patch.releases):
+            found = tuple(row.name for row in hazards if name in row.cures)
+            yield CureRow(name, patch.why, patch.releases, found)
+
+
+def _remarks(release: str, deployment: Deployment) -> Iterator[str]:
+    yield from unknown(deployment)
+    yield (
+        f"flags were not checked by sglang {release}'s own parser, which is not asked; write them in full, as an"
+        " abbreviated one is not seen"
+    )

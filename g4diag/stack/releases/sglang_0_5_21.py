@@ -1,0 +1,26 @@
+"""sglang 0.5.21: as 0.5.23 in every place that is hooked, but a request has a range to prefill, `extend_range`.
+
+Source: the released wheel, and runs on a CPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from g4diag.hooks.anchors import Anchor
+from g4diag.stack.releases import sglang_0_5_23
+
+_SRT = "sglang.srt"
+
+RELEASE = replace(
+    sglang_0_5_23.RELEASE,
+    name="0.5.21",
+    versions=">=0.5.21,<0.5.22",
+    known_by=(
+        Anchor(f"{_SRT}.managers.schedule_batch", "self.extend_range: Optional[Range] = None"),
+        Anchor(f"{_SRT}.managers.schedule_batch", "def get_evicted_seqlen("),
+        Anchor(f"{_SRT}.mem_cache.common", "def maybe_cache_unfinished_req("),
+        Anchor(f"{_SRT}.layers.dp_attention", "def init_dp_gathered_buffer("),
+    ),
+    drive="g4diag.stack.drive.at_0_5_21",
+)
