@@ -217,8 +217,10 @@ def prepare() -> None:
     """Make this process fit to drive sglang on the CPU. CannotRunError if it cannot be."""
     from g4diag.stack import releases
     from g4diag.stack.drive import cpu
+    from g4diag.stack.drive.driver import require_fuzzing
 
     releases.require()
+    require_fuzzing()
     cpu.prepare_environment()
     # Tensors are tiny: a second thread only waits at barriers.
     cpu.use_one_thread()

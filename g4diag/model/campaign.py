@@ -65,8 +65,8 @@ class MachineRun:
 
     @property
     def exit_code(self) -> int:
-        """0 clean, 1 a claim is broken, 4 vacuous."""
-        return 1 if self.failure else 4 if self.missing else 0
+        """0 clean, 1 a claim is broken, 4 vacuous, as a run of no step is."""
+        return 1 if self.failure else 4 if self.missing or not self.steps else 0
 
 
 @dataclass(frozen=True)

@@ -104,14 +104,14 @@ def test_a_locked_prefix_stays(core: str) -> None:
 def _recovery_under_a_lock(state: Any, core: str) -> None:
     """As the machine came upon it when it looked for that: the window is evicted, and a request that computes the same
     prefix anew brings its SWA K/V."""
-    state.start(sizes=(16, 1), pages=(0, 0), chunk_pages=1, eagle=False, overlap=True, length=24, core=core, interval=1)
+    state.start(sizes=(16, 1), pages=(0, 0), chunk_pages=1, eagle=False, overlap=True, length=17, core=core, interval=1)
     for rid in ("r0", "r1"):
         state.submit(asked=[(0, 0, 1, 0)], token=0)
         state.abort(picked=[rid], token=0)
-    state.submit(asked=[(0, 0, 1, 0), (0, 0, 1, 0), (0, 78, 1, 0)], token=0)
-    state.run(accepted=1, times=14, token=0)
-    state.run(accepted=1, times=19, token=0)
-    state.holds()
+    state.submit(asked=[(0, 0, 1, 0), (0, 0, 1, 0), (0, 29, 3, 0)], token=0)
+    for times in (5, 18):
+        state.run(accepted=1, times=times, token=0)
+        state.holds()  # as the machine after each step: what became of a slot is told by two looks
 
 
 def _recovery_under_a_lock_in_swa_radix_cache(state: Any) -> None:

@@ -52,6 +52,10 @@ def test_exit_codes_put_a_find_before_a_vacuous_run() -> None:
     ]
 
 
+def test_a_run_of_no_step_is_vacuous_whatever_it_says() -> None:
+    assert replace(ONE, missing=(), steps=0).exit_code == 4
+
+
 def test_progress_names_what_is_still_missing() -> None:
     assert (
         line_of(replace(ONE, broken_off=0)) == "m seed 0: 10 examples, 100 steps, 50/s, 50% inside sglang, not yet: b c"

@@ -15,6 +15,8 @@ import torch
 from g4diag.hooks.install import install
 from g4diag.model import View
 from g4diag.stack.drive import cpu
+from g4diag.stack.drive.driver import driver
+from g4diag.stack.drive.request_state import kv_allocated_len, kv_committed_len
 from g4diag.stack.drive.serving import Geometry, Serving
 from g4diag.stack.drive.swa_pool import build, free_pages, int64
 from g4diag.stack.probes.allocation import AllocationProbe
@@ -77,16 +79,13 @@ def exhausted_pool() -> int:
 
 def finish_with_slots_ahead() -> int:
     """Pages that are on a free list twice."""
-    from sglang.srt.mem_cache.common import release_kv_cache
-    from sglang.srt.speculative.eagle_info import EagleDraftInput
-
     serving = Serving(SHORT_WINDOW, 0, algorithm="EAGLE")
     serving.admit("r0", list(range(42)))
-    EagleDraftInput().prepare_for_decode(serving.running)
+    driver().SCHEDULING.allocate_ahead(serving.running)
     (req,) = serving.running.reqs
-    assert req.kv_allocated_len > req.kv_committed_len and req.kv_committed_len % PAGE
+    assert kv_allocated_len(req) > kv_committed_len(req) and kv_committed_len(req) % PAGE
     extend(serving.allocator, PAGE)  # somebody else's, or upstream's own sum would be over and say so
-    release_kv_cache(req, serving.tree_cache)
+    driver().release(req, serving.tree_cache)
     pools = (serving.allocator.full_attn_allocator, serving.allocator.swa_attn_allocator)
     return sum(count - 1 for pool in pools for count in Counter(free_pages(pool)).values())
 

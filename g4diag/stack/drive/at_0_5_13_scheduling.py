@@ -92,6 +92,13 @@ def rows_to_give(adder: Any, free: int) -> int:
     return free
 
 
+def allocate_ahead(batch: Any) -> None:
+    """Slots for the drafts of a running batch, which do not count yet."""
+    from sglang.srt.speculative.eagle_info import EagleDraftInput
+
+    EagleDraftInput().prepare_for_decode(batch)
+
+
 def commit_verified(req: Any, accepted: int) -> None:
     """A verify's result: K/V of `accepted` more tokens counts; 0 for a request that has finished.
     prepare_for_decode had counted the first of them."""

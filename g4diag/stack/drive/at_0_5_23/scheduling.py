@@ -93,6 +93,13 @@ def rows_to_give(adder: Any, free: int) -> int:
     return free + sum(req.kv.holds_kv for req in adder.can_run_list)
 
 
+def allocate_ahead(batch: Any) -> None:
+    from sglang.srt.speculative.eagle_utils import eagle_prepare_for_decode
+
+    with launched_row_kernel():
+        eagle_prepare_for_decode(batch)
+
+
 def commit_verified(req: Any, accepted: int) -> None:
     req.kv.kv_committed_len += accepted
 
