@@ -11,6 +11,7 @@ import datetime
 import functools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib import resources
@@ -88,8 +89,8 @@ def read(text: str) -> Matrix:
         raise ValueError(f"schema: wanted {SCHEMA}, found {document.get('schema')!r}")
     releases = tuple(document["releases"])
     cells = [_cell(row, releases) for row in document["cells"]]
-    twice = {(c.bug, c.release) for c in cells if sum((c.bug, c.release) == (o.bug, o.release) for o in cells) > 1}
-    if twice:
+    often = Counter((cell.bug, cell.release) for cell in cells)
+    if twice := [key for key, count in often.items() if count > 1]:
         raise ValueError(f"wanted one cell a bug and release, found two of {min(twice)}")
     return Matrix(releases, _ordered(cells, releases))
 
@@ -128,8 +129,8 @@ def _row(cell: Cell) -> dict[str, Any]:
 
 
 def _ordered(cells: Sequence[Cell], releases: Sequence[str]) -> tuple[Cell, ...]:
-    bugs = list(dict.fromkeys(cell.bug for cell in cells))
-    return tuple(sorted(cells, key=lambda cell: (bugs.index(cell.bug), releases.index(cell.release))))
+    bugs = {bug: n for n, bug in enumerate(dict.fromkeys(cell.bug for cell in cells))}
+    return tuple(sorted(cells, key=lambda cell: (bugs[cell.bug], releases.index(cell.release))))
 
 
 def _cell(row: dict[str, Any], releases: Sequence[str]) -> Cell:
