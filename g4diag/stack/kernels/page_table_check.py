@@ -207,11 +207,11 @@ def check_page_table(
     live or not, is page 0.
 
     table_BP: int32 [B, P], rows may be strided; or flat, int32 or int64 [N], of which row b has those from indptr_B1[b]
-    to indptr_B1[b + 1], a row's last keys where clipped, else all; a flat copy is filled as far. seq_lens_B: int32, keys
-    a row with this step's queries. req_rows_B: int64. step_1: int64, one element, on the device. site: names layer and
-    backend to the reader. bound: pages of the layer's k_cache. window: keys left of a query, -1 for all. queries:
-    queries a row. request_table: req_to_token, int32 [rows, tokens]; without it only the bound is checked. mapping:
-    full_to_swa_index_mapping, int64, for a layer addressed in SWA pages.
+    to indptr_B1[b + 1], a row's last keys where clipped, else all; a flat copy is filled as far. seq_lens_B: int32,
+    keys a row with this step's queries. req_rows_B: int64. step_1: int64, one element, on the device. site: names
+    layer and backend to the reader. bound: pages of the layer's k_cache. window: keys left of a query, -1 for all.
+    queries: of each row. request_table: req_to_token, int32 [rows, tokens]; without it only the bound is checked.
+    mapping: full_to_swa_index_mapping, int64, for a layer addressed in SWA pages.
     """
     flat, none = indptr_B1 is not None, verdict.words_V  # a pointer that is never followed
     rows, columns = table_BP.shape if indptr_B1 is None else (len(indptr_B1) - 1, len(table_BP))
