@@ -1,9 +1,9 @@
 """Check a page table on the device, where a layer is given it; no host sync, so it can live inside a CUDA graph.
 
-One program a table row walks the columns the attention kernel may dereference and compares each page id with the
-page count of the layer's own k_cache and, where the request table is at hand, with the page that belongs there. It
-touches the verdict only when something is wrong. The verdict is pinned host memory: the host reads it without a
-copy, and still after a later kernel has killed the context.
+One program a table row, several a row of flat slots, walks the columns the attention kernel may dereference and
+compares each id with the size of the layer's own k_cache and, where the request table is at hand, with the id that
+belongs there. It touches the verdict only when something is wrong. The verdict is pinned host memory: the host reads
+it without a copy, and still after a later kernel has killed the context.
 
 Legend: B rows, P table columns, V verdict words.
 """
@@ -33,6 +33,8 @@ WORDS = (
 )
 CLAIMED, OUTSIDE, WRONG, SITE, ROW, COLUMN, VALUE, EXPECTED, BOUND, STEP, SEQ_LEN, REQ_ROW = range(len(WORDS))
 NOT_KNOWN = -1
+# Programs a row of flat slots, which is a page's tokens times as long as one of pages.
+_FLAT_SPLITS = 8
 
 
 @triton.jit
@@ -51,9 +53,9 @@ def _tell(verdict_V, site, row, at, value, expected, bound, step, seq_len, req_r
 
 
 @triton.jit
-def _belongs(request_table, mapping, base, page, known, value, PAGE: tl.constexpr, MAPPED: tl.constexpr):
+def _belongs(request_row, mapping, page, known, value, PAGE: tl.constexpr, MAPPED: tl.constexpr):
     """Id that belongs at each page of a row, `value` where it is not known."""
-    slot = tl.load(request_table + base + page * PAGE, mask=known, other=0)
+    slot = tl.load(request_row + page * PAGE, mask=known, other=0)
     if MAPPED:
         slot = tl.load(mapping + slot.to(tl.int64), mask=known, other=0)
     return tl.where(known, (slot // PAGE).to(tl.int64), value)
@@ -109,14 +111,13 @@ def _check(
     MAPPED: tl.constexpr,
     CONTAIN: tl.constexpr,
     BLOCK: tl.constexpr,
+    SPLITS: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     seq_len = tl.load(seq_lens_B + row).to(tl.int32)
     last = (seq_len - 1) // PAGE
     first = tl.maximum(seq_len - QUERIES - WINDOW, 0) // PAGE if WINDOW >= 0 else 0
-    row_at = row * stride_table
-    out_at = row * stride_out
-    skipped = 0
+    row_at, out_at, skipped = row * stride_table, row * stride_out, 0
     if FLAT:
         # A flat row is read whole: it has no entry that the kernel leaves out.
         row_at, columns, skipped = _flat_row(indptr_B1, row, columns, seq_len, CLIPPED)
@@ -124,7 +125,7 @@ def _check(
     req_row = tl.load(req_rows_B + row).to(tl.int64)
     start = 0 if CONTAIN else (first // BLOCK) * BLOCK
     end = columns if CONTAIN else tl.minimum(last + 1, columns)
-    for block in range(start, end, BLOCK):
+    for block in range(start + tl.program_id(1) * BLOCK, end, BLOCK * SPLITS):
         column = block + tl.arange(0, BLOCK)
         inside = column < columns
         live = inside & (column >= first) & (column <= last)
@@ -134,8 +135,8 @@ def _check(
         if KNOWS_FULL:
             # Row 0 of the request table is the padding row of graph batches: nothing belongs there.
             known = live & (req_row > 0) & (skipped + column < request_columns)
-            base = req_row * stride_request
-            expected = _belongs(request_table, mapping, base, skipped + column, known, value, PAGE, MAPPED)
+            at = request_table + req_row * stride_request
+            expected = _belongs(at, mapping, skipped + column, known, value, PAGE, MAPPED)
         wrong = (live & (value != expected)) if KNOWS_FULL else outside
         if CONTAIN:
             # The whole row, not only what is live: kernels load whole tiles and mask keys afterwards.
@@ -217,7 +218,7 @@ def check_page_table(
     rows, columns = table_BP.shape if indptr_B1 is None else (len(indptr_B1) - 1, len(table_BP))
     out_BP = torch.empty_like(table_BP, memory_format=torch.contiguous_format) if contain else table_BP
     known = () if request_table is None else (request_table.stride(0), -(-request_table.shape[1] // page_size))
-    _check[(rows,)](
+    _check[(rows, splits := _FLAT_SPLITS if flat else 1)](
         table_BP,
         out_BP,
         none if indptr_B1 is None else indptr_B1,
@@ -240,7 +241,8 @@ def check_page_table(
         KNOWS_FULL=request_table is not None,
         MAPPED=mapping is not None,
         CONTAIN=contain,
-        BLOCK=128,
-        num_warps=1,
+        BLOCK=512 if flat else 128,
+        SPLITS=splits,
+        num_warps=4 if flat else 1,
     )
     return out_BP
