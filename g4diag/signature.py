@@ -20,6 +20,7 @@ _BACKENDS = {
     "flashattention": "fa",
     "flashinfer": "flashinfer",
     "triton": "triton",
+    "intelamx": "intel_amx",
     "hybrid": "hybrid",
 }
 _CLASS_TAIL = re.compile(r"(attn|attention)?(multistep)?(draft)?backend$")

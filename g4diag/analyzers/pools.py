@@ -29,7 +29,7 @@ def _pools(incident: Incident) -> list[PoolView]:
     """The incident's pools, then those that only a view names; one row for each name and geometry."""
     of_views = [read.pool for read in incident.reads] + [allocation.pool for allocation in incident.allocations]
     rows: dict[tuple[str, str, int, int], PoolView] = {}
-    for pool in (*incident.pools, *of_views):
+    for pool in (*incident.pools, *(pool for pool in of_views if pool.space.unit == "page" or not incident.pools)):
         rows.setdefault((pool.name, str(pool.space), pool.page_size, pool.num_pages), pool)
     return list(rows.values())
 

@@ -88,7 +88,7 @@ def _picture(read: AttentionRead, states_BP: IntArray, incident: Incident, budge
         "rows_a_cell": tall,
         "rids": [*read.rids[:rows:tall]],
         "rows": ["".join(line) for line in signs[worst]],
-        "legend": {sign: name for sign, name in _STATES},
+        "legend": {sign: name.replace("page", read.expected_space.unit) for sign, name in _STATES},
         "counts": {sign: int((states_BP == state).sum()) for state, (sign, _) in enumerate(_STATES)},
         **_cells(read, cut_BP, worst, (tall, wide, first), budget, incident),
     }

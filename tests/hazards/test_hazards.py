@@ -76,6 +76,11 @@ CASES = [
         deployment(SPECULATIVE | NAMED),
     ),
     (
+        "frozen-draft-amx",
+        deployment(SPECULATIVE | {"attention-backend": "intel_amx"}, sglang="0.5.23"),
+        deployment(SPECULATIVE | {"attention-backend": "intel_amx"}, sglang="0.5.22"),
+    ),
+    (
         "allocator-rule-draft",
         deployment(SPECULATIVE | NAMED, draft={"architectures": ["X"]}, sglang="0.5.12.post1"),
         deployment(SPECULATIVE | NAMED, draft={"architectures": ["X"]}),
