@@ -24,7 +24,7 @@ from g4diag.servers.run import Job
 from g4diag.stack.pairs.tiny_pair import write_config
 
 HIDDEN, VOCAB, WINDOW, CONTEXT = 512, 2048, 128, 8192
-BACKENDS = ("triton", "fa3", "trtllm_mha")
+BACKENDS = ("triton", "fa4", "trtllm_mha")
 FAULT = "allocator-rule"
 HEADS = {"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64}
 SHARED = HEADS | {"hidden_size": HIDDEN, "vocab_size": VOCAB, "max_position_embeddings": CONTEXT}
@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--prompt", type=int, default=3000)
     parser.add_argument("--new", type=int, default=64)
     parser.add_argument("--port", type=int, default=44_000)
-    parser.add_argument("--only", default="", help="names of servers, comma between: triton,fa3,trtllm_mha,faulty")
+    parser.add_argument("--only", default="", help="names of servers, comma between: triton,fa4,trtllm_mha,faulty")
     options = parser.parse_args()
     started = build(options, models(Path(tempfile.mkdtemp(prefix="g4-gpt-oss-"))))
     for server in started:
@@ -72,8 +72,8 @@ def models(folder: Path) -> dict[str, str]:
     target = GptOssConfig(
         **SHARED,
         architectures=["GptOssForCausalLM"],
-        num_hidden_layers=4,
-        layer_types=["sliding_attention", "full_attention"] * 2,
+        num_hidden_layers=8,
+        layer_types=["sliding_attention", "full_attention"] * 4,
         sliding_window=WINDOW,
         intermediate_size=HIDDEN,
         num_local_experts=4,
@@ -104,7 +104,7 @@ def build(options: argparse.Namespace, named: dict[str, str]) -> list[Server]:
         shutil.rmtree(folder, ignore_errors=True)
         engine = {key: value for key, value in servers.ENGINE.items() if key not in NOT_HERS} | named | DRAFTED
         engine |= {"attention_backend": backend, "speculative_draft_attention_backend": backend}
-        engine |= {"port": options.port + 150 * index, "context_length": CONTEXT}
+        engine |= {"port": options.port + 150 * index, "context_length": CONTEXT, "moe_runner_backend": "triton"}
         job = Job(
             engine=engine,
             patches=tuple(patches),
