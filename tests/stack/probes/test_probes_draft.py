@@ -18,6 +18,7 @@ from g4diag.model import AttentionRead, KVWrite, PoolSwap, View
 from g4diag.patches.applying import applied
 from g4diag.scenario.measure import judge_all
 from g4diag.stack.drive import cpu
+from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.frozen_draft import FrozenDraft
 from g4diag.stack.drive.serving import Geometry, Serving
 from g4diag.stack.probes.kv_write import KVWriteProbe
@@ -116,7 +117,8 @@ def test_a_replay_on_an_earlier_steps_lengths_fires() -> None:
         draft.graph()
         draft.serving.decode()
         assert fired(views) == set()
-        draft.worker._init_frozen_kv_metadata_replay_cuda_graph = lambda *args: None
+        for plan in ("init_forward_metadata_out_graph", "init_forward_metadata_in_graph"):
+            setattr(draft.backend, plan, lambda *args, **named: None)
         draft.graph()
     bad = [violation for view in views for violation in judge_all(view)]
     assert "table_is_of_this_step" in {violation.trap for violation in bad}
@@ -154,7 +156,7 @@ def test_a_write_in_a_view_fires_once_and_one_outside_does_not(site: str) -> Non
 
         def write() -> None:
             for layer in range(2):
-                pool.set_kv_buffer(SimpleNamespace(layer_id=layer), loc, kv, kv, swa_loc=loc)
+                driver().write_kv(pool, SimpleNamespace(layer_id=layer), loc, loc, kv, kv)
 
         del views[:]
         write()
