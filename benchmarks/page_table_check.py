@@ -18,30 +18,35 @@ from rich.table import Table
 
 from g4diag.stack.kernels.page_table_check import VerdictBox, check_page_table
 
-PAGE, LAUNCHES, REPLAYS = 64, 50, 60
-SHAPES = ((8, 64), (64, 143), (64, 512), (256, 512))
+LAUNCHES, REPLAYS = 50, 60
+# Tables of (rows, columns) of pages of 64, then flat slots of (rows, keys), as triton and flashinfer are handed them.
+SHAPES = ((8, 64, 64), (64, 143, 64), (64, 512, 64), (256, 512, 64), (8, 4096, 1), (32, 4096, 1), (64, 9152, 1))
 
 
-def world(rows: int, columns: int) -> dict[str, torch.Tensor]:
+def world(rows: int, columns: int, page: int) -> dict[str, torch.Tensor]:
     """A request table, a mapping and lengths on the device; tables full and SWA."""
     generator = torch.Generator().manual_seed(rows)
     pages = rows * columns + 1
     full = (torch.randperm(pages - 1, generator=generator)[: rows * columns] + 1).reshape(rows, columns)
     swa_of = torch.cat([torch.zeros(1, dtype=torch.int64), torch.randperm(pages - 1, generator=generator) + 1])
-    offsets = torch.arange(PAGE)
-    request = torch.zeros((rows + 1, columns * PAGE), dtype=torch.int32)
-    request[1:] = (full[:, :, None] * PAGE + offsets).reshape(rows, -1).int()
-    mapping = torch.cat([(swa_of[:, None] * PAGE + offsets).reshape(-1), torch.tensor([-1])])
+    offsets = torch.arange(page)
+    request = torch.zeros((rows + 1, columns * page), dtype=torch.int32)
+    request[1:] = (full[:, :, None] * page + offsets).reshape(rows, -1).int()
+    mapping = torch.cat([(swa_of[:, None] * page + offsets).reshape(-1), torch.tensor([-1])])
     host = {
         "full": full.int(),
         "swa": swa_of[full].int(),
         "request": request,
         "mapping": mapping,
-        "seq": torch.full((rows,), columns * PAGE - 3, dtype=torch.int32),
+        "seq": torch.full((rows,), columns * page - (3 if page > 1 else 0), dtype=torch.int32),
         "rows": torch.arange(1, rows + 1),
         "step": torch.tensor([5]),
+        "page": torch.tensor(page),
     }
-    return {name: tensor.cuda() for name, tensor in host.items()}
+    if page == 1:
+        host |= {name: host[name].long().reshape(-1) for name in ("full", "swa")}
+        host["indptr"] = torch.arange(0, rows * columns + 1, columns, dtype=torch.int32)
+    return {name: tensor if name == "page" else tensor.cuda() for name, tensor in host.items()}
 
 
 def launch(w: dict[str, torch.Tensor], table: str, box: VerdictBox, window: int, values: bool, contain: bool) -> None:
@@ -54,12 +59,13 @@ def launch(w: dict[str, torch.Tensor], table: str, box: VerdictBox, window: int,
         w["step"],
         site=3,
         bound=int(w["full"].numel()) + 1,
-        page_size=PAGE,
+        page_size=int(w["page"]),
         window=window,
         queries=1,
         request_table=w["request"] if values else None,
         mapping=w["mapping"] if values and window >= 0 else None,
         contain=contain,
+        indptr_B1=w.get("indptr"),
     )
 
 
@@ -98,7 +104,7 @@ def main() -> int:
                 wrong += box.read() is not None
                 rows.append({"table": shape, "window": window, "values": values, "contain": contain, "us": micro})
         box = VerdictBox()
-        w["full"][1, -1] = 1 << 24
+        w["full"].view(shape[0], shape[1])[1, -1] = 1 << 24
         w["step"].fill_(41)
         replayed(w, "full", box, -1, True, False)
         found = box.read()

@@ -43,6 +43,12 @@ def cures(*, eager: bool = True) -> tuple[str, ...]:
     return lacking(("eager-draft-out-cache-loc", "xqa-strided-query")[not eager :])
 
 
+def on_backend(name: str) -> dict[str, Any]:
+    """The engine with target and draft on one attention backend."""
+    kinds = ("prefill_attention_backend", "decode_attention_backend", "speculative_draft_attention_backend")
+    return ENGINE | dict.fromkeys(kinds, name) if name else ENGINE
+
+
 def workplace() -> Path:
     """Where servers' folders go: not $OUT, which takes few files."""
     return Path(os.environ.get("G4_WORK", "/tmp/g4diag-out"))

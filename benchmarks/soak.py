@@ -4,7 +4,8 @@
 
 Two servers: `calm` has room, `tight` has a pool small enough that bursts cause retraction. Two, so that if upstream's
 retraction ends one of them by itself, the other's minutes still count. Traffic: see `server_work.py`; the same
-for the same --seed up to the server's own timing. Writes $OUT/soak.json, every 10 s too.
+for the same --seed up to the server's own timing. Writes $OUT/soak.json, or soak-BACKEND.json,
+every 10 s too.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ def main() -> int:
     parser.add_argument("--time-limit", type=float, default=430.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pools", default="calm,tight")
+    parser.add_argument("--backend", default="", help="of target and draft; trtllm_mha with triton for prefill")
+    parser.add_argument("--port", type=int, default=29_000, help="of the first; two runs at a time must not share any")
+    parser.add_argument("--patches", default="", help="besides what a healthy server needs, comma between")
     options = parser.parse_args()
     servers.own_child()
     servers.clock_plugin(Path(tempfile.mkdtemp(prefix="g4-soak-site-")))
@@ -47,7 +51,7 @@ def main() -> int:
             last = time.monotonic()
             report(options, started)
     rows = report(options, started)
-    servers.write_tails("soak-logs.txt.gz", started)
+    servers.write_tails(f"{_named(options)}-logs.txt.gz", started)
     columns = ("server", "outcome", "soaked_seconds", "alive_at_end", "violations", "retracted")
     servers.show(columns, [[row[column] for column in columns] for row in rows])
     for row in rows:
@@ -55,10 +59,14 @@ def main() -> int:
     return int(any(row["violations"] or not row["alive_at_end"] for row in rows))
 
 
+def _named(options: argparse.Namespace) -> str:
+    return f"soak-{options.backend}" if options.backend else "soak"
+
+
 def build(options: argparse.Namespace, models: dict[str, str]) -> list[Server]:
     found = []
     for index, name in enumerate(options.pools.split(",")):
-        folder = servers.workplace() / "soak" / name
+        folder = servers.workplace() / f"soak{options.backend}" / name
         shutil.rmtree(folder, ignore_errors=True)
         environment = servers.environment(traps="all", level="strict", recorder=True, dumps=folder / "dumps")
         environment |= {
@@ -68,10 +76,11 @@ def build(options: argparse.Namespace, models: dict[str, str]) -> list[Server]:
             "TRAPBENCH_CLOCK": str(folder / "steps.i64"),
             "TRAPBENCH_LAUNCHES": "1",
         }
-        engine = servers.ENGINE | models | POOLS[name] | {"port": 29_000 + 150 * index, "decode_log_interval": 40}
+        engine = servers.on_backend(options.backend) | models | POOLS[name]
+        engine |= {"port": options.port + 150 * index, "decode_log_interval": 40}
         job = Job(
             engine=engine,
-            patches=cures(),
+            patches=(*cures(), *filter(None, options.patches.split(","))),
             folder=folder,
             seconds=options.time_limit,
             environment=environment,
@@ -86,7 +95,9 @@ def build(options: argparse.Namespace, models: dict[str, str]) -> list[Server]:
 def report(options: argparse.Namespace, started: list[Server]) -> list[dict[str, Any]]:
     """Rows so far, to soak.json too."""
     rows = [reading(server) for server in started]
-    servers.write_json("soak.json", {"options": vars(options), "machine": servers.machine(), "rows": rows})
+    servers.write_json(
+        f"{_named(options)}.json", {"options": vars(options), "machine": servers.machine(), "rows": rows}
+    )
     return rows
 
 

@@ -38,6 +38,9 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=31_000, help="of the first; two runs at a time must not share any")
     parser.add_argument("--out", default="trap_levels", help="name of the files in $OUT")
     parser.add_argument("--tp-size", type=int, default=1, help="GPUs of each server")
+    parser.add_argument("--backend", default="", help="of target and draft; trtllm_mha with triton for prefill")
+    parser.add_argument("--fault", default=FAULT, help="patches of the faulty servers, comma between; '' as released")
+    parser.add_argument("--cure", default="", help="patches of the healthy server besides what every one needs")
     parser.add_argument("--only", default="", help="names of servers, comma between: graph-warn,graph-healthy")
     options = parser.parse_args()
     started = build(options, Path(tempfile.mkdtemp(prefix="g4-levels-pair-")))
@@ -81,11 +84,12 @@ def build(options: argparse.Namespace, pair: Path) -> list[Server]:
             recorder=True,
             dumps=folder / "dumps",
         )
-        engine = servers.ENGINE | models | {"disable_cuda_graph": path == "eager", "port": options.port + 150 * index}
+        engine = servers.on_backend(options.backend) | models
+        engine |= {"disable_cuda_graph": path == "eager", "port": options.port + 150 * index}
         engine["tp_size"] = options.tp_size
         job = Job(
             engine=engine,
-            patches=cures() if healthy else (FAULT, *cures()),
+            patches=(*filter(None, (options.cure if healthy else options.fault).split(",")), *cures()),
             folder=folder,
             seconds=options.time_limit - index * options.stagger,
             environment=environment,

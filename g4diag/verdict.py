@@ -61,7 +61,8 @@ def _distance(violation: Violation) -> str:
     if violation.expected is None or violation.expected == value <= 0:
         return f"{inside}, but {violation.summary}"
     if violation.expected == value:
-        return f"{inside}; the right page for now, from the wrong table"
+        unit = violation.expected_space.unit if violation.expected_space else "page"
+        return f"{inside}; the right {unit} for now, from the wrong table"
     if violation.expected <= 0:
         return f"{inside}, but no mapped page belongs there"
     return f"{inside}, but {violation.expected_space or 'page'} {violation.expected} belongs there"

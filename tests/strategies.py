@@ -121,6 +121,7 @@ def reads(draw: st.DrawFn) -> model.AttentionRead:
         is_clamped=draw(st.booleans()),
         batch_rows=draw(st.none() | st.integers(0, 4)),
         batch_lens_B=draw(st.none() | ids(min_size=rows, max_size=rows)),
+        first_B=draw(st.none() | ids(min_size=rows, max_size=rows)),
     )
 
 

@@ -6,7 +6,7 @@ The entries of a table are read many at once: each array of the incident is walk
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -45,29 +45,25 @@ class Meaning:
     belongs: bool = field(default=False, compare=False)
 
 
-# The page space a table's ids may have been taken from by mistake.
-OTHER_SPACE = {IndexSpace.SWA_PAGE: IndexSpace.FULL_PAGE, IndexSpace.FULL_PAGE: IndexSpace.SWA_PAGE}
-
-
 def sentence(meaning: Meaning) -> str:
     """One sentence for a person."""
+    unit = meaning.space.unit
     if meaning.is_clamp:
-        return f"{meaning.value} is the last page of the pool, where the clamp puts every id past the end"
+        return f"{meaning.value} is the last {unit} of the pool, where the clamp puts every id past the end"
     if meaning.belongs:
-        return f"{meaning.value} is the page that belongs there: the pool that is read is too small for it"
-    article = "an" if meaning.space in (IndexSpace.SWA_PAGE, IndexSpace.SWA_SLOT) else "a"
+        return f"{meaning.value} is the {unit} that belongs there: the pool that is read is too small for it"
+    article = "an" if meaning.space.is_swa else "a"
     head = f"{meaning.value} as {article} {meaning.space} is "
-    wanted = OTHER_SPACE[meaning.space]
     if meaning.beyond is not None:
-        return f"{meaning.value} is no {meaning.space} either: that pool has {meaning.beyond} pages"
+        return f"{meaning.value} is no {meaning.space} either: that pool has {meaning.beyond} {unit}s"
     if meaning.owner is None:
         state = {True: "on the free list", False: "in use by no request recorded here", None: "of unrecorded owner"}
         head += f"{state[meaning.free]}; the entry serves positions {meaning.serves[0]}..{meaning.serves[1]}"
     else:
-        whose = "this request's own page" if meaning.is_own else f"a page of request {meaning.owner.rid}"
+        whose = f"this request's own {unit}" if meaning.is_own else f"a {unit} of request {meaning.owner.rid}"
         head += f"{whose} for positions {meaning.owner.first}..{meaning.owner.last}"
         head += ", and yet on the free list" if meaning.free else ""
-    return head + (f"; its {wanted} is {meaning.other}" if meaning.other is not None else "")
+    return head + (f"; its {meaning.space.other} is {meaning.other}" if meaning.other is not None else "")
 
 
 Owners = list[Owner | None]
@@ -79,21 +75,23 @@ def meaning_of(read: AttentionRead, row: int, column: int, incident: Incident) -
 
 
 def meanings_of(read: AttentionRead, places: Sequence[tuple[int, int]], incident: Incident) -> list[Meaning]:
-    """The reading of the page id at each (row, column) of `places` of the table handed to `read`."""
+    """The reading of the id at each (row, column) of `places` of the table handed to `read`."""
     if not places:
         return []
     rows_N, columns_N = np.array(places, dtype=np.int64).T
     values_N = read.page_table_BP[rows_N, columns_N].astype(np.int64)
-    space, mapping = OTHER_SPACE[read.expected_space], read.mapping or incident.mapping
-    full_N = values_N if space is IndexSpace.FULL_PAGE else _full_pages(values_N, mapping)
-    other_N = _swa_pages(values_N, mapping) if space is IndexSpace.FULL_PAGE else full_N
+    space, mapping = read.expected_space.other, _mapping(read, incident)
+    full_N = _full_pages(values_N, mapping) if space.is_swa else values_N
+    other_N = full_N if space.is_swa else _swa_pages(values_N, mapping)
     owners, free = _owners(read, rows_N, full_N, incident), _on_free_list(values_N, space, read, incident)
     size, last, expected_BP = read.pool.page_size, read.pool.num_pages - 1, read.expected_BP()
-    there = max((pool.num_pages for pool in incident.pools if pool.space is space), default=None)
+    there = max((ids for pool in incident.pools if (ids := _ids_of(pool, space))), default=None)
+    starts_B = read.starts_B()
     found = []
     for n, (row, column) in enumerate(places):
         value, owner, other = int(values_N[n]), owners[n], int(other_N[n])
-        serves = column * size, column * size + size - 1
+        first = (int(starts_B[row]) + column) * size
+        serves = first, first + size - 1
         if read.is_clamped and value == last:
             found.append(Meaning(value, space, None, False, None, None, Grade.DERIVED, serves, is_clamp=True))
             continue
@@ -107,6 +105,19 @@ def meanings_of(read: AttentionRead, places: Sequence[tuple[int, int]], incident
             Meaning(value, space, owner, is_own, known, is_free, grade, serves, beyond=beyond, belongs=belongs)
         )
     return found
+
+
+def _mapping(read: AttentionRead, incident: Incident) -> IndexMapping | None:
+    """The mapping in the read's own units: a slot is a page of one token."""
+    mapping = read.mapping or incident.mapping
+    return replace(mapping, page_size=1) if mapping is not None and read.expected_space.unit == "slot" else mapping
+
+
+def _ids_of(pool: PoolView, space: IndexSpace) -> int:
+    """How many ids of that space the pool has, 0 if it is of another."""
+    if pool.space is space:
+        return pool.num_pages
+    return pool.num_pages * pool.page_size if pool.space.unit == "page" and pool.slot_space is space else 0
 
 
 def _rid(read: AttentionRead, row: int) -> str | None:
@@ -179,15 +190,15 @@ def _held_BP(read: AttentionRead) -> IntArray:
     if read.full_page_table_BP is None:
         return np.full((len(read.seq_lens_B), 1), -1)
     pages_BP = read.full_page_table_BP.astype(np.int64)
-    ends_B = -(-read.seq_lens_B.astype(np.int64) // read.pool.page_size)
+    ends_B = -(-read.seq_lens_B.astype(np.int64) // read.pool.page_size) - read.starts_B()
     return np.where(np.arange(pages_BP.shape[1]) < ends_B[:, None], pages_BP, -1)
 
 
 def _of_rows(read: AttentionRead, held_RP: IntArray, first_row: int, wanted_N: IntArray) -> Owners:
-    size, columns = read.pool.page_size, held_RP.shape[1]
+    size, columns, starts_B = read.pool.page_size, held_RP.shape[1], read.starts_B()
     places = [divmod(at, columns) if at >= 0 else None for at in _first_at(wanted_N, held_RP.ravel()).tolist()]
     return [
-        _owner(_rid(read, first_row + at[0]) or f"row {first_row + at[0]}", at[1], size) if at else None
+        _owner(_rid(read, (row := first_row + at[0])) or f"row {row}", int(starts_B[row]) + at[1], size) if at else None
         for at in places
     ]
 
@@ -198,14 +209,21 @@ def _of_requests(read: AttentionRead, incident: Incident, which: Sequence[int], 
         return [None] * len(wanted_N)
     ends_R = np.cumsum([len(request.full_pages_N) for request in requests])
     held_M = np.concatenate([request.full_pages_N.astype(np.int64) for request in requests])
-    at_N = _first_at(wanted_N, held_M)
+    size = _request_page_size(read, incident)
+    # Slots of a page are one page here.
+    at_N = _first_at(wanted_N * read.pool.page_size // size, held_M)
     which_N = np.searchsorted(ends_R, at_N, side="right")
     starts_R = ends_R - [len(request.full_pages_N) for request in requests]
-    size = read.pool.page_size
     return [
         _owner(requests[int(which)].rid, int(at - starts_R[int(which)]), size) if at >= 0 else None
         for at, which in zip(at_N.tolist(), which_N.tolist(), strict=True)
     ]
+
+
+def _request_page_size(read: AttentionRead, incident: Incident) -> int:
+    """Tokens a page of the pages that requests hold, which a read of flat slots does not tell."""
+    sizes = [pool.page_size for pool in incident.pools if read.expected_space.unit == "slot"]
+    return next(iter(sizes), read.pool.page_size)
 
 
 def _owner(rid: str, page: int, size: int) -> Owner:
@@ -214,6 +232,9 @@ def _owner(rid: str, page: int, size: int) -> Owner:
 
 def _on_free_list(values_N: IntArray, space: IndexSpace, read: AttentionRead, incident: Incident) -> Any:
     """bool[N], or None if no free list of that space was taken."""
-    pools: list[PoolView] = [pool for pool in (*incident.pools, read.pool) if pool.space is space]
-    lists = [pool.free_pages_N for pool in pools if pool.free_pages_N is not None]
-    return np.isin(values_N, np.concatenate(lists)) if lists else None
+    hits = [
+        np.isin(values_N if pool.space is space else values_N // pool.page_size, pool.free_pages_N)
+        for pool in (*incident.pools, read.pool)
+        if _ids_of(pool, space) and pool.free_pages_N is not None
+    ]
+    return np.logical_or.reduce(hits) if hits else None

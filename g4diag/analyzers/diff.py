@@ -136,7 +136,8 @@ def _table_finding(pair: tuple[AttentionRead, AttentionRead], rows: list[_Rows],
     row = f"row {found.rows[0]}" if found.rows[0] == found.rows[1] else f"rows {found.rows[0]} and {found.rows[1]}"
     where = f"layer {left.layer_id} ({left.layer_kind}), {steps}, {row} column {column}"
     differing, of = sum(int(row.differs_C.sum()) for row in rows), sum(len(row.column_C) for row in rows)
-    pages = f"page {ids[0]} in both" if ids[0] == ids[1] else f"page {ids[0]} against {ids[1]}"
+    unit = left.expected_space.unit
+    pages = f"{unit} {ids[0]} in both" if ids[0] == ids[1] else f"{unit} {ids[0]} against {ids[1]}"
     text = f"{where}: {pages}; {differing} of {of} live entries differ"
     wrong = bad.index(True) if one_sided else None
     if wrong is not None:
@@ -148,7 +149,8 @@ def _table_finding(pair: tuple[AttentionRead, AttentionRead], rows: list[_Rows],
 def _why(read: AttentionRead, row: int, column: int) -> str:
     page, pages, expected_BP = int(read.page_table_BP[row, column]), read.pool.num_pages, read.expected_BP()
     belongs = "" if expected_BP is None else f", {expected_BP[row, column]} belongs there"
-    return (f"{page} is past its {pages} pages" if page >= pages else f"{page} is not the right page") + belongs
+    unit = read.expected_space.unit
+    return (f"{page} is past its {pages} {unit}s" if page >= pages else f"{page} is not the right {unit}") + belongs
 
 
 def _allocations(left: Incident, right: Incident) -> tuple[list[Finding], int]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from g4diag.analyzers.tables import bad_BP, live_entries
-from g4diag.model import AttentionRead, BoolArray, Incident, IndexSpace, IntArray
+from g4diag.model import AttentionRead, BoolArray, Incident, IntArray
 
 _ENOUGH = 0.9
 _MARGIN = 0.25
@@ -120,15 +120,15 @@ def winner(ranked: tuple[Explanation, ...]) -> Explanation | None:
 def _by_value(live: _Live) -> Iterator[Explanation]:
     read, id_L, expected_L, full_L = live.read, live.id_L, live.expected_L, live.full_L
     assert expected_L is not None
-    page_size, pages = read.pool.page_size, read.pool.num_pages
-    if full_L is not None and read.expected_space is IndexSpace.SWA_PAGE:
-        yield live.reading("full-ids", "full page ids, not translated", id_L == full_L)
+    page_size, pages, unit = read.pool.page_size, read.pool.num_pages, read.expected_space.unit
+    if full_L is not None and read.expected_space.is_swa:
+        yield live.reading("full-ids", f"full {unit} ids, not translated", id_L == full_L)
         clipped_L = np.clip(full_L, 0, pages - 1)
         if (clipped_L != full_L).any():
-            yield live.reading("clamp", f"full page ids clamped to {pages - 1}", id_L == clipped_L)
-    if full_L is not None and read.expected_space is IndexSpace.FULL_PAGE and read.mapping is not None:
+            yield live.reading("clamp", f"full {unit} ids clamped to {pages - 1}", id_L == clipped_L)
+    if full_L is not None and not read.expected_space.is_swa and read.mapping is not None:
         yield live.reading(
-            "swa-ids", "SWA page ids, translated for another pool", id_L == read.mapping.swa_pages(full_L)
+            "swa-ids", f"SWA {unit} ids, translated for another pool", id_L == read.mapping.swa_pages(full_L)
         )
     if page_size > 1:
         inside_L = (id_L >= page_size) & ((id_L // page_size == expected_L) | (id_L // page_size == full_L))
@@ -157,7 +157,11 @@ def _multiple(live: _Live) -> Iterator[Explanation]:
     factors, counts = np.unique(live.id_L[fits_L] // right_L[fits_L], return_counts=True)
     factor = int(factors[counts.argmax()])
     if factor != live.read.pool.page_size:
-        yield live.reading("byte-offset", f"offsets: {factor} times the right page id", live.id_L == right_L * factor)
+        yield live.reading(
+            "byte-offset",
+            f"offsets: {factor} times the right {live.read.expected_space.unit} id",
+            live.id_L == right_L * factor,
+        )
 
 
 def _other_rows(live: _Live) -> Iterator[Explanation]:
@@ -171,7 +175,8 @@ def _other_rows(live: _Live) -> Iterator[Explanation]:
         same = (expected_BP[:, columns] == live.id_L[in_row_L]) & (expected_BP[:, columns] != expected_BP[row, columns])
         explained_L[in_row_L] = same[same.sum(axis=1).argmax()]
     if explained_L[live.bad_L].any():
-        yield live.reading("other-row", "the pages of another row of the batch", explained_L)
+        text = f"the {live.read.expected_space.unit}s of another row of the batch"
+        yield live.reading("other-row", text, explained_L)
 
 
 def _earlier(live: _Live, incident: Incident) -> Iterator[Explanation]:
@@ -203,28 +208,28 @@ def _by_geometry(live: _Live) -> list[Explanation]:
     read, id_L = live.read, live.id_L
     size, pages = read.pool.page_size, read.pool.num_pages
     found: list[Explanation] = []
-    if read.expected_space is IndexSpace.SWA_PAGE and live.bad_L.any():
+    if read.expected_space.is_swa and live.bad_L.any():
         found.append(_untranslated(live))
     if size > 1:
         slots_L = (id_L >= size) & (id_L % size == 0) & (id_L // size < pages)
         found.append(live.reading("slots", "slots instead of pages: multiples of the page size", slots_L))
     last_L = id_L == pages - 1
     if last_L.sum() > 1:
-        found.append(live.reading("clamp", f"ids clamped to the last page, {pages - 1}", last_L))
+        found.append(live.reading("clamp", f"ids clamped to the last {read.expected_space.unit}, {pages - 1}", last_L))
     return found
 
 
 def _untranslated(live: _Live) -> Explanation:
     """Rows filled left of the window. A table in SWA ids has zeros there once those pages are freed."""
-    read, live_BP = live.read, live.read.live_BP()
+    read, live_BP, unit = live.read, live.read.live_BP(), live.read.expected_space.unit
     first_B, has_live_B = np.expand_dims(live_BP.argmax(axis=1), 1), live_BP.any(axis=1, keepdims=True)
     left_BP = (np.arange(live_BP.shape[1]) < first_B) & has_live_B
-    why = f"{int(live.bad_L.sum())} ids are past the {read.pool.num_pages} pages"
+    why = f"{int(live.bad_L.sum())} ids are past the {read.pool.num_pages} {unit}s"
     explained_L = live.bad_L
     if left_BP.any():
         filled_BP = left_BP & (read.page_table_BP > 0)
         share_B = filled_BP.sum(axis=1) / np.maximum(left_BP.sum(axis=1), 1)
         explained_L = np.take(share_B, live.row_L) >= _ENOUGH
         why += f", and {int(filled_BP.sum())} of {int(left_BP.sum())} entries left of the window are filled"
-        why += "; freed SWA pages would be 0"
-    return live.reading("full-ids", "full page ids, not translated", explained_L, because=why)
+        why += f"; freed SWA {unit}s would be 0"
+    return live.reading("full-ids", f"full {unit} ids, not translated", explained_L, because=why)

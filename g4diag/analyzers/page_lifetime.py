@@ -14,7 +14,7 @@ import numpy as np
 from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.cross_space import Meaning, meanings_of
 from g4diag.analyzers.tables import bad_reads
-from g4diag.model import Allocation, Finding, Grade, Incident, IndexSpace, Release, RingRecord
+from g4diag.model import Allocation, Finding, Grade, Incident, Release, RingRecord
 
 _PAGES = 3
 _UNKNOWN = "not in this file; G4DIAG_RECORDER=on and the allocator traps record it"
@@ -50,9 +50,9 @@ def _calls(meanings: Sequence[Meaning], incident: Incident) -> Iterator[Finding]
 
 
 def _holds(call: Allocation | Release, meaning: Meaning) -> bool:
-    if call.pool.space is not meaning.space:
-        return False
-    return bool((call.slots_N // call.pool.page_size == meaning.value).any())
+    if call.pool.space is meaning.space:
+        return bool((call.slots_N // call.pool.page_size == meaning.value).any())
+    return call.pool.slot_space is meaning.space and bool((call.slots_N == meaning.value).any())
 
 
 def _free(meanings: Sequence[Meaning]) -> Iterator[Finding]:
@@ -63,9 +63,11 @@ def _free(meanings: Sequence[Meaning]) -> Iterator[Finding]:
             named = f"{meanings[0].space} {', '.join(map(str, pages))}"
             data = {"pages": pages, "free": state}
             yield Finding("page_lifetime", f"{named}: {text} when the file was written", Grade.MEASURED, False, data)
-    unmapped = [m.value for m in meanings if m.space is IndexSpace.FULL_PAGE and m.free is False and m.other is None]
+    unmapped = [m.value for m in meanings if not m.space.is_swa and m.free is False and m.other is None]
     if unmapped:
-        text = f"full page {', '.join(map(str, unmapped))}: of no SWA page; that side was never allocated, or is freed"
+        unit = meanings[0].space.unit
+        named = f"full {unit} {', '.join(map(str, unmapped))}"
+        text = f"{named}: of no SWA {unit}; that side was never allocated, or is freed"
         yield Finding("page_lifetime", text, Grade.MEASURED, False, {"pages": unmapped, "unmapped": True})
 
 

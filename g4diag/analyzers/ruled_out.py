@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.judging import Judged, Judgement, judge, lead
 from g4diag.analyzers.tables import bad_BP, outside_BP
-from g4diag.model import AttentionRead, Finding, Grade, Incident, IndexMapping, IndexSpace
+from g4diag.model import AttentionRead, Finding, Grade, Incident, IndexMapping
 
 _ALLOCATOR = ("slot_inside_allocator", "slot_has_one_owner", "page_is_handed_out_whole", "free_of_live_only")
 _FULL = 0.99
@@ -52,9 +53,10 @@ def _mapping(read: AttentionRead, mapping: IndexMapping) -> Iterator[Finding]:
     """Every page in the window of this batch is mapped, to one SWA page each."""
     assert read.full_page_table_BP is not None
     full = np.unique(read.full_page_table_BP[read.live_BP()])
-    swa = mapping.swa_pages(full[full > 0])
-    if read.expected_space is IndexSpace.SWA_PAGE and len(swa) and (swa > 0).all() and len(np.unique(swa)) == len(swa):
-        yield _out("a damaged mapping", f"the {len(swa)} live full pages map to {len(swa)} different SWA pages")
+    swa = replace(mapping, page_size=read.pool.page_size).swa_pages(full[full > 0])
+    unit = read.expected_space.unit
+    if read.expected_space.is_swa and len(swa) and (swa > 0).all() and len(np.unique(swa)) == len(swa):
+        yield _out("a damaged mapping", f"the {len(swa)} live full {unit}s map to {len(swa)} different SWA {unit}s")
 
 
 def _allocator(judgement: Judgement) -> Iterator[Finding]:

@@ -124,6 +124,7 @@ def _cells(
         {
             "row": row,
             "column": column,
+            "first_position": meaning.serves[0],
             "value": meaning.value,
             "expected": None if expected_BP is None else int(expected_BP[row, column]),
             "meaning": sentence(meaning),

@@ -44,12 +44,10 @@ def _read_agrees(read: AttentionRead, at: At) -> None:
     rows = read.page_table_BP.shape[0]
     if read.seq_lens_B.shape != (rows,):
         at.of("seq_lens_B").refuse(f"a tensor of shape ({rows},), one entry a row of page_table_BP", read.seq_lens_B)
-    if read.req_rows_B is not None and read.req_rows_B.shape != (rows,):
-        at.of("req_rows_B").refuse(f"a tensor of shape ({rows},), one entry a row of page_table_BP", read.req_rows_B)
-    if read.batch_lens_B is not None and read.batch_lens_B.shape != (rows,):
-        at.of("batch_lens_B").refuse(
-            f"a tensor of shape ({rows},), one entry a row of page_table_BP", read.batch_lens_B
-        )
+    for name in ("req_rows_B", "batch_lens_B", "first_B"):
+        entries = getattr(read, name)
+        if entries is not None and entries.shape != (rows,):
+            at.of(name).refuse(f"a tensor of shape ({rows},), one entry a row of page_table_BP", entries)
     if len(read.rids) > rows:
         at.of("rids").refuse(f"at most {rows}, one a row of page_table_BP", list(read.rids))
     full = read.full_page_table_BP
@@ -108,6 +106,7 @@ READ = Record(
         "is_clamped": Flag(),
         "batch_rows": Maybe(_COUNT),
         "batch_lens_B": Maybe(Ints(1)),
+        "first_B": Maybe(Ints(1)),
     },
     _read_agrees,
 )

@@ -28,6 +28,29 @@ class IndexSpace(StrEnum):
     SWA_SLOT = "SWA slot"
     REQUEST_ROW = "request row"
 
+    @property
+    def is_swa(self) -> bool:
+        """Whether it counts in the SWA pool."""
+        return self in (IndexSpace.SWA_PAGE, IndexSpace.SWA_SLOT)
+
+    @property
+    def unit(self) -> str:
+        """What one id of it is: "page", "slot" or "row"."""
+        return self.value.rpartition(" ")[2]
+
+    @property
+    def other(self) -> IndexSpace:
+        """The space that ids may have been taken from by mistake: the same unit of the other pool."""
+        return _OTHER[self]
+
+
+_OTHER = {
+    IndexSpace.SWA_PAGE: IndexSpace.FULL_PAGE,
+    IndexSpace.FULL_PAGE: IndexSpace.SWA_PAGE,
+    IndexSpace.SWA_SLOT: IndexSpace.FULL_SLOT,
+    IndexSpace.FULL_SLOT: IndexSpace.SWA_SLOT,
+}
+
 
 class LayerKind(StrEnum):
     """Which attention a layer has, and so which pool its K/V lives in."""
@@ -55,7 +78,7 @@ class Grade(StrEnum):
 class PoolView:
     """One KV pool.
 
-    name: "full", "swa" or "draft-own". space: the page space of its ids. page_size: tokens a page.
+    name: "full", "swa" or "draft-own". space: the space of its ids. page_size: tokens a page; 1 where ids are slots.
     num_pages: pages in the buffer with the dummy page 0, so readable ids are 0 .. num_pages-1 and
     allocatable ids 1 .. num_pages-1. free_pages_N: int64 page ids on the free list, or None if not taken.
     """
@@ -69,7 +92,12 @@ class PoolView:
     @property
     def slot_space(self) -> IndexSpace:
         """The slot space that goes with its page space."""
-        return IndexSpace.SWA_SLOT if self.space is IndexSpace.SWA_PAGE else IndexSpace.FULL_SLOT
+        return IndexSpace.SWA_SLOT if self.space.is_swa else IndexSpace.FULL_SLOT
+
+    def by_slot(self) -> PoolView:
+        """The same buffer as a reader of flat slots is handed it: pages of one token, the dummy page's slots included.
+        Without the free list, which is of pages."""
+        return PoolView(self.name, self.slot_space, 1, self.num_pages * self.page_size)
 
     @property
     def use(self) -> float | None:

@@ -32,7 +32,7 @@ class RequestView:
 
 @dataclass(frozen=True)
 class AttentionRead:
-    """One layer handed one page table for one forward (`_get_layer_page_table`).
+    """One layer handed one page table, or flat slots, for one forward.
 
     worker: "target" or "draft". phase: "decode", "target_verify", "draft_extend", "draft_decode" or "extend".
     path: "eager" or "graph". window_left: keys left of the query that a sliding layer sees, -1 for none.
@@ -43,6 +43,9 @@ class AttentionRead:
     where no pool of this server has one. is_clamped: the handed tensor is a changed copy of the backend's own table.
     batch_rows: rows of the batch itself, padding left out. batch_lens_B: int64, keys a row that the batch asks for,
     this step's queries included, told from its own lengths and not from the metadata. None if not taken.
+    Flat slots are a table with pages of one token, in a slot space. first_B: int64, the column's position that entry 0
+    of each row stands for, where what was handed starts at the window and not at the first key; None: 0 for all.
+    Entries before it were not handed, and columns count from it.
     """
 
     KIND: ClassVar[str] = "reads"
@@ -68,6 +71,7 @@ class AttentionRead:
     is_clamped: bool = False
     batch_rows: int | None = None
     batch_lens_B: IntArray | None = None
+    first_B: IntArray | None = None
 
     @property
     def expected_space(self) -> IndexSpace:
@@ -83,9 +87,15 @@ class AttentionRead:
         if self.window_left >= 0:
             oldest = self.seq_lens_B.astype(np.int64) - self.q_len - self.window_left
             first_B = np.maximum(oldest, 0) // self.pool.page_size
-        column_P = np.arange(self.page_table_BP.shape[1])
-        live: BoolArray = (column_P >= first_B[:, None]) & (column_P <= last_B[:, None])
+        page_BP = self.starts_B()[:, None] + np.arange(self.page_table_BP.shape[1])
+        live: BoolArray = (page_BP >= first_B[:, None]) & (page_BP <= last_B[:, None])
         return live
+
+    def starts_B(self) -> IntArray:
+        """int64[B]: how many of a row's pages come before its first column."""
+        import numpy as np
+
+        return np.zeros(len(self.seq_lens_B), np.int64) if self.first_B is None else self.first_B.astype(np.int64)
 
     def expected_BP(self) -> IntArray | None:
         """int64[B, P]: the page ids this layer should have been handed, None if they cannot be told."""
@@ -93,7 +103,7 @@ class AttentionRead:
 
         if self.full_page_table_BP is None:
             return None
-        if self.expected_space is IndexSpace.FULL_PAGE:
+        if not self.expected_space.is_swa:
             return self.full_page_table_BP.astype(np.int64)
         if self.mapping is None:
             return None

@@ -93,10 +93,10 @@ def _entries(findings: Sequence[Finding]) -> Iterator[str]:
         if not data.get("entries"):
             continue
         left_out = data["left_out"] + max(len(data["entries"]) - _ROWS, 0)
-        layer = words.layer(data)
-        yield f"{layer[0].upper()}{layer[1:]} reads the {code(data['pool'])} pool of {data['num_pages']} pages:"
+        layer, unit = words.layer(data), words.unit(data)
+        yield f"{layer[0].upper()}{layer[1:]} reads the {code(data['pool'])} pool of {data['num_pages']} {unit}s:"
         rows = [_entry(entry) for entry in data["entries"][:_ROWS]]
-        yield _table(("row", "column", "page", "past the end", "belongs there", "meaning in the other space"), rows)
+        yield _table(("row", "column", unit, "past the end", "belongs there", "meaning in the other space"), rows)
         yield f"and {left_out} more entries" if left_out else ""
 
 

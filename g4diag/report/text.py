@@ -225,9 +225,11 @@ def _meanings(findings: Sequence[Finding], console: Console) -> None:
         data = finding.data
         path = f", {data['path']}" if data["path"] else ""
         step = f", step {data['step']}" if data["step"] >= 0 else ""
-        _heading(f"{words.layer(data)} reads the {data['pool']} pool of {data['num_pages']} pages{path}{step}", console)
+        unit = words.unit(data)
+        pool = f"{data['pool']} pool of {data['num_pages']} {unit}s"
+        _heading(f"{words.layer(data)} reads the {pool}{path}{step}", console)
         entries = data["entries"][:_MEANINGS]
-        _table(("row", "column", "page", "past end", "belongs there", "held by"), map(_entry, entries), console)
+        _table(("row", "column", unit, "past end", "belongs there", "held by"), map(_entry, entries), console)
         if left_out := data["left_out"] + len(data["entries"]) - len(entries):
             _line(Text(f"  and {left_out} more entries of this read"), console)
     if findings and findings[-1].data["left_out_reads"]:

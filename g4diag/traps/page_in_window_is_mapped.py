@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from g4diag.model import AttentionRead, IndexSpace, Severity, Violation
+from g4diag.model import AttentionRead, Severity, Violation
 from g4diag.traps.contract import Trap
 from g4diag.traps.reads import lacks_expected, violation_at
 
@@ -21,19 +21,19 @@ from g4diag.traps.reads import lacks_expected, violation_at
 def judge(read: AttentionRead) -> Iterator[Violation]:
     """One violation a read, at its first entry in the window that is the dummy page, in row order."""
     expected_BP = read.expected_BP()
-    if read.expected_space is not IndexSpace.SWA_PAGE or read.full_page_table_BP is None or expected_BP is None:
+    if not read.expected_space.is_swa or read.full_page_table_BP is None or expected_BP is None:
         return
     live_BP = read.live_BP() & (read.full_page_table_BP != 0)
     dummy_BP = live_BP & (read.page_table_BP == 0) & (expected_BP == 0)
     if not dummy_BP.any():
         return
     row, column = (int(i) for i in np.argwhere(dummy_BP)[0])
-    full = int(read.full_page_table_BP[row, column])
+    full, unit = int(read.full_page_table_BP[row, column]), read.expected_space.unit
     yield violation_at(
         read,
         TRAP.name,
         Severity.ERROR,
-        f"full page {full} is in the window and has no SWA page: page 0, the dummy, is read in its place",
+        f"full {unit} {full} is in the window and has no SWA {unit}: {unit} 0, the dummy, is read in its place",
         row=row,
         column=column,
         count=int(dummy_BP.sum()),
@@ -43,7 +43,7 @@ def judge(read: AttentionRead) -> Iterator[Violation]:
 
 def needs(read: AttentionRead) -> str:
     """A sliding layer, and the pages that belong there."""
-    return lacks_expected(read) if read.expected_space is IndexSpace.SWA_PAGE else "a read of an SWA pool"
+    return lacks_expected(read) if read.expected_space.is_swa else "a read of an SWA pool"
 
 
 TRAP = Trap(

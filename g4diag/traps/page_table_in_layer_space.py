@@ -34,7 +34,7 @@ def judge(read: AttentionRead) -> Iterator[Violation]:
     row, column = (int(i) for i in np.argwhere(at_BP)[0])
     handed = f"a {read.table_space} table" if read.table_space else "a table of unknown space"
     state = (
-        f"{int(wrong_BP.sum())} live entries are not the pages of these requests"
+        f"{int(wrong_BP.sum())} live entries are not the {read.expected_space.unit}s of these requests"
         if proven
         else "its values cannot be checked here"
         if expected_BP is None

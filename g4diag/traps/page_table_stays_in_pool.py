@@ -24,12 +24,12 @@ def judge(read: AttentionRead) -> Iterator[Violation]:
     if not bad_BP.any():
         return
     row, column = (int(i) for i in np.argwhere(bad_BP)[0])
-    value = int(read.page_table_BP[row, column])
+    value, unit = int(read.page_table_BP[row, column]), read.expected_space.unit
     yield violation_at(
         read,
         TRAP.name,
         Severity.ERROR,
-        f"page {value} is outside the {read.pool.name} pool of {read.pool.num_pages} pages",
+        f"{unit} {value} is outside the {read.pool.name} pool of {read.pool.num_pages} {unit}s",
         row=row,
         column=column,
         count=int(bad_BP.sum()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from g4diag.model import AttentionRead, IndexSpace, Severity, Violation
+from g4diag.model import AttentionRead, Severity, Violation
 
 
 def lacks_expected(read: AttentionRead) -> str:
@@ -12,7 +12,7 @@ def lacks_expected(read: AttentionRead) -> str:
     if read.expected_BP() is not None:
         return ""
     lacking = ["the requests' pages in full space"] * (read.full_page_table_BP is None)
-    if read.expected_space is IndexSpace.SWA_PAGE and read.mapping is None:
+    if read.expected_space.is_swa and read.mapping is None:
         lacking.append("the full-to-SWA mapping")
     return " and ".join(lacking)
 

@@ -19,14 +19,15 @@ from g4diag.traps.reads import violation_in
 def judge(read: AttentionRead) -> Iterator[Violation]:
     """One violation a read: rows missing, else the first row that needs more columns than there are."""
     rows, columns = read.page_table_BP.shape
-    needed_B = -(-read.seq_lens_B.astype(np.int64) // read.pool.page_size)
+    needed_B = -(-read.seq_lens_B.astype(np.int64) // read.pool.page_size) - read.starts_B()
     short_B = needed_B > columns
     if read.batch_rows is not None and read.batch_rows > rows:
         summary, row, value = f"a table of {rows} rows for {read.batch_rows} requests", rows, None
     elif short_B.any():
         row = int(np.flatnonzero(short_B)[0])
         value = int(read.seq_lens_B[row])
-        summary = f"row {row} of {value} tokens needs {int(needed_B[row])} pages, the table has {columns} columns"
+        needed = f"{int(needed_B[row])} {read.expected_space.unit}s"
+        summary = f"row {row} of {value} tokens needs {needed}, the table has {columns} columns"
     else:
         return
     counts = {"count": max(int(short_B.sum()), 1), "checked": rows}

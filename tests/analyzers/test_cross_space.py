@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from g4diag.analyzers.cross_space import OTHER_SPACE, Meaning, Owner, meaning_of, meanings_of, sentence
+from g4diag.analyzers.cross_space import Meaning, Owner, meaning_of, meanings_of, sentence
 from g4diag.model import AttentionRead, Grade, Incident, IndexMapping, IndexSpace, LayerKind, PoolView, RequestView
 from tests import samples, strategies
 
@@ -18,14 +18,15 @@ PAGES = st.integers(-1, 8)
 def one_by_one(read: AttentionRead, row: int, column: int, incident: Incident) -> Meaning:
     """The plain way: every array is walked for every entry."""
     value, size = int(read.page_table_BP[row, column]), read.pool.page_size
-    space = OTHER_SPACE[read.expected_space]
+    space = read.expected_space.other
     mapping = read.mapping or incident.mapping
     full = value if space is IndexSpace.FULL_PAGE else _full_page(value, mapping)
     rid = read.rids[row] if row < len(read.rids) else None
     owner = None if full is None else _owner_in_row(full, read, row, rid) or _owner(full, rid, incident, read)
     is_own = owner is not None and (owner.rid == rid if rid else owner.rid == _row_name(row))
     other = _swa_page(value, mapping) if space is IndexSpace.FULL_PAGE else full
-    free, serves = _is_free(value, space, read, incident), (column * size, column * size + size - 1)
+    first = (_start(read, row) + column) * size
+    free, serves = _is_free(value, space, read, incident), (first, first + size - 1)
     if read.is_clamped and value == read.pool.num_pages - 1:
         return Meaning(value, space, None, False, None, None, Grade.DERIVED, serves, is_clamp=True)
     return Meaning(value, space, owner, is_own, other, free, _grade(owner, read), serves)
@@ -43,6 +44,10 @@ def _swa_page(full_page: int, mapping: IndexMapping | None) -> int | None:
     return page if page > 0 else None
 
 
+def _start(read: AttentionRead, row: int) -> int:
+    return 0 if read.first_B is None else int(read.first_B[row])
+
+
 def _row_name(row: int) -> str:
     return f"row {row}"
 
@@ -51,12 +56,13 @@ def _owner_in_row(full: int, read: AttentionRead, row: int, rid: str | None) -> 
     """The row's own page, told from req_to_token."""
     if read.full_page_table_BP is None:
         return None
-    size = read.pool.page_size
-    pages = -(-int(read.seq_lens_B[row]) // size)
+    size, start = read.pool.page_size, _start(read, row)
+    pages = -(-int(read.seq_lens_B[row]) // size) - start
     columns = np.flatnonzero(read.full_page_table_BP[row, : max(pages, 0)] == full)
     if full <= 0 or not len(columns):
         return None
-    return Owner(rid or _row_name(row), int(columns[0]) * size, int(columns[0]) * size + size - 1)
+    first = (start + int(columns[0])) * size
+    return Owner(rid or _row_name(row), first, first + size - 1)
 
 
 def _owner(full: int, rid: str | None, incident: Incident, read: AttentionRead) -> Owner | None:

@@ -23,6 +23,7 @@ def test_every_state_is_told_apart() -> None:
     assert data["cells"][0] | {"meaning": ""} == {
         "row": 0,
         "column": 60,
+        "first_position": 3840,
         "value": 188,
         "expected": 100,
         "meaning": "",

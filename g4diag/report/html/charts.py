@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from g4diag.model import Finding, Inspection
+from g4diag.model import Finding, IndexSpace, Inspection
+from g4diag.report import words
 from g4diag.report.html.markup import escaped
 
 # Sign of a table's state -> its colour, from harmless to worst, as the analyzer numbers them.
@@ -100,12 +101,12 @@ def _dead_cell(row: int, column: int, data: dict[str, Any]) -> str:
 
 def _live_cell(cell: dict[str, Any], sign: str, data: dict[str, Any]) -> str:
     size, bound = data["page_size"], data["num_pages"]
-    first = cell["column"] * size
+    first, unit = cell["first_position"], words.unit(data)
     past = f", {cell['value'] - bound + 1} past the end" if cell["value"] >= bound else ""
     expected = cell["expected"]
     belongs = "no mapped page" if expected is not None and expected <= 0 else expected
     lines = [
-        f"<b>{escaped(data['legend'][sign])}</b>: page {cell['value']}",
+        f"<b>{escaped(data['legend'][sign])}</b>: {unit} {cell['value']}",
         f"row {cell['row']}, column {cell['column']}, tokens {first}..{first + size - 1}",
         f"as {_a(data['expected_space'])}: bound {bound}{past}",
         *([] if expected is None else [f"belongs there: {belongs}"]),
@@ -185,7 +186,7 @@ def _offending(tables: tuple[Finding, ...]) -> list[tuple[int, int]]:
     return [
         (cell["value"], cell["expected"])
         for finding in tables
-        if finding.data["expected_space"] == "SWA page"
+        if finding.data["expected_space"] == IndexSpace.SWA_PAGE
         for cell in finding.data["cells"]
         if cell["expected"] is not None and cell["expected"] > 0 and cell["value"] not in (cell["expected"], 0)
     ]

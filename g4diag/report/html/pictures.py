@@ -24,7 +24,9 @@ def _title(finding: Finding) -> str:
     data = finding.data
     layer = words.layer(data)
     step = f" at step {data['step']}" if data["step"] >= 0 else ""
-    return f"{layer[0].upper()}{layer[1:]} reads the {data['pool']} pool of {data['num_pages']} pages{step}"
+    return (
+        f"{layer[0].upper()}{layer[1:]} reads the {data['pool']} pool of {data['num_pages']} {words.unit(data)}s{step}"
+    )
 
 
 def _says(finding: Finding) -> str:

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from g4diag.hooks.anchors import Anchor, pin
+from g4diag.hooks.anchors import Anchor, has_module, pin
 from g4diag.hooks.install import Hook, Kind
 from g4diag.model import IndexSpace
 from g4diag.stack.releases.contract import Point
@@ -18,10 +18,13 @@ from g4diag.stack.releases.contract import Point
 class Handed:
     """What one layer was handed, all still on the device.
 
-    table_BP: int32[B, P] page ids. lengths_B: int32[B] keys a row. rows_B: int64[B], rows of req_to_token; padding rows
-    point at row 0 and are last. space: the space the backend built this table in, None if its identity does not tell.
+    table_BP: int32[B, P] page ids. lengths_B: int32 or int64[B] keys a row. rows_B: int64[B], rows of req_to_token;
+    padding rows point at row 0 and are last. space: that the backend built this table in, None if its identity does not
+    tell.
     is_copy: a changed copy of the backend's own table. is_graph: it is, or came from, a CUDA graph's static buffers.
-    queries: of each row; of rows that differ, the least."""
+    queries: of each row; of rows that differ, the least. by_slot: ids are slots. indptr_B1: the table is flat: int[N],
+    of which row b has those from indptr_B1[b] to indptr_B1[b + 1]. is_clipped: a row's entries stand for its last keys,
+    as many as there are; else for all of them. is_bound_only: which entries belong there cannot be told."""
 
     table_BP: Any
     lengths_B: Any
@@ -30,6 +33,10 @@ class Handed:
     is_copy: bool
     is_graph: bool
     queries: int
+    by_slot: bool = False
+    indptr_B1: Any = None
+    is_clipped: bool = False
+    is_bound_only: bool = False
 
     @property
     def path(self) -> str:
@@ -48,6 +55,30 @@ class Write:
     slots: Callable[..., Any]
 
 
+class Rail(NamedTuple):
+    """Flat indices as a kernel takes them. indptr_B1: int32[B + 1]. indices_N: int32 or int64[N]."""
+
+    indptr_B1: Any
+    indices_N: Any
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """The call in which a forward hands a kernel its table. point: the function called; its module may be that of some
+    releases only. attribute: where the backend keeps that kernel as an attribute of itself and calls it there; point
+    then pins its parameters alone. table: the call's arguments -> the table. handing: (table, args, kwargs) -> the
+    arguments with that table in place of theirs."""
+
+    table: Callable[..., Any]
+    handing: Callable[[Any, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+    point: Point | None = None
+    attribute: str = ""
+
+    def is_here(self) -> bool:
+        """Whether the installed release has it."""
+        return self.point is None or has_module(self.point.path.rpartition(".")[0])
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A kernel that takes a query's address and no strides. point: its call. query: the call's arguments -> the query,
@@ -63,32 +94,36 @@ class Attention:
     """One attention backend. name: as sglang's flag has it. backend: dotted path of its class.
 
     built: its constructor, handed the model runner first. table: the method that hands a layer its table, called with
-    (layer, forward_batch); or, with `argument`, the kernel that its forwards call with the table under that keyword.
+    (layer, forward_batch); calls: the kernels that its forwards call with one, where no method does.
     forwards: its methods that run a layer, called with (q, k, v, layer, forward_batch).
     handed: (backend, layer, forward_batch, the table) -> Handed, None for a table of a kind that is not judged.
     metadata_is_graph: backend -> whether its
     metadata of now belongs to a CUDA graph. swa_state: backend -> the SWA pool it takes itself to read, None for none.
     graph_tables: backend -> whether its graph buffers hold SWA tables, None if it has no graph buffers. keys_B:
     (backend, forward_batch, whether it serves a frozen-KV draft) -> int64 host array, keys a row by the batch's own
-    lengths. writes: its own K/V writes. kernels: those that want packed queries."""
+    lengths, None where it does not tell. writes: its own K/V writes. kernels: those that want packed queries."""
 
     name: str
     backend: str
     built: Point
-    table: Point
     forwards: tuple[Point, ...]
     handed: Callable[[Any, Any, Any, Any], Handed | None]
     metadata_is_graph: Callable[[Any], bool]
     swa_state: Callable[[Any], Any]
     graph_tables: Callable[[Any], bool | None]
     keys_B: Callable[[Any, Any, bool], Any]
-    argument: str = ""
+    table: Point | None = None
+    calls: tuple[KernelCall, ...] = ()
     writes: tuple[Write, ...] = ()
     kernels: tuple[Kernel, ...] = ()
 
     def writes_here(self) -> tuple[Write, ...]:
         """Those that the installed release makes, by its source."""
         return tuple(write for write in self.writes if pin(write.called).count)
+
+    def calls_here(self) -> tuple[KernelCall, ...]:
+        """Those that the installed release has; all of them if it has none, so that hooking says what it lacks."""
+        return tuple(call for call in self.calls if call.is_here()) or self.calls
 
     @property
     def class_name(self) -> str:
@@ -105,6 +140,15 @@ def shortest_query(forward_batch: Any, longest: int) -> int:
     if lens is not None and not forward_batch.forward_mode.is_target_verify():
         return int(min(int(n) for n in lens))
     return longest
+
+
+def keyword(point: Point, name: str) -> KernelCall:
+    """A kernel that is handed its table under that keyword."""
+    return KernelCall(
+        table=lambda *args, **kwargs: kwargs.get(name),
+        handing=lambda table, args, kwargs: (args, kwargs | {name: table}),
+        point=point,
+    )
 
 
 def hook(point: Point, kind: Kind, function: Callable[..., Any]) -> Hook:

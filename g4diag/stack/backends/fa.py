@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from g4diag.model import IndexSpace
-from g4diag.stack.backends.contract import Attention, Handed, shortest_query
+from g4diag.stack.backends.contract import Attention, Handed, keyword, shortest_query
 from g4diag.stack.releases.contract import Point
 
 _MODULE = "sglang.srt.layers.attention.flashattention_backend"
@@ -80,8 +80,7 @@ ATTENTION = Attention(
     name="fa",
     backend=_BACKEND,
     built=Point(f"{_BACKEND}.__init__", ("model_runner",)),
-    table=Point(f"{_MODULE}.flash_attn_with_kvcache", ("q", "k_cache", "v_cache")),
-    argument="page_table",
+    calls=(keyword(Point(f"{_MODULE}.flash_attn_with_kvcache", ("q", "k_cache", "v_cache")), "page_table"),),
     forwards=(Point(f"{_BACKEND}.forward_decode", _FORWARD), Point(f"{_BACKEND}.forward_extend", _FORWARD)),
     handed=_handed,
     metadata_is_graph=_is_graph,

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from g4diag.stack.drive import at_0_5_13_fixtures, at_0_5_13_scheduling
+from g4diag.stack.drive.captured_metadata import on_captured_metadata
 
 FIXTURES, SCHEDULING = at_0_5_13_fixtures, at_0_5_13_scheduling
 SWA_POOL_ARGUMENTS: dict[str, Any] = {"enable_kvcache_transpose": False}
@@ -267,7 +268,7 @@ def graph_runner(worker: Any) -> Any:
             run_once_fn()
 
         def _capture_graph(self, graph: Any, pool: Any, stream: Any, run_once_fn: Any) -> Any:
-            graph.run_once = run_once_fn
+            graph.run_once = on_captured_metadata(worker.draft_attn_backend, run_once_fn)
             return run_once_fn()
 
         def _replay(self) -> None:

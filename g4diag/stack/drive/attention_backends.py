@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from g4diag.stack.drive import flash_attention
+from g4diag.stack.drive import flash_attention, triton_attention
 
 
 def attention_backend(name: str, runner: Any, steps: int = 0) -> Any:
@@ -12,6 +12,8 @@ def attention_backend(name: str, runner: Any, steps: int = 0) -> Any:
     step it serves."""
     if name == "fa4":
         return flash_attention.backend(runner, steps)
+    if name == "triton":
+        return triton_attention.backend(runner)
     from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnBackend
 
     return TRTLLMHAAttnBackend(runner)

@@ -78,14 +78,15 @@ class PagedAttention:
         outputs = []
         start = 0
         for row, (seq_len, q_len) in enumerate(zip(seq_lens.tolist(), q_lens, strict=True)):
-            k, v = self._gather(kv_cache, block_tables[row], seq_len, first_key(seq_len, q_len, window))
+            k, v = self.gather(kv_cache, block_tables[row], seq_len, first_key(seq_len, q_len, window))
             outputs.append(attend(query[start : start + q_len], k, v, scale, window))
             start += q_len
         return torch.cat(outputs).to(query.dtype)
 
-    def _gather(
+    def gather(
         self, kv_cache: tuple[torch.Tensor, torch.Tensor], table_P: torch.Tensor, seq_len: int, first: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """K and V of one row's keys from `first` on, [keys, K, D], through its table."""
         pages, _, page_size, _ = kv_cache[0].shape
         first_column, last_column = first // page_size, (seq_len - 1) // page_size
         live = table_P[first_column : last_column + 1].long()

@@ -18,7 +18,7 @@ import numpy as np
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook
 from g4diag.model import AttentionRead, IndexSpace, LayerKind, PoolView, Severity, Violation
-from g4diag.stack.backends.contract import Handed
+from g4diag.stack.backends.contract import Handed, Rail
 from g4diag.stack.probes import page_table as host
 from g4diag.stack.probes.handed_tables import table_hooks
 from g4diag.stack.probes.pools import index_mapping, layer_pool
@@ -45,6 +45,8 @@ class Site:
     pool: PoolView
     space: IndexSpace | None
     tensors: tuple[Any, Any, Any]
+    indptr_B1: Any = None
+    is_clipped: bool = False
 
 
 class DeviceCheck:
@@ -106,7 +108,7 @@ class DeviceCheck:
             # A warm-up before capture: its metadata outlives it, so nothing of it may be remembered.
             return self._launch(backend, layer, forward_batch, table, pool, kind)
         done = metadata.__dict__.setdefault("_g4diag_checked", {})
-        key = (table.data_ptr(), pool.name, pool.num_pages, int(layer.sliding_window_size), capturing)
+        key = (_address(table), pool.name, pool.num_pages, int(layer.sliding_window_size), capturing)
         if key not in done:
             if not capturing and self.step % self._every:
                 return table
@@ -121,14 +123,15 @@ class DeviceCheck:
         handed = self._backends.attention(backend).handed(backend, layer, forward_batch, table)
         if handed is None:
             return table
+        pool = pool.by_slot() if handed.by_slot else pool
         site = self._site(backend, layer, forward_batch, pool, kind, handed)
-        swa = pool.space is IndexSpace.SWA_PAGE
+        swa = pool.space.is_swa
         mapped = self._backends.mapped_pool(backend) if swa else None
         # Without the mapping nobody can say which SWA page belongs there; the bound still holds.
-        compare = self._values and (mapped is not None or not swa)
+        compare = self._values and not handed.is_bound_only and (mapped is not None or not swa)
         box = self._box(self._sites[site].worker)
         self.launches += 1
-        return check_page_table(
+        handed_on = check_page_table(
             *self._sites[site].tensors,
             box,
             self._step_1,
@@ -140,7 +143,10 @@ class DeviceCheck:
             request_table=backend.req_to_token_pool.req_to_token if compare else None,
             mapping=None if mapped is None or not compare else mapped.full_to_swa_index_mapping,
             contain=self._contain,
+            indptr_B1=handed.indptr_B1,
+            clipped=handed.is_clipped,
         )
+        return Rail(handed.indptr_B1, handed_on) if isinstance(table, Rail) else handed_on
 
     def _box(self, worker: str) -> Any:
         # Made at the first check: pinning memory starts a CUDA context, which most processes of a server never need.
@@ -175,19 +181,19 @@ class DeviceCheck:
             pool=pool,
             space=handed.space,
             tensors=(handed.table_BP, handed.lengths_B, handed.rows_B),
+            indptr_B1=handed.indptr_B1,
+            is_clipped=handed.is_clipped,
         )
         self._sites[index : index + 1] = [site]
         return index
 
     def _copied(self, site: Site, step: int, rids: Rids) -> AttentionRead:
         """The site's latest table as a view."""
-        table, lengths, rows = (tensor.detach().cpu().numpy().copy() for tensor in site.tensors)
-        live = int((rows > 0).sum()) or len(rows)
+        table, lengths, first_B = host.laid_out(site.tensors[0], site.tensors[1], site.indptr_B1, site.is_clipped)
+        rows = site.tensors[2].detach().cpu().numpy().copy()
+        live = min(int((rows > 0).sum()) or len(rows), len(table))
         pages = site.pool.page_size
-        request_table = site.backend.req_to_token_pool.req_to_token[site.tensors[2][:live]][:, ::pages]
-        full = np.zeros((live, table.shape[1]), dtype=np.int64)
-        slots = request_table[:, : table.shape[1]].cpu().numpy()
-        full[:, : slots.shape[1]] = slots // pages
+        full = host.full_table(site.backend, site.tensors[2][:live], table.shape[1], pages, first_B)
         return _read(
             site,
             step,
@@ -196,8 +202,13 @@ class DeviceCheck:
             rids=tuple(rids.get(int(row), f"row{row}") for row in rows[:live]),
             req_rows_B=rows[:live].astype(np.int64),
             full_page_table_BP=full,
+            first_B=None if first_B is None else first_B[:live],
             mapping=index_mapping(self._backends.mapped_pool(site.backend), pages),
         )
+
+
+def _address(table: Any) -> tuple[int, ...]:
+    return tuple(part.data_ptr() for part in table) if isinstance(table, Rail) else (table.data_ptr(),)
 
 
 def _read(site: Site, step: int, **arrays: Any) -> AttentionRead:
@@ -230,10 +241,11 @@ def _remembered(site: Site, verdict: Any, rid: str | None) -> AttentionRead:
 
 def _violation(site: Site, verdict: Any, read: AttentionRead, rid: str | None) -> Violation:
     outside = not 0 <= verdict.value < verdict.bound
+    unit = site.pool.space.unit
     said = (
-        f"page {verdict.value} is outside the {site.pool.name} pool of {verdict.bound} pages"
+        f"{unit} {verdict.value} is outside the {site.pool.name} pool of {verdict.bound} {unit}s"
         if outside
-        else f"page {verdict.value} is not this request's: {site.pool.space} {verdict.expected} belongs there"
+        else f"{unit} {verdict.value} is not this request's: {site.pool.space} {verdict.expected} belongs there"
     )
     placed = violation_in(
         read,

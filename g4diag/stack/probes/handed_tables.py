@@ -1,16 +1,18 @@
 """Hooks where each backend hands a layer its table: what is seen there, and what goes on, is what the kernel reads.
 
 A method that returns the table is one place. Where a forward calls its kernel with the table, the call is the other,
-and the forward around it says whose it is.
+and the forward around it says whose it is. A kernel that the backend keeps as an attribute of itself is called through
+us while the forward lasts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from g4diag.hooks.install import Hook
-from g4diag.stack.backends.contract import Attention, hook
+from g4diag.stack.backends.contract import Attention, KernelCall, hook
 from g4diag.stack.probes.forwards import Forwards
 
 # (backend, layer, forward batch, table) -> the table to hand on.
@@ -19,22 +21,61 @@ Observe = Callable[[Any, Any, Any, Any], Any]
 
 def table_hooks(attentions: Iterable[Attention], observe: Observe) -> list[Hook]:
     """Of every backend. What `observe` returns is handed on; it must not raise."""
-    calling = tuple(attention for attention in attentions if attention.argument)
+    attentions = tuple(attentions)
+    calling = tuple(attention for attention in attentions if attention.calls)
     forwards = Forwards(calling)
 
     def returned(original: Any, backend: Any, layer: Any, forward_batch: Any) -> Any:
         return observe(backend, layer, forward_batch, original(backend, layer, forward_batch))
 
-    def called(argument: str) -> Callable[..., Any]:
+    def called(call: KernelCall) -> Callable[..., Any]:
         def around(original: Any, *args: Any, **kwargs: Any) -> Any:
-            forward, table = forwards.now, kwargs.get(argument)
+            forward, table = forwards.now, call.table(*args, **kwargs)
             if forward is None or table is None:
                 return original(*args, **kwargs)
-            return original(*args, **kwargs | {argument: observe(*forward, table)})
+            args, kwargs = call.handing(observe(*forward, table), args, kwargs)
+            return original(*args, **kwargs)
 
         return around
 
-    return [
-        *forwards.hooks(),
-        *(hook(each.table, "around", called(each.argument) if each.argument else returned) for each in attentions),
-    ]
+    def within(kept: tuple[KernelCall, ...]) -> Callable[..., Any]:
+        def around(original: Any, backend: Any, *args: Any, **kwargs: Any) -> Any:
+            with _through(backend, {call.attribute: called(call) for call in kept}):
+                return original(backend, *args, **kwargs)
+
+        return around
+
+    hooks = forwards.hooks()
+    for each in attentions:
+        if each.table is not None:
+            hooks.append(hook(each.table, "around", returned))
+        here = each.calls_here()
+        hooks += [
+            hook(call.point, "before", _pinned) if call.attribute else hook(call.point, "around", called(call))
+            for call in here
+            if call.point is not None
+        ]
+        if kept := tuple(call for call in here if call.attribute):
+            hooks += [hook(point, "around", within(kept)) for point in each.forwards]
+    return hooks
+
+
+def _pinned(*args: Any, **kwargs: Any) -> None:
+    """Sees nothing: hooking it holds the parameters that we unpack against those it has."""
+
+
+@contextmanager
+def _through(backend: Any, arounds: dict[str, Callable[..., Any]]) -> Iterator[None]:
+    """For the body, calls of these attributes of the backend go through `arounds`."""
+    own = vars(backend)
+    originals = {name: own[name] for name in arounds if name in own}
+
+    def calling(name: str) -> Callable[..., Any]:
+        return lambda *args, **kwargs: arounds[name](originals[name], *args, **kwargs)
+
+    ours = {name: calling(name) for name in originals}
+    own.update(ours)
+    try:
+        yield
+    finally:
+        own.update({name: originals[name] for name in originals if own.get(name) is ours[name]})

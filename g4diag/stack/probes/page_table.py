@@ -50,10 +50,13 @@ class PageTableProbe:
     def _view(self, backend: Any, layer: Any, forward_batch: Any, handed: Handed) -> AttentionRead:
         attention, worker = self._backends.attention(backend), self._backends.worker(backend)
         pool, kind = layer_pool(backend.token_to_kv_pool, layer.layer_id)
-        window = int(layer.sliding_window_size)
-        table_BP, rows = _host(handed.table_BP), _host(handed.rows_B)
+        pool = pool.by_slot() if handed.by_slot else pool
+        window, rows = int(layer.sliding_window_size), _host(handed.rows_B)
+        table_BP, lengths_B, first_B = laid_out(handed.table_BP, handed.lengths_B, handed.indptr_B1, handed.is_clipped)
         batch = int((rows > 0).sum()) or len(rows)  # a padded graph row points at request row 0; padding is last
         live = min(batch, len(table_BP))
+        frozen = self._backends.is_frozen(backend)
+        keys_B = None if handed.is_bound_only else attention.keys_B(backend, forward_batch, frozen)
         return AttentionRead(
             step=self._step_of(),
             worker=worker,
@@ -66,25 +69,56 @@ class PageTableProbe:
             pool=pool,
             table_space=handed.space,
             page_table_BP=table_BP[:live],
-            seq_lens_B=_host(handed.lengths_B)[:live],
+            seq_lens_B=lengths_B[:live],
             q_len=handed.queries,
             rids=tuple(self._rid_of(int(row)) for row in rows[:live]),
             req_rows_B=rows[:live],
-            full_page_table_BP=self._full_table(backend, handed.rows_B[:live], table_BP.shape[1], pool.page_size),
+            full_page_table_BP=None
+            if handed.is_bound_only
+            else full_table(backend, handed.rows_B[:live], table_BP.shape[1], pool.page_size, first_B),
             mapping=self._backends.mapping(backend, pool.page_size),
             is_clamped=handed.is_copy,
             batch_rows=batch,
-            batch_lens_B=attention.keys_B(backend, forward_batch, self._backends.is_frozen(backend))[:live],
+            batch_lens_B=None if keys_B is None else keys_B[:live],
+            first_B=None if first_B is None else first_B[:live],
         )
 
-    @staticmethod
-    def _full_table(backend: Any, rows_B: Any, columns: int, page_size: int) -> Any:
+
+def laid_out(table: Any, lengths_B: Any, indptr: Any, is_clipped: bool) -> tuple[Any, Any, Any]:
+    """What a `Handed` has, on the host: (ids int32[B, P], keys a row int32[B], first_B or None). Flat indices are laid
+    out row by row, with zeros after a row's end."""
+    keys_B = _host(lengths_B)
+    if indptr is None:
+        return _host(table), keys_B, None
+    indptr_B1 = _host(indptr).astype(np.int64)
+    counts_B, rows = np.diff(indptr_B1), len(indptr_B1) - 1
+    flat_N = _host(table[: int(indptr_B1[-1])])
+    table_BP = np.zeros((rows, int(counts_B.max(initial=0))), dtype=np.int32)
+    inside_BP = np.arange(table_BP.shape[1]) < counts_B[:, None]
+    table_BP[inside_BP] = np.clip(flat_N, *_INT32)
+    if not is_clipped:
+        return table_BP, counts_B.astype(np.int32), None
+    first_B = np.maximum(keys_B[:rows].astype(np.int64) - counts_B, 0)
+    return table_BP, (first_B + counts_B).astype(np.int32), first_B
+
+
+def full_table(backend: Any, rows_B: Any, columns: int, page_size: int, first_B: Any = None) -> Any:
+    """int64[B, columns]: the rows' full pages, from their page first_B on; 0 past the end of the request table."""
+    table_RT = backend.req_to_token_pool.req_to_token
+    if first_B is None:
         # Columns first: a view. Rows then: a gather on the device, of what is needed and no more.
-        firsts = backend.req_to_token_pool.req_to_token[:, : columns * page_size : page_size]
-        slots = _host(firsts[rows_B])
+        slots = _host(table_RT[:, : columns * page_size : page_size][rows_B])
         table = np.zeros((len(slots), columns), dtype=np.int64)
         table[:, : slots.shape[1]] = slots // page_size
         return table
+    rows = len(rows_B)
+    at_BP = (first_B[:rows, None] + np.arange(columns)) * page_size
+    inside_BP = at_BP < table_RT.shape[1]
+    at = rows_B.new_tensor(np.where(inside_BP, at_BP, 0))
+    return np.where(inside_BP, _host(table_RT[rows_B[:, None], at]).astype(np.int64) // page_size, 0)
+
+
+_INT32 = np.iinfo(np.int32).min, np.iinfo(np.int32).max
 
 
 def _host(tensor: Any) -> Any:

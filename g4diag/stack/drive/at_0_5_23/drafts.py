@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+from g4diag.stack.drive.captured_metadata import on_captured_metadata
+
 
 def forward_batch(batch: Any, runner: Any, hidden: str) -> Any:
     from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode, ForwardBatch
@@ -78,7 +80,7 @@ def graph_runner(worker: Any) -> Any:
             for size in reversed(self.capture_bs):
                 self.capture_one_shape(size, None)
 
-    with _closures(module):
+    with _closures(module, worker.draft_attn_backend):
         return ClosureGraphRunner(worker)
 
 
@@ -123,10 +125,10 @@ def replay(graphs: Any, batch: Any) -> Any:
 
 
 @contextmanager
-def _closures(module: Any) -> Iterator[None]:
+def _closures(module: Any, attention: Any) -> Iterator[None]:
     """For the body, a graph runner is given a backend whose graphs are closures."""
     resolve = module.resolve_decode_backend
-    module.resolve_decode_backend = lambda runner: Closures()
+    module.resolve_decode_backend = lambda runner: Closures(attention)
     try:
         yield
     finally:
@@ -134,15 +136,17 @@ def _closures(module: Any) -> Iterator[None]:
 
 
 class Closures:
-    """A graph is the captured closure, called again over the same static buffers."""
+    """A graph is the captured closure, called again over the same static buffers and on the metadata of its capture, as
+    the kernels in a graph are. attention: the backend that has it."""
 
-    def __init__(self) -> None:
+    def __init__(self, attention: Any) -> None:
+        self._attention = attention
         self._graphs: dict[Any, Callable[[], Any]] = {}
 
     def capture_one(self, shape_key: Any, forward_fn: Callable[[], Any], *args: Any, **kwargs: Any) -> None:
         """Run once as a warm-up, once as the capture."""
         forward_fn()
-        self._graphs[shape_key] = forward_fn
+        self._graphs[shape_key] = on_captured_metadata(self._attention, forward_fn)
         forward_fn()
 
     def can_run(self, forward_batch: Any, shape_key: Any) -> bool:

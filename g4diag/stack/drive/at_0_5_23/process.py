@@ -22,7 +22,7 @@ ABSENT = (
     "lora_manager",
     "watermark_state",
 )
-_ONE_RANK = {"tp_rank": 0, "pp_rank": 0, "attn_tp_rank": 0, "attn_cp_rank": 0, "moe_ep_rank": 0, "moe_dp_rank": 0}
+_RANKS = ("tp_rank", "pp_rank", "attn_tp_rank", "attn_cp_rank", "attn_dcp_rank", "moe_ep_rank", "moe_dp_rank")
 _installed: list[Any] = []
 
 
@@ -42,7 +42,8 @@ def server_args(**overrides: Any) -> Any:
     for name, value in given.items():  # what is declared is kept beside the fields; readers of the fields see it too
         msgspec.Struct.__setattr__(args, name, value)
     _installed.append(override)
-    get_context().parallel.override_permanently(**_ONE_RANK)
+    parallel = get_context().parallel
+    parallel.override_permanently(**{name: 0 for name in _RANKS if hasattr(type(parallel), name)})
     return args
 
 

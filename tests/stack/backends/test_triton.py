@@ -1,0 +1,154 @@
+"""Triton's flat slots are seen at its kernels' calls, on the host and on the device, and judged like any table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("sglang")
+
+from g4diag.hooks.install import Hook, install
+from g4diag.model import AttentionRead, IndexSpace, KVSlots, LayerKind, PoolSwap, View
+from g4diag.scenario.measure import judge_all
+from g4diag.stack.drive import cpu
+from g4diag.stack.drive.frozen_draft import FrozenDraft
+from g4diag.stack.drive.reference import PagedAttention
+from g4diag.stack.drive.serving import Geometry, Serving
+from g4diag.stack.live.selection import traps
+from g4diag.stack.live.sink import Live
+from g4diag.stack.probes.contract import Context, made
+from g4diag.stack.probes.workers import Backends
+
+BACKEND = "sglang.srt.layers.attention.triton_backend.TritonAttnBackend"
+PAGE_TABLE = ("page_table_stays_in_pool", "page_table_in_layer_space")
+
+
+@contextmanager
+def served(hooks: list[Hook]) -> Iterator[tuple[Serving, FrozenDraft]]:
+    kernel = PagedAttention()
+    with install("test", hooks), cpu.attention_kernels(kernel.decode, kernel.prefill):
+        serving = Serving(Geometry(requests=3), seed=0, backend="triton")
+        yield serving, FrozenDraft(serving)
+        assert kernel.entries, "the reference read nothing"
+
+
+def seen(broken: list[Hook] | None = None) -> list[View]:
+    views: list[View] = []
+    workers = Backends(views.append)
+    probes = made(Context(workers, views.append), frozenset({AttentionRead, PoolSwap, KVSlots}))
+    hooks = [*(broken or []), *(hook for probe in probes for hook in probe.hooks())]
+    with served(hooks) as (serving, draft):
+        for rid, ids in serving.prompts():
+            serving.admit(rid, ids)
+            draft.eager()
+            draft.graph()
+            serving.decode()
+    return views
+
+
+@pytest.fixture(scope="module")
+def healthy() -> list[View]:
+    return seen()
+
+
+def test_as_released_it_is_silent_and_every_forward_is_seen(healthy: list[View]) -> None:
+    assert not [violation for view in healthy for violation in judge_all(view)]
+    reads = [view for view in healthy if isinstance(view, AttentionRead)]
+    assert {(r.worker, r.phase, r.path, r.layer_kind) for r in reads} == {
+        (*forward, kind)
+        for kind in LayerKind
+        for forward in (
+            ("target", "extend", "eager"),
+            ("target", "decode", "eager"),
+            ("draft", "draft_decode", "eager"),
+            ("draft", "draft_decode", "graph"),
+        )
+    }
+    assert all(read.pool.page_size == 1 and read.expected_BP() is not None for read in reads)
+    sliding = [read for read in reads if read.layer_kind is LayerKind.SWA]
+    assert any((read.first_B is not None and read.first_B > 0).any() for read in sliding), "no row ever left its window"
+    assert sum(int(read.live_BP().sum()) for read in sliding) > 1000
+
+
+def test_its_slots_have_the_layers_space(healthy: list[View]) -> None:
+    reads = [view for view in healthy if isinstance(view, AttentionRead) and view.live_BP().any()]
+    assert {(read.layer_kind, read.expected_space, read.table_space) for read in reads} == {
+        (LayerKind.FULL, IndexSpace.FULL_SLOT, IndexSpace.FULL_SLOT),
+        (LayerKind.SWA, IndexSpace.SWA_SLOT, None),
+    }
+
+
+def test_full_slots_for_a_sliding_layer_are_named() -> None:
+    """What the frozen-KV rule would do here: the window's slots left in full space."""
+
+    def plain(original: Any, *args: Any, **kwargs: Any) -> Any:
+        args = tuple(None if getattr(value, "layers_mapping", None) is not None else value for value in args)
+        kwargs = {k: None if getattr(v, "layers_mapping", None) is not None else v for k, v in kwargs.items()}
+        return original(*args, **kwargs)
+
+    module = BACKEND.rpartition(".")[0]
+    views = seen([Hook(f"{module}.update_sliding_window_buffer", "around", plain)])
+    found = [violation for view in views for violation in judge_all(view) if isinstance(view, AttentionRead)]
+    assert {violation.trap for violation in found} >= set(PAGE_TABLE)
+    outside = next(violation for violation in found if violation.trap == PAGE_TABLE[0])
+    assert outside.summary.startswith("slot ") and outside.summary.endswith(" slots")
+    assert {violation.layer_kind for violation in found} == {LayerKind.SWA}
+
+
+def test_a_stale_length_is_named() -> None:
+    def short(result: Any, backend: Any, forward_batch: Any) -> None:
+        if forward_batch.forward_mode.is_decode():
+            metadata = backend.forward_metadata
+            metadata.kv_indptr = (metadata.kv_indptr - 1).clamp(min=0)
+
+    views = seen([Hook(f"{BACKEND}.init_forward_metadata", "after", short)])
+    found = {violation.trap for view in views for violation in judge_all(view)}
+    assert "table_is_of_this_step" in found
+
+
+@pytest.mark.parametrize("level", ["warn", "contain"])
+def test_the_device_check_is_silent_on_it(level: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    live = Live([traps()[name] for name in PAGE_TABLE], tmp_path, level=level, on_device=True)
+    with served(live.hooks()) as (serving, draft):
+        for rid, ids in serving.prompts():
+            live.begin_step()
+            serving.admit(rid, ids)
+            draft.graph()
+            serving.decode()
+            live.end_step(serving.rid_of)
+    assert live.device is not None and live.device.launches > 20
+    assert not [record.message for record in caplog.records if record.message.startswith("g4diag")]
+
+
+@pytest.mark.parametrize("level", ["warn", "contain"])
+def test_the_device_check_names_a_slot_past_the_pool(
+    level: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def past(result: Any, backend: Any, forward_batch: Any) -> None:
+        indices = backend.forward_metadata.window_kv_indices
+        if forward_batch.forward_mode.is_decode() and indices is not None and len(indices):
+            indices[0] = backend.token_to_kv_pool.swa_kv_pool.k_buffer[0].shape[0] + 3
+
+    live = Live([traps()[name] for name in PAGE_TABLE], tmp_path, level=level, on_device=True)
+    hooks = [Hook(f"{BACKEND}.init_forward_metadata", "after", past), *live.hooks()]
+    kernel = PagedAttention()
+    with install("test", hooks), cpu.attention_kernels(kernel.decode, kernel.prefill):
+        serving = Serving(Geometry(requests=2), seed=0, backend="triton")
+        for rid, ids in serving.prompts():
+            live.begin_step()
+            serving.admit(rid, ids)
+            serving.decode()
+            with pytest.raises(Exception, match="slot") if level == "contain" else _goes_on():
+                live.end_step(serving.rid_of)
+    said = [record.message for record in caplog.records if record.message.startswith("g4diag violation")]
+    assert "backend=TritonAttnBackend" in said[0] and "slot" in said[0]
+    assert (kernel.out_of_range_B == [0] * len(kernel.out_of_range_B)) or level == "warn"
+
+
+@contextmanager
+def _goes_on() -> Iterator[None]:
+    yield
