@@ -19,12 +19,6 @@ def moved(**paths: str) -> Release:
     return replace(current(), points={**current().points, **points})
 
 
-def need_point(name: str) -> None:
-    """Skip where the installed release has no such place, for the reason that its file gives."""
-    if name not in current().points:
-        pytest.skip(f"sglang {current().name}: no {name}: {current().lacks[name]}")
-
-
 def unlike(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
     """An sglang of that version, None for none, whose source is like no release that is known."""
     monkeypatch.setattr(versions, "version_of", lambda name: version)

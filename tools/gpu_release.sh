@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The evidence of one release from a machine with one or two GPUs, in two calls, with this checkout and its packed stack:
 #
-#   BUDGET=560 bash tools/gpu_release.sh scenarios   trtllm-mha-swa, hybrid-wrapper and fa4-frozen-draft
+#   BUDGET=560 bash tools/gpu_release.sh scenarios   trtllm-mha-swa, hybrid-wrapper and frozen-draft-fa
 #   BUDGET=560 bash tools/gpu_release.sh traps       a soak, and each level on the faulty rule; with two GPUs TP=2 too
 #
 # What runs at once is spread over both GPUs. SOAK: seconds of the soak's traffic, 300. A call that was cut short goes on
@@ -34,7 +34,7 @@ run_all() {
   nvidia-smi -L
   case $1 in
   scenarios)
-    scenario "$last" fa4-frozen-draft 10 &
+    scenario "$last" frozen-draft-fa 10 &
     scenario 0 trtllm-mha-swa 10
     [ "$(left)" -gt 100 ] && scenario 0 hybrid-wrapper 6
     wait

@@ -148,6 +148,15 @@ def dispatcher_for(hook: Hook) -> Dispatcher:
     return Dispatcher(target)
 
 
+def refusal(hook: Hook) -> PatchRefused | None:
+    """Why this hook would not go on, None if it would. Nothing is changed."""
+    try:
+        dispatcher_for(hook)
+    except PatchRefused as refused:
+        return refused
+    return None
+
+
 def _refuse_other_parameters(hook: Hook, target: Target) -> None:
     if not hook.parameters:
         return

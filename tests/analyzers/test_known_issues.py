@@ -70,7 +70,7 @@ def test_its_next_command_names_what_exists(issue: KnownIssue) -> None:
     [
         (samples.faulty_incident(), ("trtllm-mha-swa", Grade.DERIVED)),
         (reads_with(worker=""), ("trtllm-mha-swa", Grade.GUESS)),
-        (reads_with(backend="FlashAttentionBackend"), ("fa4-frozen-draft", Grade.DERIVED)),
+        (reads_with(backend="FlashAttentionBackend"), ("frozen-draft-fa", Grade.DERIVED)),
         (reads_with(backend="TritonAttnBackend"), ("other-backends-swa-table", Grade.GUESS)),
         (swapped(wanted_pool="target:SWAKVPool", read_pool="draft:MHA"), ("hybrid-wrapper", Grade.DERIVED)),
         (swapped(swa_state="target:SWAKVPool", graph_swa_tables=False), ("patch-e-views", Grade.DERIVED)),

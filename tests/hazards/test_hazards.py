@@ -71,7 +71,7 @@ CASES = [
         deployment(SPECULATIVE | {"kv-canary": "none"}),
     ),
     (
-        "fa4-frozen-draft",
+        "frozen-draft-fa",
         deployment(SPECULATIVE | {"speculative-draft-attention-backend": "fa4"}),
         deployment(SPECULATIVE | NAMED),
     ),
@@ -126,7 +126,7 @@ CASES = [
         deployment(SPECULATIVE | HOPPER_SPLIT | {"speculative-eagle-topk": "2"}, sglang="0.5.23"),
     ),
     (
-        "fa4-frozen-draft",
+        "frozen-draft-fa",
         deployment(SPECULATIVE | {"attention-backend": "fa4"}, sglang="0.5.23"),
         deployment(SPECULATIVE | {"attention-backend": "fa4"} | TRITON_DRAFT, sglang="0.5.23"),
     ),
@@ -274,7 +274,7 @@ def test_whoever_is_sent_to_trtllm_mha_decode_on_hopper_is_told_of_its_cure() ->
     for row in (row for each in held for row in judge(each) if row.name == "trtllm-mha-prefill-arch"):
         assert row.ways == (f"{row.instead} with --patches {CURED}",)
     rows = judge(deployment(SPECULATIVE | {"speculative-draft-attention-backend": "fa4"}))
-    (way,) = next(row.ways for row in rows if row.name == "fa4-frozen-draft")
+    (way,) = next(row.ways for row in rows if row.name == "frozen-draft-fa")
     assert not judge(deployment(SPECULATIVE | parse(way.split())))
 
 

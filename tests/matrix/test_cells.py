@@ -148,8 +148,8 @@ MEETS: list[tuple[str, str, Deployment]] = [
     ("xqa-strided-verify", "xqa-strided-query", deployment(SPECULATIVE | HOPPER_SPLIT | NAMED | VERIFY_ON_DECODE)),
     ("xqa-verify-mask", "xqa-verify-mask", deployment(SPECULATIVE | HOPPER_SPLIT | NAMED | VERIFY_ON_DECODE)),
     (
-        "fa4-frozen-draft",
-        "fa4-frozen-draft",
+        "frozen-draft-fa",
+        "frozen-draft-fa",
         deployment(SPECULATIVE | HOPPER_SPLIT | {"speculative-draft-attention-backend": "fa4"}),
     ),
     (

@@ -5,10 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 
 from g4diag.discover import contributions
+from g4diag.errors import PatchRefused
 from g4diag.hooks.anchors import source_file
-from g4diag.stack.backends.contract import Attention
+from g4diag.hooks.dispatcher import refusal
+from g4diag.stack.backends.contract import Attention, hook
 
-__all__ = ["Attention", "here", "known"]
+__all__ = ["Attention", "here", "known", "unwatched", "why_not"]
 
 PACKAGE, CONSTANT = "g4diag.stack.backends", "ATTENTION"
 
@@ -20,8 +22,28 @@ def known() -> tuple[Attention, ...]:
 
 
 def here() -> tuple[Attention, ...]:
-    """Those whose module is installed and imports. A server has imported what they import; one whose own libraries are
-    not on this machine cannot be at work in it."""
+    """Those that can be watched in this process: installed, importing, and of the form that we know. A server has
+    imported what they import; one whose own libraries are not on this machine cannot be at work in it."""
+    return tuple(attention for attention in _installed() if why_not(attention) is None)
+
+
+def unwatched() -> dict[str, PatchRefused]:
+    """Backends that may be at work here and are of another form than we know, by name, and what was wanted."""
+    return {attention.name: why for attention in _installed() if (why := why_not(attention)) is not None}
+
+
+def why_not(attention: Attention) -> PatchRefused | None:
+    """What of this backend the installed release does not have, None if all is there."""
+    calls = [call.point for call in attention.calls_here() if call.point is not None]
+    points = [attention.built, *attention.forwards, *calls, *([attention.table] if attention.table else [])]
+    return next((why for point in points if (why := refusal(hook(point, "before", _nothing)))), None)
+
+
+def _nothing(*args: object, **kwargs: object) -> None:
+    """Never called: only whether it could be hooked is asked."""
+
+
+def _installed() -> tuple[Attention, ...]:
     return tuple(attention for attention in known() if _imports(attention.backend.rpartition(".")[0]))
 
 

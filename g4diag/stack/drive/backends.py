@@ -28,6 +28,10 @@ class _Unpaged(Geometry):
         pass
 
 
+class _Batch(SimpleNamespace):
+    """A forward batch made by hand. A class of its own, since 0.5.19 to 0.5.21 refer to batches weakly."""
+
+
 class _WithoutBackend(Serving):
     def _backend(self) -> None:
         return None
@@ -47,7 +51,7 @@ def extend_batch(serving: Serving, runner: Any, row: int, slots: torch.Tensor) -
 
     serving.request_pool.req_to_token[row, : len(slots)] = slots.to(torch.int32)
     lens = torch.tensor([len(slots)])
-    batch = SimpleNamespace(
+    batch = _Batch(
         batch_size=1,
         req_pool_indices=torch.tensor([row]),
         seq_lens=lens,
@@ -83,7 +87,7 @@ def verify_batch(serving: Serving, *committed: int) -> Any:
         serving.request_pool.req_to_token[row, : len(slots)] = slots.to(torch.int32)
         written.append(slots[-drafted:])
     lens = torch.tensor(committed)
-    batch = SimpleNamespace(
+    batch = _Batch(
         batch_size=len(rows),
         req_pool_indices=torch.tensor(rows),
         seq_lens=lens,

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from g4diag.errors import CannotRunError
-from g4diag.stack.drive import flash_attention, sgl_kernel_stand_in, triton_attention
+from g4diag.stack.drive import flash_attention, intel_amx_attention, sgl_kernel_stand_in, triton_attention
 from g4diag.stack.drive.driver import driver
 
 ENVIRONMENT = {
@@ -98,8 +98,9 @@ def _bind_unless_present(module: Any, name: str, value: Any) -> None:
 
 @contextmanager
 def attention_kernels(decode: Callable[..., Any], prefill: Callable[..., Any]) -> Iterator[None]:
-    """Put references where FlashInfer's two trtllm kernels are, and fa4's and triton's, for the body. Each is called
-    with arguments bound through the real function's signature, so one that it would refuse is refused here."""
+    """Put references where FlashInfer's two trtllm kernels are, and those of the other backends driven here, for the
+    body. Each is called with arguments bound through the real function's signature, so that what it would refuse is
+    refused here."""
     import inspect
 
     import flashinfer
@@ -125,7 +126,11 @@ def attention_kernels(decode: Callable[..., Any], prefill: Callable[..., Any]) -
     try:
         for (module, name, reference), original in zip(kernels, originals, strict=True):
             setattr(module, name, bound(original, reference))
-        with flash_attention.kernel(decode, prefill), triton_attention.kernels(decode):
+        with (
+            flash_attention.kernel(decode, prefill),
+            triton_attention.kernels(decode),
+            intel_amx_attention.kernels(decode),
+        ):
             yield
     finally:
         for (module, name, _), original in zip(kernels, originals, strict=True):

@@ -75,5 +75,6 @@ def captured_metadata(worker: Any, rows: int) -> Any:
 
 
 def keep_metadata_in_replay(worker: Any) -> None:
-    """From here on a replay reads the metadata of the one before."""
+    """From here on a replay reads the metadata of the one before, whether the host writes it or the graph itself."""
     worker._init_frozen_kv_metadata_replay_cuda_graph = lambda *args: None
+    worker.draft_attn_backend.init_forward_metadata_in_graph = lambda *args: None

@@ -18,7 +18,6 @@ from g4diag.hooks.install import Hook
 from g4diag.model import (
     AttentionRead,
     Incident,
-    IndexSpace,
     KVWrite,
     PoolSwap,
     RequestView,
@@ -202,7 +201,7 @@ class Observer:
     @staticmethod
     def _is_counted(read: AttentionRead) -> bool:
         """Layers whose pages could be in either space: SWA layers, and every layer of a draft with its own pool."""
-        return read.worker == "draft" and (read.expected_space is IndexSpace.SWA_PAGE or read.pool.name == "draft-own")
+        return read.worker == "draft" and (read.expected_space.is_swa or read.pool.name == "draft-own")
 
     def _keep(self, read: AttentionRead, found: list[Violation]) -> None:
         """Keep the first bad read, and the first that leaves the pool: silent and loud phase."""

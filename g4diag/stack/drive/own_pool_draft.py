@@ -58,7 +58,7 @@ class OwnPoolDraft:
             serving.backend_name, self.runner, serving.geometry.draft_steps
         )
         driver().finish_runner(self.runner)
-        self.backend.init_cuda_graph_state(serving.geometry.live, serving.geometry.live)
+        self._has_buffers = False
         self._batch: Any = None
         self._failed: Exception | None = None
         serving.followers.append(self)
@@ -81,9 +81,14 @@ class OwnPoolDraft:
         return self._draft(self.backend, lambda batch: self.backend.init_forward_metadata(batch))
 
     def graph(self) -> torch.Tensor:
-        """The same through graph buffers: captured at this batch size, then replayed."""
+        """The same through graph buffers: captured at this batch size, then replayed. Raises what a backend
+        without graphs does."""
 
         def plan(batch: Any) -> None:
+            if not self._has_buffers:
+                live = self.serving.geometry.live
+                self.backend.init_cuda_graph_state(live, live)
+                self._has_buffers = True
             plan_capture(self.backend, batch)
             plan_replay(self.backend, batch)
 

@@ -117,7 +117,8 @@ class LogicalKV:
         self.placing = []
 
     def follow(self, kv_pool: Any) -> None:
-        """Record every write into `kv_pool` from now on."""
+        """Record every write into `kv_pool` from now on; a kernel that writes by itself finds us at the pool."""
+        kv_pool.g4diag_logical = self
         write = kv_pool.set_kv_buffer
 
         def recording(layer: Any, loc: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> None:

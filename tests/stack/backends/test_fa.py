@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
     not has_module("sglang.kernels.ops.attention.flash_attention_v4"),
     reason="this release has no fa4 that a CPU can drive",
 )
-CURE = "fa-frozen-draft-swa-state"
+CURE = "frozen-draft-fa-swa-state"
 PAGE_TABLE = ("page_table_stays_in_pool", "page_table_in_layer_space")
 
 

@@ -15,9 +15,8 @@ import torch
 from g4diag.hooks.install import install
 from g4diag.model import Allocation, FreeList, MappingUpdate, Release, View
 from g4diag.scenario.measure import judge_all
-from g4diag.stack.drive.swa_pool import build, int64
+from g4diag.stack.drive.swa_pool import back_up, build, can_back_up, int64, put_back
 from g4diag.stack.probes.allocation import AllocationProbe
-from tests.releases import need_point
 
 ALLOCATORS = (Allocation, Release, FreeList, MappingUpdate)
 
@@ -63,6 +62,7 @@ def hybrid() -> Any:
     return build(page_size=4, full_pages=8, swa_pages=6, need_sort=False)
 
 
+backs_up = pytest.mark.skipif(not can_back_up(), reason="nothing backs an allocator up in this release")
 each_kind = pytest.mark.parametrize("page_size", [1, 4])
 each_order = pytest.mark.parametrize("need_sort", [False, True])
 
@@ -86,31 +86,31 @@ def test_a_life_of_handing_out_and_taking_back_is_silent(page_size: int, need_so
     assert watched.traps() == set() and {type(view) for view in watched.views} == {Allocation, Release, FreeList}
 
 
+@backs_up
 @each_kind
 @each_order
 def test_a_backup_that_is_restored_is_silent(page_size: int, need_sort: bool, watched: Watched) -> None:
-    need_point("allocator.backup_state")
     made = allocator(page_size, need_sort=need_sort)
     for _ in range(3):
         slots = made.alloc(2 * page_size)
-        state = made.backup_state()
+        state = back_up(made)
         again = made.alloc(3 * page_size)
-        made.restore_state(state)
+        put_back(made, state)
         assert int(made.alloc(3 * page_size)[0]) == int(again[0]), "handed out twice, and rightly"
         made.free(slots)
         made.clear()
     assert watched.traps() == set() and {type(view) for view in watched.views} == {Allocation, Release, FreeList}
 
 
+@backs_up
 @each_kind
 def test_restoring_an_older_backup_begins_the_book_anew(page_size: int, watched: Watched) -> None:
-    need_point("allocator.backup_state")
     made = allocator(page_size)
-    older = made.backup_state()
+    older = back_up(made)
     made.alloc(page_size)
-    made.backup_state()
+    back_up(made)
     made.alloc(page_size)
-    made.restore_state(older)
+    put_back(made, older)
     assert made.alloc(8 * page_size) is not None and watched.traps() == set()
 
 

@@ -50,7 +50,7 @@ def hooks() -> tuple[Hook, ...]:
 
 
 PATCH = Patch(
-    name="fa-frozen-draft-swa-state",
+    name="frozen-draft-fa-swa-state",
     kind="cure",
     why="On fa4 sliding layers of a frozen-KV draft are handed full-space page ids: accept length falls to about 1.",
     how="After FlashAttentionBackend.__init__ a frozen-KV draft's SWA state is that of its allocator's pool.",

@@ -15,7 +15,7 @@ import sys
 
 from g4diag.scenario import Load, Options, Outcome, Progress, Scenario, ServerState, State
 
-_CURE = "fa-frozen-draft-swa-state"
+_CURE = "frozen-draft-fa-swa-state"
 _ACCEPTED = ("sglang.srt.arg_groups.model_hook", "Gemma4 only supports trtllm_mha, triton, fa4")
 _STATES = (
     State("upstream", "as released", (), "faults", "faults", backend="fa4"),
@@ -53,7 +53,7 @@ def run(options: Options, progress: Progress) -> Outcome:
 
 
 SCENARIO = Scenario(
-    name="fa4-frozen-draft",
+    name="frozen-draft-fa",
     symptom="accept length falls to little more than 1 on fa4 with a frozen-KV draft; outputs right, nothing logged",
     upstream="none found; alive in 0.5.23, the first releases that accept fa4 for Gemma-4 being 0.5.22 and 0.5.23",
     states=_STATES,
