@@ -30,7 +30,7 @@ if [ -z "$$python" ]; then echo "g4diag: wanted Python $(subst $(SPACE), or ,$(1
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup overlay repro test stacks clean-stacks matrix matrix-docs hypofuzz gpu-pack clean
+.PHONY: help setup overlay repro test lint pytest stacks clean-stacks matrix matrix-docs hypofuzz gpu-pack clean
 
 help:
 	@echo "make repro   set up, then show the frozen-KV SWA bug (sglang #26957) on the CPU"
@@ -60,10 +60,15 @@ overlay:
 repro: setup
 	@$(BIN)/g4diag repro trtllm-mha-swa --device cpu
 
-test: setup
+test: lint pytest
+
+lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# ARGS=--stackless: the tests that need no stack, with none importable. ARGS=--of-stack: all others. CI runs these.
+pytest: setup
 	$(BIN)/pytest $(SHARED) $(if $(CI),--durations=25) $(ARGS)
 
 # Not in the test extra: it is a campaign's tool. One machine a run: HypoFuzz does not tear one class down before it

@@ -7,6 +7,7 @@ import gc
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -15,7 +16,7 @@ import pytest
 from g4diag import guard
 from g4diag.hooks import anchors
 from g4diag.stack.drive import sgl_kernel_stand_in
-from tests import scans
+from tests import scans, stackless
 
 # Before the first import of triton or sglang, whichever test brings it in.
 os.environ.update(
@@ -55,8 +56,23 @@ LONGEST = (
     "repro/test_frozen_draft_scenarios.py",
     "stack/pairs/test_accepting_pair.py",
     "hostile/test_hostile.py",
+    "tools/test_overlay_env.py",
+    "tools/test_stack_env.py",
     "fuzz/test_caches.py",
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    stackless.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.stackless:
+        stackless.hide_the_stack()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return stackless.is_left_out(collection_path, config) or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,7 +4,7 @@
 #   bash tools/on_gpu.sh repro SCENARIO [options]   real servers; text on stdout; report, results and logs in $OUT
 #   bash tools/on_gpu.sh exec COMMAND...            COMMAND with the same environment (a benchmark, pytest tests/gpu)
 #   bash tools/on_gpu.sh receive                    keep the part in .gpu/now: a release that needs another torch than
-#                                                   the machine's comes in parts (make gpu-pack STACK=0.5.23)
+#                                                   the machine's, as 0.5.23 does, comes in parts
 #
 # A part at a time, since what travels is limited: link or copy it into .gpu/now, carry .gpu/now, receive; again for the
 # next. After the last one, repro and exec find all of them in $PARTS and unpack once.

@@ -22,12 +22,10 @@ def events(text: str) -> tuple[LogEvent, ...]:
 
 
 def test_the_canarys_own_lines() -> None:
-    from sglang.jit_kernel.kv_canary.consts import FailReason
-    from sglang.jit_kernel.kv_canary.verify import CanaryLaunchTag
-    from sglang.srt.kv_canary.runner.violation_reporter import _format_violation
+    from sglang.srt.kv_canary.runner import violation_reporter as reporter
 
-    row = [int(next(iter(CanaryLaunchTag))), 5, 6, 7, 8, 9, 10, int(next(iter(FailReason)))]
-    said = _format_violation(row=row, total=1, ring_overflow=False, step_when_pumped=3)
+    row = [int(next(iter(reporter.CanaryLaunchTag))), 5, 6, 7, 8, 9, 10, int(next(iter(reporter.FailReason)))]
+    said = reporter._format_violation(row=row, total=1, ring_overflow=False, step_when_pumped=3)
     (found,) = events(f"[2026-11-22 10:00:00 TP1] {said}\n")
     assert found.kind == "kv-canary" and "slot_idx=5" in found.text and found.rank == 1
 

@@ -8,6 +8,7 @@ import torch
 from g4diag.errors import CannotRunError
 from g4diag.stack.drive import cpu
 from g4diag.stack.drive.serving import Geometry, Serving
+from g4diag.stack.releases import current
 
 
 def test_the_kernel_seam_binds_through_the_real_signature_and_is_undone() -> None:
@@ -68,7 +69,7 @@ def test_served_kv_is_what_the_logical_truth_holds() -> None:
         serving = Serving(Geometry(requests=1), seed=0)
         ((rid, ids),) = serving.prompts()
         serving.admit(rid, ids)
-    row = serving.running.reqs[0].req_pool_idx
+    row = current().read.request_row(serving.running.reqs[0])
     slots = serving.request_pool.req_to_token[row, : len(ids)].long()
     full_layer = next(i for i, kind in enumerate(serving.config.layer_types) if kind == "full_attention")
     keys = serving.kv_pool.get_key_buffer(full_layer)[slots]

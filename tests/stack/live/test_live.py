@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import logging.handlers
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,10 +69,22 @@ def server(*patches: str) -> Iterator[None]:
         yield
 
 
-def test_a_faulty_state_is_one_line_at_first_and_one_dump_that_inspect_names(lines, tmp_path: Path) -> None:
-    with arming.armed([READS], tmp_path), server("faulty-rule"):
-        found = lines.now()
-    (dump,) = tmp_path.iterdir()
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    """Lines and the folder of dumps of a run in the faulty state, every trap armed."""
+    folder, said = tmp_path_factory.mktemp("faulty"), logging.handlers.BufferingHandler(10_000)
+    logger = logging.getLogger("g4diag")
+    logger.addHandler(said)
+    try:
+        with arming.armed(ALL, folder), server("faulty-rule"):
+            return [record.getMessage() for record in said.buffer], folder
+    finally:
+        logger.removeHandler(said)
+
+
+def test_a_faulty_state_is_one_line_at_first_and_one_dump_that_inspect_names(faulty: tuple[list[str], Path]) -> None:
+    found = [line for line in faulty[0] if line.startswith("g4diag violation ") and f" trap={READS} " in line]
+    (dump,) = faulty[1].glob(f"live-{READS}-*")
     first = found[0]
     assert f"trap={READS} " in first and f"dump={dump} " in first and " seen=1 " in first
     for said in ("worker=draft", "phase=draft_decode", "path=eager", "kind=swa", "wanted_space=SWA_page"):
@@ -87,10 +100,8 @@ def test_a_healthy_server_is_silent_with_every_trap_armed(lines, tmp_path: Path)
         assert not lines.now() and not list(tmp_path.iterdir())
 
 
-def test_the_cause_is_dumped_with_the_read(lines, tmp_path: Path) -> None:
-    with arming.armed(ALL, tmp_path), server("faulty-rule"):
-        pass
-    incident = read_dump(tmp_path / f"live-{READS}-error-pid{os.getpid()}.pt")
+def test_the_cause_is_dumped_with_the_read(faulty: tuple[list[str], Path]) -> None:
+    incident = read_dump(faulty[1] / f"live-{READS}-error-pid{os.getpid()}.pt")
     assert incident.swaps and incident.manifest["faults"] == ["faulty-rule"] and len(incident.pools) == 2
 
 
@@ -173,13 +184,8 @@ def test_every_slot_of_an_allocator_is_legal_to_the_last_page(page_size: int, li
     assert inspect_file(dump).outcome.exit_code == 1
 
 
-def test_the_sub_allocators_of_a_hybrid_server_are_told_apart() -> None:
-    from g4diag.hooks.install import install
-    from g4diag.stack.probes.allocation import AllocationProbe
-
-    views: list[Allocation] = []
-    with install("test", AllocationProbe(views.append, {Allocation}).hooks()), server():
-        pass
+def test_the_sub_allocators_of_a_hybrid_server_are_told_apart(healthy_views: tuple[View, ...]) -> None:
+    views = [view for view in healthy_views if isinstance(view, Allocation)]
     assert {view.pool.name for view in views} == {"full", "swa"}
     assert {view.call for view in views} >= {"alloc_extend", "alloc_decode"}
     for view in views:
@@ -211,10 +217,18 @@ def test_whatever_is_found_is_a_line_and_a_dump_that_inspect_names(
     assert inspection.outcome.exit_code == 1 and f" {trap}: " in inspection.of("verdict")[0].text
 
 
-def test_a_group_arms_its_traps_and_is_silent_on_a_healthy_server(lines, tmp_path: Path) -> None:
+def test_a_group_arms_its_traps_and_is_silent_on_a_healthy_server(
+    lines, healthy_views: tuple[View, ...], tmp_path: Path
+) -> None:
     names = selection.selected_traps(Selection(names=("allocator", "swa-state", "page-table")))
-    with arming.armed(names, tmp_path), server():
-        assert not lines.now() and len(names) >= 10
+    with arming.armed(names, tmp_path) as armed:
+        assert len(names) >= 10 and len(armed.targets) >= 10
+    sink = live.Live([selection.traps()[name] for name in names], tmp_path)
+    for view in healthy_views:
+        sink.sink(view)
+    assert not lines.now()
+    sink.sink(samples.faulty_read())
+    assert lines.now()
 
 
 def test_pools_on_the_device_are_left_alone_while_a_graph_is_captured(

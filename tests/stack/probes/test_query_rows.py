@@ -13,14 +13,15 @@ import torch
 
 from g4diag.hooks.install import Hook, install
 from g4diag.model import QueryRows, View
-from g4diag.patches.applying import applied
+from g4diag.patches.applying import applied, lacking
 from g4diag.scenario.measure import judge_all
 from g4diag.stack.drive import cpu
 from g4diag.stack.drive.frozen_draft import FrozenDraft
 from g4diag.stack.drive.serving import Geometry, Serving
-from g4diag.stack.drive.xqa import KERNEL, PackedRows, queries_in_place
+from g4diag.stack.drive.xqa import KERNEL, PackedRows, hand_over_rows_apart, queries_in_place
 from g4diag.stack.probes.query_rows import QueryRowsProbe
 from g4diag.stack.probes.workers import Backends
+from tests.patches.releases import need_place
 
 CURE = "xqa-strided-query"
 REQUESTS = 2
@@ -47,24 +48,40 @@ def drafting(*patches: str, xqa: bool = True) -> Iterator[tuple[FrozenDraft, lis
             yield draft, views
 
 
-def test_target_and_draft_are_seen_with_rows_apart_eager_and_in_a_graph() -> None:
+READS = {("target", "decode", "eager"), ("draft", "draft_decode", "eager"), ("draft", "draft_decode", "graph")}
+
+
+def reads(rows: list[QueryRows]) -> set[tuple[str, str, str]]:
+    return {(row.worker, row.phase, row.path) for row in rows}
+
+
+def test_target_and_draft_are_seen_as_this_release_leaves_their_rows_eager_and_in_a_graph() -> None:
     with drafting() as (draft, views):
         draft.serving.decode()
         draft.eager()
         draft.graph()
     rows = [view for view in views if isinstance(view, QueryRows)]
-    assert {(row.worker, row.phase, row.path) for row in rows} == {
-        ("target", "decode", "eager"),
-        ("draft", "draft_decode", "eager"),
-        ("draft", "draft_decode", "graph"),
-    }
-    assert all((row.row_elements, row.row_stride) == (32, 64) for row in rows)
-    assert min(row.rows for row in rows) == REQUESTS
+    assert reads(rows) == READS and min(row.rows for row in rows) == REQUESTS
+    stride = 64 if lacking([CURE]) else 32
+    assert all((row.row_elements, row.row_stride) == (32, stride) for row in rows)
     found = [violation for row in rows for violation in judge_all(row)]
-    assert len(found) == len(rows) and {violation.trap for violation in found} == {"query_rows_are_packed"}
+    assert len(found) == (len(rows) if lacking([CURE]) else 0)
+    assert {violation.trap for violation in found} <= {"query_rows_are_packed"}
+
+
+def test_rows_apart_fire_for_target_and_draft_eager_and_in_a_graph() -> None:
+    with drafting() as (draft, views):
+        for backend in (draft.serving.runner.attn_backend, draft.backend):
+            hand_over_rows_apart(backend)
+        draft.serving.decode()
+        draft.eager()
+        draft.graph()
+    bad = [view for view in views if isinstance(view, QueryRows) and judge_all(view)]
+    assert reads(bad) == READS
 
 
 def test_it_sees_what_the_cure_leaves() -> None:
+    need_place(CURE)
     with drafting(CURE) as (draft, views):
         draft.serving.decode()
         draft.eager()
@@ -98,7 +115,8 @@ def test_the_reference_reads_from_the_address_on() -> None:
 
 
 def test_the_accept_length_falls_and_the_cure_gives_it_back() -> None:
-    """Real worker, layers and backend: of two requests the second drafts with a query that is none."""
+    """Real worker, layers and backend: of two requests the second drafts with a query that is none, until the cure or
+    a release that packs the rows itself."""
     from g4diag.stack.pairs.accepting_pair.acceptance import Case, WrongPages, accept_lengths
 
     kernel = PackedRows()
@@ -113,8 +131,9 @@ def test_the_accept_length_falls_and_the_cure_gives_it_back() -> None:
             with applied(patches), install("as XQA", reads), queries_in_place(model):
                 yield
 
-        return {"packed": nullcontext, "in place": on_xqa, "cure": lambda: on_xqa(CURE)}
+        return {"packed": nullcontext, "in place": on_xqa, "cured": lambda: on_xqa(*lacking([CURE]))}
 
     geometry = Geometry(prompt=300, requests=REQUESTS, live=REQUESTS, steps_per_admission=3)
     found = accept_lengths(geometry, 0, cases)
-    assert kernel.wrong and found["in place"].length < 2.0 < found["packed"].length == found["cure"].length
+    assert kernel.later and 2.0 < found["packed"].length == found["cured"].length
+    assert (kernel.wrong > 0, found["in place"].length < 2.0) == ((True, True) if lacking([CURE]) else (False, False))
