@@ -30,6 +30,7 @@ class Meaning:
     unknown. free: whether it is on that space's free list, None if the list was not taken.
     serves: first and last token position that the table entry stands for. is_clamp: the id comes from a clamp.
     beyond: pages of `space`, where the id is past them too. belongs: it is the very page that the entry should hold.
+    past: and yet past the end of the pool that is read.
     """
 
     value: int
@@ -43,6 +44,7 @@ class Meaning:
     is_clamp: bool = False
     beyond: int | None = field(default=None, compare=False)
     belongs: bool = field(default=False, compare=False)
+    past: bool = field(default=False, compare=False)
 
 
 def sentence(meaning: Meaning) -> str:
@@ -50,8 +52,11 @@ def sentence(meaning: Meaning) -> str:
     unit = meaning.space.unit
     if meaning.is_clamp:
         return f"{meaning.value} is the last {unit} of the pool, where the clamp puts every id past the end"
+    if meaning.belongs and meaning.value <= 0:
+        return f"no {unit} belongs there, and {meaning.value} is what stands for none"
     if meaning.belongs:
-        return f"{meaning.value} is the {unit} that belongs there: the pool that is read is too small for it"
+        small = ": the pool that is read is too small for it" if meaning.past else ""
+        return f"{meaning.value} is the {unit} that belongs there{small}"
     article = "an" if meaning.space.is_swa else "a"
     head = f"{meaning.value} as {article} {meaning.space} is "
     if meaning.beyond is not None:
@@ -102,7 +107,19 @@ def meanings_of(read: AttentionRead, places: Sequence[tuple[int, int]], incident
         beyond = there if there is not None and value >= there else None
         grade = Grade.MEASURED if belongs or beyond is not None else _grade(owner, read)
         found.append(
-            Meaning(value, space, owner, is_own, known, is_free, grade, serves, beyond=beyond, belongs=belongs)
+            Meaning(
+                value,
+                space,
+                owner,
+                is_own,
+                known,
+                is_free,
+                grade,
+                serves,
+                beyond=beyond,
+                belongs=belongs,
+                past=value > last,
+            )
         )
     return found
 

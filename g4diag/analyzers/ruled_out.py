@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from g4diag.analyzers.contract import Analyzer
+from g4diag.analyzers.explanations import explanations, winner
 from g4diag.analyzers.judging import Judged, Judgement, judge, lead
 from g4diag.analyzers.tables import bad_BP, outside_BP
 from g4diag.model import AttentionRead, Finding, Grade, Incident, IndexMapping
@@ -42,11 +43,19 @@ def _of_read(read: AttentionRead, first: Judged, judgement: Judgement, incident:
         if read.batch_rows is not None and row < read.batch_rows:
             yield _out("a padding row of a graph", f"row {row} is one of the batch's {read.batch_rows}")
     silent = {r.name for r in judgement.rows if r.judged and not r.violations}
-    if read.batch_lens_B is not None and "table_is_of_this_step" in silent:
-        yield _out("metadata of another step", "its lengths are the batch's own (table_is_of_this_step)")
+    if read.batch_lens_B is not None and "table_is_of_this_step" in silent and _is_of_this_batch(read, incident):
+        held = "its lengths are the batch's own, and its ids the batch's own in the other space"
+        yield _out("metadata of another step", held)
     mapping = read.mapping or incident.mapping
     if mapping is not None and read.full_page_table_BP is not None:
         yield from _mapping(read, mapping)
+
+
+def _is_of_this_batch(read: AttentionRead, incident: Incident) -> bool:
+    """Every live id is what this batch has there, by number of the other space. Lengths alone would not tell: a table
+    that a replay did not copy is read with the right ones."""
+    best = winner(explanations(read, incident))
+    return best is not None and best.name in ("full-ids", "swa-ids") and best.explained == best.of
 
 
 def _mapping(read: AttentionRead, mapping: IndexMapping) -> Iterator[Finding]:

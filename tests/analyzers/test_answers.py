@@ -160,3 +160,13 @@ def test_the_next_command_is_the_known_issues_else_the_traps() -> None:
     assert finding.text == "G4DIAG_LEVEL=strict g4diag serve --traps allocator -- SGLANG-ARGUMENTS"
     (finding,) = next_command.analyze(Incident("g4diag-ring"))
     assert "--traps all" in finding.text and not list(next_command.analyze(clean()))
+
+
+def test_another_steps_metadata_is_ruled_out_by_ids_and_not_by_lengths_alone() -> None:
+    said = "metadata of another step"
+    untranslated = replace(samples.faulty_read(), batch_lens_B=samples.faulty_read().seq_lens_B.astype(np.int64))
+    assert any(said in finding.text for finding in ruled_out.analyze(samples.incident(untranslated)))
+    table = untranslated.page_table_BP.copy()
+    table[untranslated.live_BP()] = 3
+    stale = replace(untranslated, page_table_BP=table)
+    assert not any(said in finding.text for finding in ruled_out.analyze(samples.incident(stale)))

@@ -111,7 +111,11 @@ def test_a_page_that_belongs_there_and_one_that_no_pool_has_are_said_to_be() -> 
     small = replace(samples.full_pool(), num_pages=150)
     read = samples.healthy_read(pool=small, table_space=IndexSpace.FULL_PAGE, page_table_BP=samples.full_pages()[None])
     (right,) = meanings_of(read, [(0, 40)], samples.incident(read))
-    assert right.belongs and "168 is the page that belongs there" in sentence(right)
+    assert right.belongs and sentence(right).endswith("belongs there: the pool that is read is too small for it")
+    roomy = replace(read, pool=samples.full_pool())
+    assert sentence(meaning_of(roomy, 0, 40, samples.incident(roomy))) == "168 is the page that belongs there"
+    none = replace(roomy, page_table_BP=roomy.page_table_BP * 0, full_page_table_BP=samples.full_pages()[None] * 0)
+    assert sentence(meaning_of(none, 0, 40, samples.incident(none))).startswith("no page belongs there, and 0")
     wrong = replace(read, page_table_BP=samples.full_pages()[None] + 100)
     (nowhere,) = meanings_of(wrong, [(0, 40)], samples.incident(wrong))
     assert sentence(nowhere) == "268 is no SWA page either: that pool has 154 pages"
