@@ -1,0 +1,44 @@
+"""The self-contained tests of docs/finds fail, for the reason that their pages give, while their bugs are there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("sglang")
+
+from g4diag.hooks.anchors import has_module
+
+FINDS = Path(__file__).parents[2] / "docs" / "finds"
+NEEDS = {
+    "test_alloc_decode.py": ("sglang.srt.mem_cache.swa_memory_pool", "full_available_size"),
+    "test_eager_page_table.py": ("sglang.kernels.ops.attention.trtllm_mha_page_table", "buffer[1].tolist()"),
+    "test_frozen_draft_swa_state.py": (
+        "sglang.kernels.ops.attention.flash_attention_v4",
+        "its sliding layers will be handed full-space page ids",
+    ),
+}
+
+
+def test_every_file_is_here() -> None:
+    assert {path.name for path in FINDS.glob("*.py")} == set(NEEDS)
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_it_fails_as_its_page_says_and_without_g4diag(name: str, tmp_path: Path) -> None:
+    module, why = NEEDS[name]
+    if not has_module(module):
+        pytest.skip(f"this release has no {module}")
+    shutil.copy(FINDS / name, tmp_path)
+    assert "g4diag" not in (tmp_path / name).read_text()
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("SGLANG", "TRITON", "PYTEST"))
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", name]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "AssertionError" in done.stdout and why in done.stdout, done.stdout[-3000:]
