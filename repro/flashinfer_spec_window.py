@@ -14,10 +14,9 @@ triton a verify has its window indices (#39287 is about how they are masked), an
 DRAFT_EXTEND, and graphs of both, have none, which matters to drafts with a window. Gemma-4, gpt-oss and Llama-4 are
 refused on flashinfer. Gemma 2 and 3 are not: they have no SWA pool, so their slots would be full ones.
 
-Verify a chain of four tokens with recycled SWA slots, by the real backend and its Triton kernel, interpreted; in place
-of FlashInfer's wrappers a recorder keeps what they would plan. The stand-in for the cure moves the K/V's start and
-nothing else: the mask stays laid out for the whole request and is not judged. No trap names it: our probes look at
-trtllm_mha.
+Verify a chain of four tokens with recycled SWA slots, by the real backend and its Triton kernel, interpreted;
+FlashInfer's wrappers keep what they are planned with, and what they would run is a reference. The stand-in for the cure
+moves the K/V's start and nothing else: the mask stays laid out for the whole request and is not judged.
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ def drive(*, committed: int = 30, sliding: bool = True, evicted: bool = False, g
     the scheduler does. graph: at capture, not eagerly. Raises what upstream does. Damaged: indices of a wrapper that
     are not the slots of the newest tokens its layers look at."""
     import torch
-    from sglang.srt.layers.attention.flashinfer_backend import FlashInferAttnBackend
 
-    from g4diag.stack.drive.backends import cuda_is_cpu, recorded_wrappers, unpaged_server
+    from g4diag.stack.drive import flashinfer_attention
+    from g4diag.stack.drive.backends import unpaged_server
     from g4diag.stack.drive.driver import driver
 
     serving = unpaged_server()
@@ -69,13 +68,13 @@ def drive(*, committed: int = 30, sliding: bool = True, evicted: bool = False, g
         serving.runner.sliding_window_size = None
     batch = _batch(slots, drafted)
     driver().bind_plan(serving.runner, batch)
-    with recorded_wrappers(), cuda_is_cpu():
-        backend = FlashInferAttnBackend(serving.runner)
-        if graph:
-            backend.init_cuda_graph_state(1, drafted)
-            backend.init_forward_metadata_out_graph(batch, in_capture=True)
-        else:
-            backend.init_forward_metadata(batch)
+    backend = flashinfer_attention.backend(serving.runner)
+    if graph:
+        backend.init_cuda_graph_state(1, drafted)
+        backend.init_forward_metadata_out_graph(batch, in_capture=True)
+    else:
+        backend.init_forward_metadata(batch)
+    _read(backend, serving.model, batch, sliding)
     wanted = [mapping[slots[max(committed - window, 0) :]], slots] if sliding else [slots]
     plans = [wrapper.planned for wrapper in backend.forward_metadata.prefill_wrappers]
     tables = [plan["paged_kv_indices"][: plan["paged_kv_indptr"][-1]] for plan in plans]
@@ -85,10 +84,21 @@ def drive(*, committed: int = 30, sliding: bool = True, evicted: bool = False, g
         checked=sum(len(want) for want in wanted),
         damaged=sum(len(entries) for entries in wrong),
         evidence={"slot with another number in SWA space": apart},
-        called="wrong slots",
         says=f"{len(tables[0])} indices in the first wrapper, {len(wrong[0])} wrong, {nobodys} of those slot 0;"
         f" a mask of {masks} entries, {len(tables[0]) * drafted} read",
     )
+
+
+def _read(backend: Any, model: Any, batch: Any, sliding: bool) -> None:
+    """What the model's layers do next: each calls its wrapper. Those with a window are left out of a target that has
+    none; K/V are not looked at, only where they are."""
+    import torch
+    from sglang.srt.layers.radix_attention import RadixAttention
+
+    for layer in (module for module in model.modules() if isinstance(module, RadixAttention)):
+        if sliding or layer.sliding_window_size == -1:
+            q = torch.zeros(len(batch.out_cache_loc), layer.tp_q_head_num * layer.head_dim)
+            backend.forward_extend(q, None, None, layer, batch)
 
 
 def _batch(slots: Any, drafted: int) -> Any:
@@ -162,7 +172,7 @@ def _cure() -> tuple[Hook, ...]:
     return (*_half_cure(), Hook(_PLAN, "around", starting_at_the_window))
 
 
-_WRONG = "wrong slots"
+_WRONG = "page_table_in_layer_space"
 _ALONE = (Where(_NO_PREFIX, "raises TypeError"), Where(_NO_START, _WRONG))
 _HALF_CURED = (Where(_NO_PREFIX, _WRONG), Where(_NO_START, _WRONG))
 

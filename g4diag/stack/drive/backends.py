@@ -6,7 +6,6 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -197,40 +196,6 @@ def flash_attention_imports() -> Iterator[None]:
                 _forget(module)
     else:
         yield
-
-
-@contextmanager
-def recorded_wrappers() -> Iterator[None]:
-    """For the body, sglang's FlashInferAttnBackend builds recorders where FlashInfer's wrappers need CUDA."""
-    from sglang.srt.layers.attention import flashinfer_backend
-
-    names = [f"Batch{kind}KVCacheWrapper" for kind in ("DecodeWithPaged", "PrefillWithPaged", "PrefillWithRagged")]
-    module = vars(flashinfer_backend)
-    originals = {name: module[name] for name in names if name in module}  # without CUDA it imports none
-    module.update({name: partial(PlanRecorder, name) for name in names})
-    try:
-        yield
-    finally:
-        for name in names:
-            del module[name]
-        module.update(originals)
-
-
-class PlanRecorder:
-    """Stands where FlashInfer's wrapper of that name would. planned: the arguments of the last plan, by name."""
-
-    def __init__(self, name: str, *args: Any, **kwargs: Any) -> None:
-        self.name = name
-        self.planned: dict[str, Any] = {}
-
-    def begin_forward(self, *args: Any, **kwargs: Any) -> None:
-        """TypeError for arguments that FlashInfer would refuse."""
-        import inspect
-
-        import flashinfer
-
-        signature = inspect.signature(getattr(flashinfer, self.name).begin_forward)
-        self.planned = signature.bind(self, *args, **kwargs).arguments
 
 
 def _made_with_stand_ins() -> list[str]:
