@@ -7,7 +7,8 @@ EagleVerifyInput.generate_attn_arg_prefill is told no start and gathers from the
 its oldest K/V is read in place of its newest, or slot 0 once the scheduler has freed what left the window: wrong
 answers, no fault. #39160 (closed) and #39287 (2026-09-13, open) give a start, and a mask to fit.
 
-0.5.23 takes the sequence lengths, as #22892 would, and still tells EAGLE no start: what raised is silent and wrong.
+From 0.5.14 to 0.5.23 a verify takes the sequence lengths, as #22892 would, and EAGLE is still told no start: what
+raised is silent and wrong.
 
 DRAFT_EXTEND raises alike, but workers of 0.5.13 set DRAFT_EXTEND_V2, to flashinfer a plain extend. By reading: on
 triton a verify has its window indices (#39287 is about how they are masked), and so has an eager DRAFT_EXTEND_V2;
@@ -41,7 +42,7 @@ _NO_PREFIX = (
     (_PLAN, "spec_info.generate_attn_arg_prefill("),
     _WIDER,
 )
-_NO_START = ((_SLIDING, "prefix_is_full_seq = num_accept_tokens is None"), _WIDER)
+_NO_START = ((_SLIDING, 'num_accept_tokens = getattr(spec_info, "num_accept_tokens", None)'), _WIDER)
 
 
 def drive(*, committed: int = 30, sliding: bool = True, evicted: bool = False, graph: bool = False) -> Found:
@@ -103,11 +104,11 @@ def _read(backend: Any, model: Any, batch: Any, sliding: bool) -> None:
 
 def _batch(slots: Any, drafted: int) -> Any:
     """A target verify of one request: a chain of the last `drafted` of its slots, int64."""
-    from types import SimpleNamespace
-
     import torch
     from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode, ForwardMode
     from sglang.srt.speculative.eagle_info import EagleVerifyInput
+
+    from g4diag.stack.drive.backends import HandMadeBatch
 
     committed = len(slots) - drafted
     lens, chain = torch.tensor([committed]), torch.arange(drafted)
@@ -127,7 +128,7 @@ def _batch(slots: Any, drafted: int) -> Any:
         seq_lens_sum=committed,
         seq_lens_cpu=lens,
     )
-    return SimpleNamespace(
+    return HandMadeBatch(
         batch_size=1,
         req_pool_indices=torch.tensor([1]),
         seq_lens=lens,
@@ -183,7 +184,7 @@ SCENARIO = driven(
     symptom="TypeError: Tensor - NoneType in update_sliding_window (EAGLE, flashinfer, sliding window);"
     " with prefix lengths given, wrong answers past the window",
     upstream="sglang #22679 (2026-04-13, open), #22892, #39160 (closed), #39287 (2026-09-13, open); alive in 0.5.13"
-    " and 0.5.23",
+    " to 0.5.23",
     drives=(
         Drive("upstream", "as released", where=_ALONE),
         Drive("graph", "the same, at capture", arguments={"graph": True}, where=_ALONE),

@@ -27,7 +27,7 @@ class _Unpaged(Geometry):
         pass
 
 
-class _Batch(SimpleNamespace):
+class HandMadeBatch(SimpleNamespace):
     """A forward batch made by hand. A class of its own, since 0.5.19 to 0.5.21 refer to batches weakly."""
 
 
@@ -50,7 +50,7 @@ def extend_batch(serving: Serving, runner: Any, row: int, slots: torch.Tensor) -
 
     serving.request_pool.req_to_token[row, : len(slots)] = slots.to(torch.int32)
     lens = torch.tensor([len(slots)])
-    batch = _Batch(
+    batch = HandMadeBatch(
         batch_size=1,
         req_pool_indices=torch.tensor([row]),
         seq_lens=lens,
@@ -86,7 +86,7 @@ def verify_batch(serving: Serving, *committed: int) -> Any:
         serving.request_pool.req_to_token[row, : len(slots)] = slots.to(torch.int32)
         written.append(slots[-drafted:])
     lens = torch.tensor(committed)
-    batch = _Batch(
+    batch = HandMadeBatch(
         batch_size=len(rows),
         req_pool_indices=torch.tensor(rows),
         seq_lens=lens,
