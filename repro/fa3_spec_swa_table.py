@@ -7,7 +7,7 @@ Pages of 1 only: with larger ones this path asserts. Only metadata is built here
 kernel, interpreted; its module wants sgl_kernel, which wants libcuda, so names stand in for kernels never called.
 
 Verify a tree of three tokens after 30 committed ones, with recycled SWA slots: with the fault put back and as released;
-then a chain, whose table is made elsewhere. No trap names it: our probes look at trtllm_mha.
+then a chain, whose table is made elsewhere. No trap names it: a draft tree's tables are not judged.
 
 A relative, #22679 (EAGLE on sliding windows with flashinfer and triton), is flashinfer-spec-window.
 """

@@ -7,17 +7,17 @@ EagleVerifyInput.generate_attn_arg_prefill is told no start and gathers from the
 its oldest K/V is read in place of its newest, or slot 0 once the scheduler has freed what left the window: wrong
 answers, no fault. #39160 (closed) and #39287 (2026-09-13, open) give a start, and a mask to fit.
 
-0.5.23 takes the sequence lengths, as #22892 would, and still tells EAGLE no start: what raised is silent and wrong.
+From 0.5.14 to 0.5.23 a verify takes the sequence lengths, as #22892 would, and EAGLE is still told no start: what
+raised is silent and wrong.
 
 DRAFT_EXTEND raises alike, but workers of 0.5.13 set DRAFT_EXTEND_V2, to flashinfer a plain extend. By reading: on
 triton a verify has its window indices (#39287 is about how they are masked), and so has an eager DRAFT_EXTEND_V2;
 DRAFT_EXTEND, and graphs of both, have none, which matters to drafts with a window. Gemma-4, gpt-oss and Llama-4 are
 refused on flashinfer. Gemma 2 and 3 are not: they have no SWA pool, so their slots would be full ones.
 
-Verify a chain of four tokens with recycled SWA slots, by the real backend and its Triton kernel, interpreted; in place
-of FlashInfer's wrappers a recorder keeps what they would plan. The stand-in for the cure moves the K/V's start and
-nothing else: the mask stays laid out for the whole request and is not judged. No trap names it: our probes look at
-trtllm_mha.
+Verify a chain of four tokens with recycled SWA slots, by the real backend and its Triton kernel, interpreted;
+FlashInfer's wrappers keep what they are planned with, and what they would run is a reference. The stand-in for the cure
+moves the K/V's start and nothing else: the mask stays laid out for the whole request and is not judged.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NO_PREFIX = (
     (_PLAN, "spec_info.generate_attn_arg_prefill("),
     _WIDER,
 )
-_NO_START = ((_SLIDING, "prefix_is_full_seq = num_accept_tokens is None"), _WIDER)
+_NO_START = ((_SLIDING, 'num_accept_tokens = getattr(spec_info, "num_accept_tokens", None)'), _WIDER)
 
 
 def drive(*, committed: int = 30, sliding: bool = True, evicted: bool = False, graph: bool = False) -> Found:
@@ -50,9 +50,9 @@ def drive(*, committed: int = 30, sliding: bool = True, evicted: bool = False, g
     the scheduler does. graph: at capture, not eagerly. Raises what upstream does. Damaged: indices of a wrapper that
     are not the slots of the newest tokens its layers look at."""
     import torch
-    from sglang.srt.layers.attention.flashinfer_backend import FlashInferAttnBackend
 
-    from g4diag.stack.drive.backends import cuda_is_cpu, recorded_wrappers, unpaged_server
+    from g4diag.stack.drive import flashinfer_attention
+    from g4diag.stack.drive.backends import unpaged_server
     from g4diag.stack.drive.driver import driver
 
     serving = unpaged_server()
@@ -69,13 +69,13 @@ def drive(*, committed: int = 30, sliding: bool = True, evicted: bool = False, g
         serving.runner.sliding_window_size = None
     batch = _batch(slots, drafted)
     driver().bind_plan(serving.runner, batch)
-    with recorded_wrappers(), cuda_is_cpu():
-        backend = FlashInferAttnBackend(serving.runner)
-        if graph:
-            backend.init_cuda_graph_state(1, drafted)
-            backend.init_forward_metadata_out_graph(batch, in_capture=True)
-        else:
-            backend.init_forward_metadata(batch)
+    backend = flashinfer_attention.backend(serving.runner)
+    if graph:
+        backend.init_cuda_graph_state(1, drafted)
+        backend.init_forward_metadata_out_graph(batch, in_capture=True)
+    else:
+        backend.init_forward_metadata(batch)
+    _read(backend, serving.model, batch, sliding)
     wanted = [mapping[slots[max(committed - window, 0) :]], slots] if sliding else [slots]
     plans = [wrapper.planned for wrapper in backend.forward_metadata.prefill_wrappers]
     tables = [plan["paged_kv_indices"][: plan["paged_kv_indptr"][-1]] for plan in plans]
@@ -85,19 +85,30 @@ def drive(*, committed: int = 30, sliding: bool = True, evicted: bool = False, g
         checked=sum(len(want) for want in wanted),
         damaged=sum(len(entries) for entries in wrong),
         evidence={"slot with another number in SWA space": apart},
-        called="wrong slots",
         says=f"{len(tables[0])} indices in the first wrapper, {len(wrong[0])} wrong, {nobodys} of those slot 0;"
         f" a mask of {masks} entries, {len(tables[0]) * drafted} read",
     )
 
 
+def _read(backend: Any, model: Any, batch: Any, sliding: bool) -> None:
+    """What the model's layers do next: each calls its wrapper. Those with a window are left out of a target that has
+    none; K/V are not looked at, only where they are."""
+    import torch
+    from sglang.srt.layers.radix_attention import RadixAttention
+
+    for layer in (module for module in model.modules() if isinstance(module, RadixAttention)):
+        if sliding or layer.sliding_window_size == -1:
+            q = torch.zeros(len(batch.out_cache_loc), layer.tp_q_head_num * layer.head_dim)
+            backend.forward_extend(q, None, None, layer, batch)
+
+
 def _batch(slots: Any, drafted: int) -> Any:
     """A target verify of one request: a chain of the last `drafted` of its slots, int64."""
-    from types import SimpleNamespace
-
     import torch
     from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode, ForwardMode
     from sglang.srt.speculative.eagle_info import EagleVerifyInput
+
+    from g4diag.stack.drive.backends import HandMadeBatch
 
     committed = len(slots) - drafted
     lens, chain = torch.tensor([committed]), torch.arange(drafted)
@@ -117,7 +128,7 @@ def _batch(slots: Any, drafted: int) -> Any:
         seq_lens_sum=committed,
         seq_lens_cpu=lens,
     )
-    return SimpleNamespace(
+    return HandMadeBatch(
         batch_size=1,
         req_pool_indices=torch.tensor([1]),
         seq_lens=lens,
@@ -162,7 +173,7 @@ def _cure() -> tuple[Hook, ...]:
     return (*_half_cure(), Hook(_PLAN, "around", starting_at_the_window))
 
 
-_WRONG = "wrong slots"
+_WRONG = "page_table_in_layer_space"
 _ALONE = (Where(_NO_PREFIX, "raises TypeError"), Where(_NO_START, _WRONG))
 _HALF_CURED = (Where(_NO_PREFIX, _WRONG), Where(_NO_START, _WRONG))
 
@@ -173,7 +184,7 @@ SCENARIO = driven(
     symptom="TypeError: Tensor - NoneType in update_sliding_window (EAGLE, flashinfer, sliding window);"
     " with prefix lengths given, wrong answers past the window",
     upstream="sglang #22679 (2026-04-13, open), #22892, #39160 (closed), #39287 (2026-09-13, open); alive in 0.5.13"
-    " and 0.5.23",
+    " to 0.5.23",
     drives=(
         Drive("upstream", "as released", where=_ALONE),
         Drive("graph", "the same, at capture", arguments={"graph": True}, where=_ALONE),

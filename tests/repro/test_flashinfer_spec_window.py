@@ -1,5 +1,5 @@
-"""flashinfer-spec-window raises upstream's own error, not one of a recorder, or counts the wrong slots of what does not
-raise any more, and of the half cure that it is."""
+"""flashinfer-spec-window raises upstream's own error, not one of a stand-in; what does not raise any more, and the half
+cure, are named by a trap, and their wrong slots counted."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ def test_upstream_subtracts_no_prefix_or_reads_the_wrong_end_as_the_half_cure_do
     rows = {row.state: row for row in outcome.readings}
     assert outcome.cell is not None and outcome.cell.standing == "alive"
     raises = current().name == "0.5.13"
+    for state in ("half-cure", "evicted", *(() if raises else ("upstream", "graph"))):
+        assert rows[state].traps == ("page_table_in_layer_space",)
     for state in ("upstream", "graph"):
         assert raises or "11 wrong, 0 of those slot 0" in rows[state].says
         assert (

@@ -11,8 +11,8 @@ pytest.importorskip("sglang")
 
 import torch
 
-from g4diag.stack.drive import sgl_kernel_stand_in
-from g4diag.stack.drive.backends import cuda_is_cpu, flash_attention_imports, recorded_wrappers
+from g4diag.stack.drive import flashinfer_attention, sgl_kernel_stand_in
+from g4diag.stack.drive.backends import cuda_is_cpu, flash_attention_imports
 
 
 def test_stand_ins_for_sgl_kernel_refuse_to_be_called_and_leave_with_the_body(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,15 +29,16 @@ def test_stand_ins_for_sgl_kernel_refuse_to_be_called_and_leave_with_the_body(mo
     assert not sys.modules.get("sgl_kernel") and "sgl_kernel.flash_attn" not in sys.modules
 
 
-def test_recorders_refuse_what_flashinfer_would_and_leave_with_the_body() -> None:
+def test_flashinfers_stand_ins_refuse_what_it_would_and_leave_with_the_body() -> None:
     module = importlib.import_module("sglang.srt.layers.attention.flashinfer_backend")
     before = dict(vars(module))
-    with pytest.raises(KeyError), recorded_wrappers():
-        recorder = module.BatchPrefillWithPagedKVCacheWrapper(None, "NHD", backend="fa2")
-        recorder.begin_forward("q", "kv", "slots", "last", 1, 1, 16, 1, custom_mask="mask")
-        assert recorder.planned["paged_kv_indices"] == "slots" and recorder.planned["custom_mask"] == "mask"
+    with pytest.raises(KeyError), flashinfer_attention.stand_ins():
+        wrapper = module.BatchPrefillWithPagedKVCacheWrapper(None, "NHD", backend="fa2")
+        wrapper.begin_forward("q", "kv", "slots", "last", 1, 1, 16, 1, custom_mask="mask")
+        assert wrapper.planned["paged_kv_indices"] == "slots" and wrapper.planned["custom_mask"] == "mask"
+        assert wrapper._paged_kv_indices_buf == "slots" and not wrapper.is_cuda_graph_enabled
         with pytest.raises(TypeError, match="window_right"):
-            recorder.begin_forward("q", "kv", "slots", "last", 1, 1, 16, 1, window_right=1)
+            wrapper.begin_forward("q", "kv", "slots", "last", 1, 1, 16, 1, window_right=1)
         raise KeyError
     assert vars(module) == before
 

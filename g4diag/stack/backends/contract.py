@@ -5,6 +5,7 @@ backend it was."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -62,17 +63,28 @@ class Rail(NamedTuple):
     indices_N: Any
 
 
+def as_called(table: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """For a `KernelCall` whose table is none of its arguments."""
+    return args, kwargs
+
+
+def _nothing_placed(table: Any, *args: Any, **kwargs: Any) -> AbstractContextManager[Any]:
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class KernelCall:
     """The call in which a forward hands a kernel its table. point: the function called; its module may be that of some
     releases only. attribute: where the backend keeps that kernel as an attribute of itself and calls it there; point
     then pins its parameters alone. table: the call's arguments -> the table. handing: (table, args, kwargs) -> the
-    arguments with that table in place of theirs."""
+    arguments with that table in place of theirs. placing: (table, the call's arguments) -> puts the table where the
+    call looks for it, if that is no argument, and on leaving back what was there."""
 
     table: Callable[..., Any]
     handing: Callable[[Any, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
     point: Point | None = None
     attribute: str = ""
+    placing: Callable[..., AbstractContextManager[Any]] = _nothing_placed
 
     def is_here(self) -> bool:
         """Whether the installed release has it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from g4diag.stack.drive import flash_attention, intel_amx_attention, triton_attention
+from g4diag.stack.drive import flash_attention, flashinfer_attention, intel_amx_attention, triton_attention
 
 
 def attention_backend(name: str, runner: Any, steps: int = 0) -> Any:
@@ -14,6 +14,8 @@ def attention_backend(name: str, runner: Any, steps: int = 0) -> Any:
         return flash_attention.backend(runner, steps)
     if name == "triton":
         return triton_attention.backend(runner)
+    if name == "flashinfer":
+        return flashinfer_attention.backend(runner)
     if name == "intel_amx":
         return intel_amx_attention.backend(runner, steps)
     from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnBackend

@@ -6,7 +6,6 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,7 @@ class _Unpaged(Geometry):
         pass
 
 
-class _Batch(SimpleNamespace):
+class HandMadeBatch(SimpleNamespace):
     """A forward batch made by hand. A class of its own, since 0.5.19 to 0.5.21 refer to batches weakly."""
 
 
@@ -51,7 +50,7 @@ def extend_batch(serving: Serving, runner: Any, row: int, slots: torch.Tensor) -
 
     serving.request_pool.req_to_token[row, : len(slots)] = slots.to(torch.int32)
     lens = torch.tensor([len(slots)])
-    batch = _Batch(
+    batch = HandMadeBatch(
         batch_size=1,
         req_pool_indices=torch.tensor([row]),
         seq_lens=lens,
@@ -87,7 +86,7 @@ def verify_batch(serving: Serving, *committed: int) -> Any:
         serving.request_pool.req_to_token[row, : len(slots)] = slots.to(torch.int32)
         written.append(slots[-drafted:])
     lens = torch.tensor(committed)
-    batch = _Batch(
+    batch = HandMadeBatch(
         batch_size=len(rows),
         req_pool_indices=torch.tensor(rows),
         seq_lens=lens,
@@ -197,40 +196,6 @@ def flash_attention_imports() -> Iterator[None]:
                 _forget(module)
     else:
         yield
-
-
-@contextmanager
-def recorded_wrappers() -> Iterator[None]:
-    """For the body, sglang's FlashInferAttnBackend builds recorders where FlashInfer's wrappers need CUDA."""
-    from sglang.srt.layers.attention import flashinfer_backend
-
-    names = [f"Batch{kind}KVCacheWrapper" for kind in ("DecodeWithPaged", "PrefillWithPaged", "PrefillWithRagged")]
-    module = vars(flashinfer_backend)
-    originals = {name: module[name] for name in names if name in module}  # without CUDA it imports none
-    module.update({name: partial(PlanRecorder, name) for name in names})
-    try:
-        yield
-    finally:
-        for name in names:
-            del module[name]
-        module.update(originals)
-
-
-class PlanRecorder:
-    """Stands where FlashInfer's wrapper of that name would. planned: the arguments of the last plan, by name."""
-
-    def __init__(self, name: str, *args: Any, **kwargs: Any) -> None:
-        self.name = name
-        self.planned: dict[str, Any] = {}
-
-    def begin_forward(self, *args: Any, **kwargs: Any) -> None:
-        """TypeError for arguments that FlashInfer would refuse."""
-        import inspect
-
-        import flashinfer
-
-        signature = inspect.signature(getattr(flashinfer, self.name).begin_forward)
-        self.planned = signature.bind(self, *args, **kwargs).arguments
 
 
 def _made_with_stand_ins() -> list[str]:

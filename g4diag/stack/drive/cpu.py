@@ -18,7 +18,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from g4diag.errors import CannotRunError
-from g4diag.stack.drive import flash_attention, intel_amx_attention, sgl_kernel_stand_in, triton_attention
+from g4diag.stack.drive import (
+    flash_attention,
+    flashinfer_attention,
+    intel_amx_attention,
+    sgl_kernel_stand_in,
+    triton_attention,
+)
 from g4diag.stack.drive.driver import driver
 
 ENVIRONMENT = {
@@ -130,6 +136,7 @@ def attention_kernels(decode: Callable[..., Any], prefill: Callable[..., Any]) -
             flash_attention.kernel(decode, prefill),
             triton_attention.kernels(decode),
             intel_amx_attention.kernels(decode),
+            flashinfer_attention.kernels(decode),
         ):
             yield
     finally:

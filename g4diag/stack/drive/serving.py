@@ -81,8 +81,8 @@ class Serving:
     """One server's worth of state. Build under an applied state, then `admit`, `decode` and `release`.
 
     pair: the module that makes the models and the prompts: `tiny_gemma`, or `accepting_pair.models`. backend: its
-    attention backend, "trtllm_mha", "triton", "fa4" or "intel_amx". bigrams: keys of the radix cache are those, as on
-    an EAGLE server."""
+    attention backend, "trtllm_mha", "triton", "flashinfer", "fa4" or "intel_amx". bigrams: keys of the radix cache are
+    those, as on an EAGLE server."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from g4diag.hooks.install import Hook
-from g4diag.stack.backends.contract import Attention, KernelCall, hook
+from g4diag.stack.backends.contract import Attention, KernelCall, hook, of
 from g4diag.stack.probes.forwards import Forwards
 
 # (backend, layer, forward batch, table) -> the table to hand on.
@@ -28,19 +28,21 @@ def table_hooks(attentions: Iterable[Attention], observe: Observe) -> list[Hook]
     def returned(original: Any, backend: Any, layer: Any, forward_batch: Any) -> Any:
         return observe(backend, layer, forward_batch, original(backend, layer, forward_batch))
 
-    def called(call: KernelCall) -> Callable[..., Any]:
+    def called(call: KernelCall, attention: Attention) -> Callable[..., Any]:
         def around(original: Any, *args: Any, **kwargs: Any) -> Any:
             forward, table = forwards.now, call.table(*args, **kwargs)
-            if forward is None or table is None:
+            if forward is None or table is None or of(attentions, forward.backend) is not attention:
                 return original(*args, **kwargs)
-            args, kwargs = call.handing(observe(*forward, table), args, kwargs)
-            return original(*args, **kwargs)
+            table = observe(*forward, table)
+            args, kwargs = call.handing(table, args, kwargs)
+            with call.placing(table, *args, **kwargs):
+                return original(*args, **kwargs)
 
         return around
 
-    def within(kept: tuple[KernelCall, ...]) -> Callable[..., Any]:
+    def within(kept: tuple[KernelCall, ...], attention: Attention) -> Callable[..., Any]:
         def around(original: Any, backend: Any, *args: Any, **kwargs: Any) -> Any:
-            with _through(backend, {call.attribute: called(call) for call in kept}):
+            with _through(backend, {call.attribute: called(call, attention) for call in kept}):
                 return original(backend, *args, **kwargs)
 
         return around
@@ -51,12 +53,12 @@ def table_hooks(attentions: Iterable[Attention], observe: Observe) -> list[Hook]
             hooks.append(hook(each.table, "around", returned))
         here = each.calls_here()
         hooks += [
-            hook(call.point, "before", _pinned) if call.attribute else hook(call.point, "around", called(call))
+            hook(call.point, "before", _pinned) if call.attribute else hook(call.point, "around", called(call, each))
             for call in here
             if call.point is not None
         ]
         if kept := tuple(call for call in here if call.attribute):
-            hooks += [hook(point, "around", within(kept)) for point in each.forwards]
+            hooks += [hook(point, "around", within(kept, each)) for point in each.forwards]
     return hooks
 
 

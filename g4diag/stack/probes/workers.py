@@ -7,6 +7,7 @@ Also names pools for people: "target:SWAKVPool" rather than an address, which wo
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -33,7 +34,7 @@ class Backends:
 
     def hooks(self) -> list[Hook]:
         """The constructor of every backend that is known and installed."""
-        return [hook(attention.built, "after", self._built) for attention in self.attentions]
+        return [hook(attention.built, "after", partial(self._built, attention)) for attention in self.attentions]
 
     def attention(self, backend: Any) -> Attention:
         """What is known of this backend. G4DiagError for one that no file describes."""
@@ -93,7 +94,11 @@ class Backends:
             return pool_views(allocator.get_kvcache(), allocator)
         return ()
 
-    def _built(self, result: Any, backend: Any, model_runner: Any, *args: Any, **kwargs: Any) -> None:
+    def _built(
+        self, attention: Attention, result: Any, backend: Any, model_runner: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        if self.attention(backend) is not attention:  # the constructor of a class that it inherits from
+            return
         worker = "draft" if model_runner.is_draft_worker else "target"
         self._worker[backend] = worker
         self._allocator[backend] = model_runner.token_to_kv_pool_allocator
@@ -109,7 +114,7 @@ class Backends:
                 backend=type(backend).__name__,
                 read_pool=str(self.label(pool)),
                 read_pool_is_swa=current().read.is_swa_pool(pool),
-                swa_state=self.label(self.attention(backend).swa_state(backend)),
+                swa_state=self.label(attention.swa_state(backend)),
                 frozen_kv=is_frozen,
             )
         )

@@ -13,7 +13,7 @@ from g4diag.stack.releases.contract import Point
 
 
 def test_what_is_installed_here_is_watched() -> None:
-    assert {"trtllm_mha", "triton", "intel_amx"} <= {attention.name for attention in backends.here()}
+    assert {"trtllm_mha", "triton", "intel_amx", "flashinfer"} <= {attention.name for attention in backends.here()}
     assert not backends.unwatched()
 
 
