@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from g4diag.hooks.anchors import has_module
 from g4diag.model import IndexSpace
 from g4diag.stack.backends.contract import Attention, Handed, KernelCall, Rail, shortest_query
 from g4diag.stack.releases.contract import Point
@@ -55,7 +56,7 @@ def _handed(backend: Any, layer: Any, forward_batch: Any, rail: Rail) -> Handed 
         by_slot=True,
         indptr_B1=rail.indptr_B1,
         is_clipped=is_clipped or (joined and layer.sliding_window_size > -1),
-        is_bound_only=branches > 1,
+        is_bound_only=branches > 1 or (_has_own_rail(forward_batch) and _drafts_are_clipped()),
     )
 
 
@@ -82,6 +83,15 @@ def _joined_keys_B(backend: Any, forward_batch: Any) -> Any:
 def _has_own_rail(forward_batch: Any) -> bool:
     """A step of a multi-step draft, whose indices come with the batch."""
     return getattr(forward_batch.spec_info, "kv_indptr", None) is not None
+
+
+def _drafts_are_clipped() -> bool:
+    """Whether the server clips what a draft's steps read, to a window and the first keys: such a rail has gaps."""
+    if not has_module("sglang.srt.runtime_context"):
+        return False
+    from sglang.srt.runtime_context import get_spec
+
+    return bool(getattr(get_spec(), "speculative_draft_window_size", 0))
 
 
 def _is_graph(backend: Any) -> bool:

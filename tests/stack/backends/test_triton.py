@@ -152,3 +152,32 @@ def test_the_device_check_names_a_slot_past_the_pool(
 @contextmanager
 def _goes_on() -> Iterator[None]:
     yield
+
+
+@pytest.mark.parametrize("window", [0, 64])
+def test_a_draft_step_that_is_clipped_by_a_flag_is_judged_by_the_bound_alone(
+    window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    import torch
+    from sglang.srt.model_executor.forward_batch_info import ForwardMode
+
+    from g4diag.stack.backends import triton
+    from g4diag.stack.backends.contract import Rail
+
+    context = pytest.importorskip("sglang.srt.runtime_context")
+    monkeypatch.setattr(context, "get_spec", lambda: SimpleNamespace(speculative_draft_window_size=window))
+    rail = Rail(torch.tensor([0, 3]), torch.tensor([1, 2, 3]))
+    metadata = SimpleNamespace(
+        window_kv_indices=None, kv_indices=rail.indices_N, kv_indptr=rail.indptr_B1, max_extend_len=None
+    )
+    batch = SimpleNamespace(
+        req_pool_indices=torch.tensor([1]),
+        seq_lens=torch.tensor([2]),
+        forward_mode=ForwardMode.DECODE,
+        spec_info=SimpleNamespace(kv_indptr=rail.indptr_B1),
+    )
+    layer = SimpleNamespace(sliding_window_size=-1)
+    handed = triton.ATTENTION.handed(SimpleNamespace(forward_metadata=metadata), layer, batch, rail)
+    assert handed is not None and handed.is_bound_only is (window > 0) and handed.lengths_B.tolist() == [3]
