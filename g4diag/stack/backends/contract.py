@@ -14,6 +14,10 @@ from g4diag.model import IndexSpace
 from g4diag.stack.releases.contract import Point
 
 
+def _nothing_told() -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Handed:
     """What one layer was handed, all still on the device.
@@ -24,7 +28,9 @@ class Handed:
     is_copy: a changed copy of the backend's own table. is_graph: it is, or came from, a CUDA graph's static buffers.
     queries: of each row; of rows that differ, the least. by_slot: ids are slots. indptr_B1: the table is flat: int[N],
     of which row b has those from indptr_B1[b] to indptr_B1[b + 1]. is_clipped: a row's entries stand for its last keys,
-    as many as there are; else for all of them. is_bound_only: which entries belong there cannot be told."""
+    as many as there are; else for all of them. is_bound_only: which entries belong there cannot be told on the device.
+    told_BP: () -> int64 host array [B, P], the full ids that belong there by the batch itself, where no row of
+    req_to_token has them in that order; None where it does not tell."""
 
     table_BP: Any
     lengths_B: Any
@@ -37,6 +43,7 @@ class Handed:
     indptr_B1: Any = None
     is_clipped: bool = False
     is_bound_only: bool = False
+    told_BP: Callable[[], Any] = _nothing_told
 
     @property
     def path(self) -> str:

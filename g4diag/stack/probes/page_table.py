@@ -73,7 +73,7 @@ class PageTableProbe:
             q_len=handed.queries,
             rids=tuple(self._rid_of(int(row)) for row in rows[:live]),
             req_rows_B=rows[:live],
-            full_page_table_BP=None
+            full_page_table_BP=_told(handed, live)
             if handed.is_bound_only
             else full_table(backend, handed.rows_B[:live], table_BP.shape[1], pool.page_size, first_B),
             mapping=self._backends.mapping(backend, pool.page_size),
@@ -82,6 +82,11 @@ class PageTableProbe:
             batch_lens_B=None if keys_B is None else keys_B[:live],
             first_B=None if first_B is None else first_B[:live],
         )
+
+
+def _told(handed: Handed, live: int) -> Any:
+    told_BP = handed.told_BP()
+    return None if told_BP is None else told_BP[:live]
 
 
 def laid_out(table: Any, lengths_B: Any, indptr: Any, is_clipped: bool) -> tuple[Any, Any, Any]:
