@@ -73,16 +73,20 @@ class Rail(NamedTuple):
 class KernelCall:
     """The call in which a forward hands a kernel its table. point: the function called; its module may be that of some
     releases only. attribute: where the backend keeps that kernel as an attribute of itself and calls it there; point
-    then pins its parameters alone. table: the call's arguments -> the table. handing: (table, args, kwargs) -> the
-    arguments with that table in place of theirs."""
+    then pins its parameters alone. table: the call's arguments -> the table. handing: (what is handed on, args, kwargs)
+    -> the arguments with that in place of theirs. called: source of the backend that occurs where this release calls it
+    so, None where every release does."""
 
     table: Callable[..., Any]
     handing: Callable[[Any, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
     point: Point | None = None
     attribute: str = ""
+    called: Anchor | None = None
 
     def is_here(self) -> bool:
         """Whether the installed release has it."""
+        if self.called is not None and not pin(self.called).count:
+            return False
         return self.point is None or has_module(self.point.path.rpartition(".")[0])
 
 
@@ -101,7 +105,7 @@ class Attention:
     """One attention backend. name: as sglang's flag has it. backend: dotted path of its class.
 
     built: its constructor, handed the model runner first. table: the method that hands a layer its table, called with
-    (layer, forward_batch); calls: the kernels that its forwards call with one, where no method does.
+    (layer, forward_batch); calls: the kernels that its forwards call with one, where no method does, or with another.
     forwards: its methods that run a layer, called with (q, k, v, layer, forward_batch).
     handed: (backend, layer, forward_batch, the table) -> Handed, None for a table of a kind that is not judged.
     metadata_is_graph: backend -> whether its
@@ -129,8 +133,10 @@ class Attention:
         return tuple(write for write in self.writes if pin(write.called).count)
 
     def calls_here(self) -> tuple[KernelCall, ...]:
-        """Those that the installed release has; all of them if it has none, so that hooking says what it lacks."""
-        return tuple(call for call in self.calls if call.is_here()) or self.calls
+        """Those that the installed release has; all of them if it is handed tables in no way that we know, so that
+        hooking says what it lacks."""
+        here = tuple(call for call in self.calls if call.is_here())
+        return here if here or self.table is not None else self.calls
 
     @property
     def class_name(self) -> str:

@@ -57,6 +57,8 @@ class PageTableProbe:
         live = min(batch, len(table_BP))
         frozen = self._backends.is_frozen(backend)
         keys_B = None if handed.is_bound_only else attention.keys_B(backend, forward_batch, frozen)
+        if keys_B is not None and len(keys_B) < len(rows):  # a table of several rows a request
+            keys_B = keys_B.repeat(len(rows) // len(keys_B))
         return AttentionRead(
             step=self._step_of(),
             worker=worker,
