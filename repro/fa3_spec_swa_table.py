@@ -3,11 +3,12 @@
 PR: sglang #24617 (opened 2026-05-07, merged) for issue #24402, gpt-oss with EAGLE3 and topk above 1. For such a verify
 FlashAttentionBackend puts a table together for its sliding layers: the prefix's slots, then those of a draft token's
 own branch. Neither part was translated, so the SWA pool was read by full slots: an illegal memory access under load.
-Pages of 1 only: with larger ones this path asserts. Only metadata is built here, by the real backend and its Triton
-kernel, interpreted; its module wants sgl_kernel, which wants libcuda, so names stand in for kernels never called.
+Pages of 1 only: with larger ones this path asserts. The real backend plans and forwards, its Triton kernel interpreted;
+a reader of tables stands in for the attention kernel. Its module wants sgl_kernel, which wants libcuda, so names stand
+in for kernels never called.
 
 Verify a tree of three tokens after 30 committed ones, with recycled SWA slots: with the fault put back and as released;
-then a chain, whose table is made elsewhere. No trap names it: a draft tree's tables are not judged.
+then a chain, whose table is made elsewhere.
 
 A relative, #22679 (EAGLE on sliding windows with flashinfer and triton), is flashinfer-spec-window.
 """
@@ -23,6 +24,7 @@ from g4diag.scenario.driving import driven
 
 _FAULT = ("fa-spec-full-table",)
 _COMMITTED, _DRAFTED = 30, 3
+_NAMED = "page_table_in_layer_space + page_table_stays_in_pool"
 
 
 def drive(*, topk: int) -> Found:
@@ -36,19 +38,15 @@ def drive(*, topk: int) -> Found:
     allocator.free_swa(allocator.alloc(20))  # left the window: the full slots stay
     allocator.free(allocator.alloc(40))
     slots = allocator.alloc(_COMMITTED + _DRAFTED)
-    serving.request_pool.req_to_token[1, : len(slots)] = slots.to(torch.int32)
     tree = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 0, 1]] if topk > 1 else [[1, 0, 0], [1, 1, 0], [1, 1, 1]]).bool()
-    metadata = _verified(serving, slots, tree, topk)
+    table = _handed(serving, slots, tree, topk)
     own = mapping[slots]
-    if topk > 1:
-        table, branches = metadata.swa_spec_metadata.page_table, [torch.flatten(row.nonzero()) for row in tree]
-        wanted = [torch.cat([own[:_COMMITTED], own[_COMMITTED:][branch]]) for branch in branches]
-    else:
-        table, wanted = metadata.swa_page_table, [own]
+    branches = [torch.flatten(row.nonzero()) for row in tree]
+    wanted = [torch.cat([own[:_COMMITTED], own[_COMMITTED:][branch]]) for branch in branches] if topk > 1 else [own]
     pairs = [(row[: len(want)], want) for row, want in zip(table, wanted, strict=True)]
     past = sum(int((row >= serving.geometry.swa_tokens + 1).sum()) for row, _ in pairs)
     return Found(
-        checked=sum(len(want) for _, want in pairs),
+        checked=sum(len(want) for want in wanted),
         damaged=sum(int((row != want).sum()) for row, want in pairs),
         evidence={"slot with another number in SWA space": int((own != slots).sum())},
         called="wrong slots",
@@ -56,34 +54,18 @@ def drive(*, topk: int) -> Found:
     )
 
 
-def _verified(serving: Any, slots: Any, tree: Any, topk: int) -> Any:
-    from types import SimpleNamespace
+def _handed(serving: Any, slots: Any, tree: Any, topk: int) -> Any:
+    """int32[rows, columns]: the table that a sliding layer hands the kernel."""
+    from g4diag.stack.drive import draft_tree
 
-    import torch
-    from sglang.srt.layers.attention.flashattention_backend import FlashAttentionBackend
-    from sglang.srt.model_executor.forward_batch_info import ForwardMode
-
-    from g4diag.stack.drive.driver import driver
-
-    runner, lens = serving.runner, torch.tensor([_COMMITTED])
-    runner.attn_cp_size = 1
-    runner.model_config.__dict__.update(attention_arch=None, is_local_attention_model=False)
-    driver().change_args(serving.args, speculative_eagle_topk=topk, speculative_num_draft_tokens=_DRAFTED)
-    backend = FlashAttentionBackend(runner)
-    mask = torch.cat([torch.ones(_DRAFTED, _COMMITTED, dtype=torch.bool), tree], dim=1)
-    batch: Any = SimpleNamespace(
-        batch_size=1,
-        req_pool_indices=torch.tensor([1]),
-        seq_lens=lens,
-        seq_lens_cpu=lens,
-        encoder_lens=None,
-        forward_mode=ForwardMode.TARGET_VERIFY,
-        out_cache_loc=slots[-_DRAFTED:],
-        spec_info=SimpleNamespace(custom_mask=mask.flatten(), draft_token_num=_DRAFTED),
-    )
-    driver().bind_plan(runner, batch)
+    backend = draft_tree.fa3_backend(serving, topk, _DRAFTED)
+    batch = draft_tree.verify_batch(serving, [slots], [tree])
     backend.init_forward_metadata(batch)
-    return backend.forward_metadata
+    layers, calls = draft_tree.layers(serving), list[dict[str, Any]]()
+    with draft_tree.fa3_kernel(calls.append):
+        for is_sliding in (False, True):
+            draft_tree.forward(backend, layers[is_sliding], batch)
+    return calls[-1]["page_table"]
 
 
 def run(options: Options, progress: Progress) -> DriveOutcome:
@@ -103,7 +85,7 @@ SCENARIO = replace(
         upstream="sglang #24617 (opened 2026-05-07, merged), #24402",
         drives=(
             Drive("upstream", "as released, a tree", arguments={"topk": 2}),
-            Drive("faulty", "the table is not translated", _FAULT, "wrong slots", arguments={"topk": 2}),
+            Drive("faulty", "the table is not translated", _FAULT, _NAMED, arguments={"topk": 2}),
             Drive("hidden", "the same, a chain", _FAULT, arguments={"topk": 1}),
             Drive("chain", "as released, a chain", twin=True, arguments={"topk": 1}),
         ),

@@ -5,7 +5,7 @@ verify the sliding layers have a table of their own, put together from the prefi
 from req_to_token as they were; every other SWA table of this backend was translated.
 What breaks: a sliding layer indexes its SWA pool by full slots: other requests' K/V, then an illegal memory access.
 Put back: inside `_init_sliding_window_attn_spec_metadata` the backend believes it has no SWA pool.
-No trap names it: a draft tree's tables are not judged.
+Two traps name it at the kernel's call: `page_table_in_layer_space`, on the host, and `page_table_stays_in_pool`.
 """
 
 from __future__ import annotations

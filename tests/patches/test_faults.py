@@ -26,7 +26,7 @@ from repro import free_swa_per_token, table_width_draft_tokens
 from tests.patches import fault_drives as drives
 from tests.patches.releases import need_available
 
-# The rules of the resolver and the clamp have tests of their own; of the last two no trap says anything.
+# These have tests of their own.
 ELSEWHERE = {"allocator-rule", "clamp", "faulty-rule", "fused-write-full-index", "fa-spec-full-table"}
 GRAPH_INDICES = "graph-indices-lack-topk"
 

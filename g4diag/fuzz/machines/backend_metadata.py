@@ -41,6 +41,7 @@ class BackendMachine(BackendSides):
     that."""
 
     bounded = True
+    attention = "trtllm_mha"
 
     @initialize(
         page_size=st.sampled_from(_PAGE_SIZES),
@@ -73,7 +74,7 @@ class BackendMachine(BackendSides):
         self.page_size = page_size
         width = context_pages * page_size
         sizes = Sizes(page_size, *pages, width - short_of, window, drafts, verify_in)
-        self.begin(self.call(Rig, sizes, wrapped))
+        self.begin(self.call(Rig, sizes, wrapped, self.attention))
         self.allocator, self.model = self.rig.allocator, self.model_of(page_size, *pages)
         self.diverged = 0
         self.drafted: dict[int, int] = {}  # rid -> tokens whose K/V the EAGLE draft has

@@ -15,6 +15,10 @@ from g4diag.model import IndexSpace
 from g4diag.stack.releases.contract import Point
 
 
+def _nothing_told() -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Handed:
     """What one layer was handed, all still on the device.
@@ -25,7 +29,9 @@ class Handed:
     is_copy: a changed copy of the backend's own table. is_graph: it is, or came from, a CUDA graph's static buffers.
     queries: of each row; of rows that differ, the least. by_slot: ids are slots. indptr_B1: the table is flat: int[N],
     of which row b has those from indptr_B1[b] to indptr_B1[b + 1]. is_clipped: a row's entries stand for its last keys,
-    as many as there are; else for all of them. is_bound_only: which entries belong there cannot be told."""
+    as many as there are; else for all of them. is_bound_only: which entries belong there cannot be told on the device.
+    told_BP: () -> int64 host array [B, P], the full ids that belong there by the batch itself, where no row of
+    req_to_token has them in that order; None where it does not tell."""
 
     table_BP: Any
     lengths_B: Any
@@ -38,6 +44,7 @@ class Handed:
     indptr_B1: Any = None
     is_clipped: bool = False
     is_bound_only: bool = False
+    told_BP: Callable[[], Any] = _nothing_told
 
     @property
     def path(self) -> str:
@@ -76,18 +83,22 @@ def _nothing_placed(table: Any, *args: Any, **kwargs: Any) -> AbstractContextMan
 class KernelCall:
     """The call in which a forward hands a kernel its table. point: the function called; its module may be that of some
     releases only. attribute: where the backend keeps that kernel as an attribute of itself and calls it there; point
-    then pins its parameters alone. table: the call's arguments -> the table. handing: (table, args, kwargs) -> the
-    arguments with that table in place of theirs. placing: (table, the call's arguments) -> puts the table where the
-    call looks for it, if that is no argument, and on leaving back what was there."""
+    then pins its parameters alone. table: the call's arguments -> the table. handing: (what is handed on, args, kwargs)
+    -> the arguments with that in place of theirs. placing: (table, the call's arguments) -> puts the table where the
+    call looks for it, if that is no argument, and on leaving back what was there. called: source of the backend that
+    occurs where this release calls it so, None where every release does."""
 
     table: Callable[..., Any]
     handing: Callable[[Any, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
     point: Point | None = None
     attribute: str = ""
     placing: Callable[..., AbstractContextManager[Any]] = _nothing_placed
+    called: Anchor | None = None
 
     def is_here(self) -> bool:
         """Whether the installed release has it."""
+        if self.called is not None and not pin(self.called).count:
+            return False
         return self.point is None or has_module(self.point.path.rpartition(".")[0])
 
 
@@ -106,7 +117,7 @@ class Attention:
     """One attention backend. name: as sglang's flag has it. backend: dotted path of its class.
 
     built: its constructor, handed the model runner first. table: the method that hands a layer its table, called with
-    (layer, forward_batch); calls: the kernels that its forwards call with one, where no method does.
+    (layer, forward_batch); calls: the kernels that its forwards call with one, where no method does, or with another.
     forwards: its methods that run a layer, called with (q, k, v, layer, forward_batch).
     handed: (backend, layer, forward_batch, the table) -> Handed, None for a table of a kind that is not judged.
     metadata_is_graph: backend -> whether its
@@ -134,8 +145,10 @@ class Attention:
         return tuple(write for write in self.writes if pin(write.called).count)
 
     def calls_here(self) -> tuple[KernelCall, ...]:
-        """Those that the installed release has; all of them if it has none, so that hooking says what it lacks."""
-        return tuple(call for call in self.calls if call.is_here()) or self.calls
+        """Those that the installed release has; all of them if it is handed tables in no way that we know, so that
+        hooking says what it lacks."""
+        here = tuple(call for call in self.calls if call.is_here())
+        return here if here or self.table is not None else self.calls
 
     @property
     def class_name(self) -> str:

@@ -3,7 +3,8 @@
 `_get_layer_page_table` is called by decode and extend alike and knows layer, pool and metadata. The metadata holds one
 table in full pages and, where the backend knows of an SWA pool, one in SWA pages; which of the two a layer was handed
 is told by the tensor's address. `_swa_kv_pool` is resolved once, in the constructor: the state that the frozen-KV SWA
-bug (#26957) leaves wrong. XQA takes the query's address and no strides (#31641).
+bug (#26957) leaves wrong. XQA takes the query's address and no strides (#31641). Prefill on SM90 and SM120 goes on from
+the table to blocks: see `fmha_v2`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from g4diag.hooks.anchors import Anchor
 from g4diag.model import IndexSpace
+from g4diag.stack.backends import fmha_v2
 from g4diag.stack.backends.contract import Attention, Handed, Kernel, Write, shortest_query
 from g4diag.stack.releases.contract import Point
 
@@ -23,18 +25,35 @@ _FORWARD = ("q", "k", "v", "layer", "forward_batch")
 _GRAPH_METADATA = ("decode_cuda_graph_metadata", "target_verify_metadata", "draft_extend_metadata")
 
 
-def _handed(backend: Any, layer: Any, forward_batch: Any, table: Any) -> Handed:
-    metadata = backend.forward_metadata
-    space, is_copy = _space_of(table, metadata)
+def _handed(backend: Any, layer: Any, forward_batch: Any, table: Any) -> Handed | None:
+    metadata, rows_B, a_request = backend.forward_metadata, forward_batch.req_pool_indices, 1
+    if isinstance(table, fmha_v2.Blocks):
+        table = fmha_v2.pages(table, metadata, _own_table(backend, layer))
+        if table is None:  # the backend's own, which was seen when it was handed out
+            return None
+        space, is_copy, a_request = None, False, len(table) // len(rows_B)
+    else:
+        space, is_copy = _space_of(table, metadata)
+    lengths_B = metadata.cache_seqlens_int32
+    if a_request > 1:
+        lengths_B, rows_B = lengths_B.repeat_interleave(a_request), rows_B.repeat_interleave(a_request)
     return Handed(
         table_BP=table,
-        lengths_B=metadata.cache_seqlens_int32,
-        rows_B=forward_batch.req_pool_indices,
+        lengths_B=lengths_B,
+        rows_B=rows_B,
         space=space,
         is_copy=is_copy,
         is_graph=_is_graph(backend),
         queries=shortest_query(forward_batch, int(metadata.max_seq_len_q)),
     )
+
+
+def _own_table(backend: Any, layer: Any) -> Any:
+    """What `_get_layer_page_table` takes for this layer."""
+    metadata = backend.forward_metadata
+    if metadata.swa_page_table is not None and backend._swa_kv_pool.layers_mapping[layer.layer_id][1]:
+        return metadata.swa_page_table
+    return metadata.page_table
 
 
 def _space_of(table: Any, metadata: Any) -> tuple[IndexSpace | None, bool]:
@@ -88,6 +107,7 @@ ATTENTION = Attention(
     built=Point(f"{_BACKEND}.__init__", ("model_runner",)),
     table=Point(f"{_BACKEND}._get_layer_page_table", ("layer", "forward_batch")),
     forwards=(Point(f"{_BACKEND}.forward_decode", _FORWARD), Point(f"{_BACKEND}.forward_extend", _FORWARD)),
+    calls=(fmha_v2.call(_BACKEND),),
     handed=_handed,
     metadata_is_graph=_is_graph,
     swa_state=lambda backend: backend._swa_kv_pool,

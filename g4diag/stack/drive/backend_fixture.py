@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from g4diag.stack.drive.attention_backends import attention_backend, has_graphs
 from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.swa_pool import build
 
@@ -71,15 +72,15 @@ class TwoLayers:
 
 
 class Rig:
-    """One server's worth. wrapped: the target's backend is a HybridAttnBackend of two. Drafts are made when first
-    asked for."""
+    """One server's worth. wrapped: the target's backend is a HybridAttnBackend of two. attention: which backend, by the
+    name that flags have. Drafts are made when first asked for."""
 
-    def __init__(self, sizes: Sizes, wrapped: bool = False) -> None:
+    def __init__(self, sizes: Sizes, wrapped: bool = False, attention: str = "trtllm_mha") -> None:
         from sglang.srt.mem_cache.memory_pool import ReqToTokenPool
 
         from g4diag.stack.drive import cpu
 
-        self.sizes = sizes
+        self.sizes, self.attention = sizes, attention
         self.args = cpu.server_args(
             page_size=sizes.page_size,
             attention_backend="torch_native",
@@ -99,9 +100,10 @@ class Rig:
         width = sizes.context + driver().row_headroom(self.args)
         self.rows = ReqToTokenPool(ROWS, width, "cpu", False)
         self.runner = self._runner(TwoLayers(sizes.window, own_kv=True), self.pool, algorithm="FROZEN_KV_MTP")
-        self.backend = self.runner.attn_backend = backend(self.runner, wrapped)
+        self.backend = self.runner.attn_backend = backend(self.runner, wrapped, attention)
         driver().finish_runner(self.runner)
-        self.backend.init_cuda_graph_state(ROWS, ROWS * sizes.drafts)
+        if has_graphs(attention):
+            self.backend.init_cuda_graph_state(ROWS, ROWS * sizes.drafts)
 
     def frozen(self, wrapped: bool = False) -> Any:
         """A frozen-KV draft's worker bound to the target, made without its constructor; no graph runner yet."""
@@ -115,7 +117,7 @@ class Rig:
             "FROZEN_KV_MTP",
             is_draft=True,
         )
-        runner.attn_backend = backend(runner, wrapped)
+        runner.attn_backend = backend(runner, wrapped, self.attention)
         driver().finish_runner(runner)
         context = FrozenKVMTPContext(self.pool, {SLIDING: SLIDING, FULL: FULL})
         return driver().FIXTURES.frozen_worker(self.args, runner, context)
@@ -127,7 +129,7 @@ class Rig:
         runner = self._runner(TwoLayers(-1, own_kv=True), None, "EAGLE", is_draft=True)
         tokens, ratio = self.sizes.full_pages * self.sizes.page_size, self.args.swa_full_tokens_ratio
         give_pools(runner, driver().FIXTURES.draft_sizes(self.runner, self._target_config(), tokens, ratio))
-        runner.attn_backend = backend(runner)
+        runner.attn_backend = backend(runner, False, self.attention)
         driver().finish_runner(runner)
         runner.attn_backend.init_cuda_graph_state(ROWS, ROWS * self.sizes.drafts)
         return runner
@@ -185,10 +187,9 @@ class Rig:
         )
 
 
-def backend(runner: Any, wrapped: bool = False) -> Any:
-    """The runner's trtllm_mha backend. wrapped: as when prefill and decode are asked to have different ones."""
+def backend(runner: Any, wrapped: bool = False, attention: str = "trtllm_mha") -> Any:
+    """The runner's backend. wrapped: as when prefill and decode are asked to have different ones."""
     from sglang.srt.layers.attention.hybrid_attn_backend import HybridAttnBackend
-    from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnBackend
 
-    decode = TRTLLMHAAttnBackend(runner)
-    return HybridAttnBackend(runner, TRTLLMHAAttnBackend(runner), decode) if wrapped else decode
+    decode = attention_backend(attention, runner)
+    return HybridAttnBackend(runner, attention_backend(attention, runner), decode) if wrapped else decode

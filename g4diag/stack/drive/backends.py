@@ -39,6 +39,11 @@ class _WithoutBackend(Serving):
 def unpaged_server() -> Serving:
     """128 full and 64 SWA slots in pages of one, window 8; the scenario builds the backend."""
     sizes = _Unpaged(full_tokens=128, ratio=0.5, page_size=1, window=8, chunk=0, prompt=40, live=2, requests=1)
+    return bare_server(sizes)
+
+
+def bare_server(sizes: Geometry) -> Serving:
+    """An EAGLE target's pools, rows and runner; the backend is built by whoever asks."""
     return _WithoutBackend(sizes, 0, algorithm="EAGLE")
 
 

@@ -19,10 +19,15 @@ _KERNEL = "sglang.kernels.ops.attention.flash_attention_v4"
 _NAME = "flash_attn_with_kvcache"
 
 
+def is_here() -> bool:
+    """Whether the installed release has fa4."""
+    return has_module(_KERNEL)
+
+
 def backend(runner: Any, steps: int = 0) -> Any:
     """fa4 for this runner. steps: of an EAGLE draft, whose multi-step backend makes one like this for its first step; 0
     for any other. CannotRunError where it cannot be driven."""
-    if not has_module(_KERNEL):
+    if not is_here():
         raise CannotRunError(f"fa4 on a CPU: wanted {_KERNEL}, found none in this release")
     from sglang.srt.configs.model_config import AttentionArch
     from sglang.srt.layers.attention.flashattention_backend import FlashAttentionBackend
@@ -37,7 +42,7 @@ def backend(runner: Any, steps: int = 0) -> Any:
 def kernel(decode: Callable[..., Any], prefill: Callable[..., Any]) -> Iterator[None]:
     """For the body, fa4's kernel is `decode` where each row has one query, else `prefill`; both are called as
     FlashInfer's trtllm kernels are. Nothing where the release has no fa4."""
-    if not has_module(_KERNEL):
+    if not is_here():
         yield
         return
     module: Any = import_module(_KERNEL)

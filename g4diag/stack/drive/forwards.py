@@ -14,6 +14,9 @@ from g4diag.model import IntArray
 from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.swa_pool import int64
 
+_TABLES = ("page_table", "swa_page_table", "cache_seqlens_int32")
+_FLAT = ("kv_indptr", "kv_indices", "window_kv_indptr", "window_kv_indices")
+
 
 @dataclass(frozen=True)
 class Extend:
@@ -53,6 +56,7 @@ def forward_batch(
         capture_hidden_mode=CaptureHiddenMode.LAST,
         extend_seq_lens=None if extend is None else int64(extend.lens),
         extend_seq_lens_cpu=None if extend is None else extend.lens,
+        extend_prefix_lens=None if extend is None else int64(extend.prefix_lens),
         extend_prefix_lens_cpu=None if extend is None else extend.prefix_lens,
         extend_num_tokens=None if extend is None else extend.tokens,
     )
@@ -120,11 +124,15 @@ def layer_table(backend: Any, layer: Any, batch: Any) -> Any:
 
 def planned(backend: Any, mode: Any) -> tuple[Any, ...]:
     """The tensors that a forward in this ForwardMode reads through this backend; see `tensors_of`."""
-    chosen = backend._select_backend(mode) if hasattr(backend, "_select_backend") else backend
-    return tensors_of(chosen.forward_metadata)
+    return tensors_of(chosen(backend, mode).forward_metadata)
+
+
+def chosen(backend: Any, mode: Any) -> Any:
+    """The child by which a wrapper runs forwards of this ForwardMode; a backend itself."""
+    return backend._select_backend(mode) if hasattr(backend, "_select_backend") else backend
 
 
 def tensors_of(metadata: Any) -> tuple[Any, ...]:
     """(address, shape) of each tensor that a kernel is handed of a backend's metadata; None for one it has not."""
-    read = (metadata.page_table, metadata.swa_page_table, metadata.cache_seqlens_int32)
+    read = (getattr(metadata, name, None) for name in (*_TABLES, *_FLAT))
     return tuple(None if tensor is None else (tensor.data_ptr(), tuple(tensor.shape)) for tensor in read)

@@ -26,3 +26,28 @@ def frozen_draft(rows: int) -> Any:
     from sglang.srt.speculative.frozen_kv_mtp_info import FrozenKVMTPDraftInput
 
     return FrozenKVMTPDraftInput(bonus_tokens=torch.zeros(rows, dtype=torch.int64), hidden_states=torch.zeros(rows, 1))
+
+
+def chain_verify(lens: list[int], drafted: int) -> Any:
+    """A target verify's of one chain of `drafted` tokens a request, as far as a backend plans by it. A chain needs no
+    mask. lens: committed tokens of each."""
+    import torch
+    from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode
+    from sglang.srt.speculative.eagle_info import EagleVerifyInput
+
+    chain, rows = torch.arange(drafted), len(lens)
+    return EagleVerifyInput(
+        draft_token=torch.zeros(rows * drafted, dtype=torch.int64),
+        custom_mask=None,
+        positions=torch.cat([n + chain for n in lens]),
+        retrieve_index=torch.arange(rows * drafted).view(rows, drafted),
+        retrieve_next_token=torch.cat([chain[1:], torch.tensor([-1])]).repeat(rows, 1),
+        retrieve_next_sibling=torch.full((rows, drafted), -1),
+        retrieve_cum_len=None,
+        spec_steps=drafted - 1,
+        topk=1,
+        draft_token_num=drafted,
+        capture_hidden_mode=CaptureHiddenMode.FULL,
+        seq_lens_sum=sum(lens),
+        seq_lens_cpu=torch.tensor(lens),
+    )

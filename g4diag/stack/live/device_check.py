@@ -146,6 +146,8 @@ class DeviceCheck:
             indptr_B1=handed.indptr_B1,
             clipped=handed.is_clipped,
         )
+        if handed_on is handed.table_BP:
+            return table
         return Rail(handed.indptr_B1, handed_on) if isinstance(table, Rail) else handed_on
 
     def _box(self, worker: str) -> Any:
@@ -208,7 +210,8 @@ class DeviceCheck:
 
 
 def _address(table: Any) -> tuple[int, ...]:
-    return tuple(part.data_ptr() for part in table) if isinstance(table, Rail) else (table.data_ptr(),)
+    parts = table if isinstance(table, tuple) else (table,)
+    return tuple(part.data_ptr() for part in parts if hasattr(part, "data_ptr"))
 
 
 def _read(site: Site, step: int, **arrays: Any) -> AttentionRead:

@@ -57,6 +57,8 @@ class PageTableProbe:
         live = min(batch, len(table_BP))
         frozen = self._backends.is_frozen(backend)
         keys_B = None if handed.is_bound_only else attention.keys_B(backend, forward_batch, frozen)
+        if keys_B is not None and len(keys_B) < len(rows):  # a table of several rows a request
+            keys_B = keys_B.repeat(len(rows) // len(keys_B))
         return AttentionRead(
             step=self._step_of(),
             worker=worker,
@@ -73,7 +75,7 @@ class PageTableProbe:
             q_len=handed.queries,
             rids=tuple(self._rid_of(int(row)) for row in rows[:live]),
             req_rows_B=rows[:live],
-            full_page_table_BP=None
+            full_page_table_BP=_told(handed, live)
             if handed.is_bound_only
             else full_table(backend, handed.rows_B[:live], table_BP.shape[1], pool.page_size, first_B),
             mapping=self._backends.mapping(backend, pool.page_size),
@@ -82,6 +84,11 @@ class PageTableProbe:
             batch_lens_B=None if keys_B is None else keys_B[:live],
             first_B=None if first_B is None else first_B[:live],
         )
+
+
+def _told(handed: Handed, live: int) -> Any:
+    told_BP = handed.told_BP()
+    return None if told_BP is None else told_BP[:live]
 
 
 def laid_out(table: Any, lengths_B: Any, indptr: Any, is_clipped: bool) -> tuple[Any, Any, Any]:

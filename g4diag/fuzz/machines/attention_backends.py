@@ -1,0 +1,119 @@
+"""sglang's attention backends that a CPU can build: what each hands its layers for the target and a frozen-KV draft.
+
+The machine of `backend-metadata` with another backend under it, by draw. These hand their kernels tables of many forms,
+so the traps are the judges, over what our probes see. Left out: the EAGLE draft; graphs of intel_amx, which has none;
+and the frozen-KV draft of backends that decide by the runner's own pool, which is `frozen-draft-fa`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis.stateful import initialize
+
+from g4diag.fuzz.backend_steps import Step, reading_kernels
+from g4diag.fuzz.contract import Machine
+from g4diag.fuzz.machines import backend_metadata
+from g4diag.fuzz.machines.backend_metadata import BackendMachine
+from g4diag.fuzz.strategies import of_release, pool_pages
+from g4diag.stack.drive import forwards, spec_inputs
+from g4diag.stack.drive.attention_backends import drivable, has_graphs
+
+_OWN_POOL_DECIDES = ("fa4", "intel_amx")
+
+
+class AttentionMachine(BackendMachine):
+    """Requests as there."""
+
+    draft_of_its_own = None  # type: ignore[assignment]  # a rule there
+
+    @initialize(
+        page_size=st.sampled_from(backend_metadata.MACHINE.page_sizes),
+        pages=pool_pages(),
+        window=st.integers(1, 80),
+        context_pages=st.integers(1, 6),
+        short_of=st.integers(0, 3),
+        drafts=st.integers(2, 6),
+        others=st.integers(0, 16),
+        wrapped=st.booleans(),
+        verify_in=st.sampled_from(["prefill", "decode"]),
+        **of_release(attention=drivable),
+    )
+    def start(self, attention: str = "trtllm_mha", **sizes: Any) -> None:
+        """attention: the backend of target and draft."""
+        self.attention = attention
+        self.of_graph: dict[tuple[str, int], Any] = {}
+        self.replays = False
+        super().start(**sizes)
+
+    def kernel(self, arguments: dict[str, Any]) -> None:
+        """A kernel was called."""
+
+    def target_step(self, step: Step, padding: int | None) -> None:
+        """Eagerly where this backend has no graphs."""
+        padding = padding if has_graphs(self.attention) else None
+        self.replays = padding is not None
+        super().target_step(step, padding)
+        self.cover(f"{self.attention}_{step.phase.lower()}")
+
+    def frozen_step(self, step: Step, *, graph: bool) -> None:
+        """Where such a draft reads what it should."""
+        if self.attention not in _OWN_POOL_DECIDES:
+            self.replays = False
+            super().frozen_step(step, graph=graph)
+            self.cover(f"{self.attention}_frozen_decode")
+
+    def _reads(self, step: Step | None, function: Callable[[Any], Any], argument: Any) -> Any:
+        """A graph reads what it was captured with. Some backends keep one metadata for graphs of all sizes."""
+        if self.replays:
+            reader = forwards.chosen(self.rig.backend, argument.forward_mode)
+            key = argument.forward_mode.name, argument.batch_size
+            if step is None:
+                self.of_graph[key] = copy(reader.forward_metadata)
+            else:
+                reader.forward_metadata = self.of_graph[key]
+        return self.call(function, argument)
+
+    def _capture_frozen(self) -> None:
+        from g4diag.stack.drive.frozen_worker import closure_graph_runner
+
+        self._frozen_graph = self.call(closure_graph_runner, self._frozen)
+
+    def _replayed(self, step: Step, rows: int, tensors: tuple[Any, ...]) -> None:
+        if step.phase == "FROZEN_DECODE":  # where what was captured lies differs by backend
+            self.cover("replayed_smaller", rows > len(step.rids))
+        else:
+            super()._replayed(step, rows, tensors)
+
+    def _batch(self, step: Step, size: int, width: int, runner: Any) -> Any:
+        batch = super()._batch(step, size, width, runner)
+        if step.phase == "TARGET_VERIFY":
+            batch.spec_info = spec_inputs.chain_verify(batch.seq_lens.tolist(), self.rig.sizes.drafts)
+        return batch
+
+
+def _goals() -> tuple[str, ...]:
+    phases = ("extend", "decode", "target_verify", "frozen_decode")
+    every = [(name, phase) for name in drivable() for phase in phases]
+    return tuple(f"{name}_{phase}" for name, phase in every if phase != phases[-1] or name not in _OWN_POOL_DECIDES)
+
+
+MACHINE = Machine(
+    name="attention-backends",
+    subject="trtllm_mha, triton, fa4 and intel_amx: eager and graph metadata",
+    drives=AttentionMachine,
+    goals=(
+        *("diverged", "recycled", "window_crossed", "batched", "wrapped", "replayed_smaller"),
+        *("extend_eager", "decode_eager", "decode_graph", "target_verify_eager", "target_verify_graph"),
+        *("frozen_decode_eager", "frozen_decode_graph"),
+    ),
+    release_goals=_goals,
+    oracle=backend_metadata.MACHINE.oracle,
+    probes=backend_metadata.MACHINE.probes,
+    page_sizes=backend_metadata.MACHINE.page_sizes,
+    steps=30,
+    surroundings=reading_kernels,
+)
