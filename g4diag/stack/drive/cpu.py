@@ -7,7 +7,6 @@ CUDA and profile memory): its `forward` and all that it calls are sglang's own.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import sys
@@ -18,14 +17,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from g4diag.errors import CannotRunError
-from g4diag.stack.drive import (
-    flash_attention,
-    flashinfer_attention,
-    intel_amx_attention,
-    sgl_kernel_stand_in,
-    triton_attention,
-)
+from g4diag.stack.drive import flash_attention, sgl_kernel_stand_in
 from g4diag.stack.drive.driver import driver
+from g4diag.stack.drive.reference_kernel import bound, decoding
 
 ENVIRONMENT = {
     "TRITON_INTERPRET": "1",  # the allocator's Triton kernels run interpreted
@@ -107,8 +101,6 @@ def attention_kernels(decode: Callable[..., Any], prefill: Callable[..., Any]) -
     """Put references where FlashInfer's two trtllm kernels are, and those of the other backends driven here, for the
     body. Each is called with arguments bound through the real function's signature, so that what it would refuse is
     refused here."""
-    import inspect
-
     import flashinfer
 
     kernels = (
@@ -117,27 +109,10 @@ def attention_kernels(decode: Callable[..., Any], prefill: Callable[..., Any]) -
     )
     originals = [getattr(module, name) for module, name, _ in kernels]
 
-    def bound(original: Callable[..., Any], reference: Callable[..., Any]) -> Callable[..., Any]:
-        signature = inspect.signature(original)
-
-        # A probe's hook there holds the signature against what it unpacks.
-        @functools.wraps(original)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            arguments = signature.bind(*args, **kwargs)
-            arguments.apply_defaults()
-            return reference(**arguments.arguments)
-
-        return call
-
     try:
         for (module, name, reference), original in zip(kernels, originals, strict=True):
             setattr(module, name, bound(original, reference))
-        with (
-            flash_attention.kernel(decode, prefill),
-            triton_attention.kernels(decode),
-            intel_amx_attention.kernels(decode),
-            flashinfer_attention.kernels(decode),
-        ):
+        with flash_attention.kernel(decode, prefill), decoding(decode):
             yield
     finally:
         for (module, name, _), original in zip(kernels, originals, strict=True):

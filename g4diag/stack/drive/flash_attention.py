@@ -6,7 +6,6 @@ Where the installed release has no fa4, there is nothing to drive. sgl_kernel's 
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -14,6 +13,7 @@ from typing import Any
 
 from g4diag.errors import CannotRunError
 from g4diag.hooks.anchors import has_module
+from g4diag.stack.drive.reference_kernel import bound
 
 _KERNEL = "sglang.kernels.ops.attention.flash_attention_v4"
 _NAME = "flash_attn_with_kvcache"
@@ -47,15 +47,7 @@ def kernel(decode: Callable[..., Any], prefill: Callable[..., Any]) -> Iterator[
         return
     module: Any = import_module(_KERNEL)
     original = getattr(module, _NAME)
-    signature = inspect.signature(original)
-
-    @functools.wraps(original)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(*args, **kwargs)
-        given.apply_defaults()
-        return _as_trtllm(decode, prefill, **given.arguments)
-
-    setattr(module, _NAME, call)
+    setattr(module, _NAME, bound(original, functools.partial(_as_trtllm, decode, prefill)))
     try:
         yield
     finally:

@@ -14,8 +14,8 @@ from functools import cache, partialmethod
 from itertools import pairwise
 from typing import Any
 
-Kernel = Callable[..., Any]
-_decoding: list[Kernel] = []
+from g4diag.stack.drive.reference_kernel import by_slot, decode_slots, rows_of
+
 # Methods of the backend that make wrappers, plan them, or merge what two of them gave.
 _METHODS = (
     "init_forward_metadata",
@@ -42,17 +42,6 @@ def backend(runner: Any) -> Any:
 
     vars(made).update({name: standing_in(name) for name in _METHODS})
     return made
-
-
-@contextmanager
-def kernels(decode: Kernel) -> Iterator[None]:
-    """For the body, decode wrappers of every backend made here run `decode`, called as FlashInfer's trtllm kernel is;
-    prefill wrappers attend over the slots that they were planned with, or the new keys they are handed."""
-    _decoding.append(decode)
-    try:
-        yield
-    finally:
-        _decoding.pop()
 
 
 @contextmanager
@@ -111,20 +100,8 @@ def _is_real(kind: type) -> bool:
 class _Decode:
     def run(self: Any, q: Any, paged_kv_cache: Any, **rest: Any) -> Any:
         """q: [B, H, D]. paged_kv_cache: two of [slots, K, D]. The window is in the slots: no key is left out."""
-        import torch
-
-        lens_B = self._paged_kv_indptr_buf.diff()
-        rows = list(pairwise(self._paged_kv_indptr_buf.tolist()))
-        table_BN = [self._paged_kv_indices_buf[start:end] for start, end in rows]
-        return _decoding[-1](
-            query=q,
-            kv_cache=tuple(buffer.unsqueeze(2) for buffer in paged_kv_cache),
-            block_tables=torch.nn.utils.rnn.pad_sequence(table_BN, batch_first=True),
-            seq_lens=lens_B,
-            bmm1_scale=self._sm_scale,
-            window_left=-1,
-            q_len_per_req=1,
-        )
+        rows = rows_of(self._paged_kv_indptr_buf, self._paged_kv_indices_buf)
+        return decode_slots(q, paged_kv_cache, *rows, self._sm_scale)
 
 
 class _Prefill:
@@ -132,7 +109,7 @@ class _Prefill:
         """q: [Q, H, D]. paged_kv_cache: two of [slots, K, D]."""
         from g4diag.stack.drive.reference import PagedAttention
 
-        caches = tuple(buffer.unsqueeze(2) for buffer in paged_kv_cache)
+        caches = by_slot(*paged_kv_cache)
         keys = [
             PagedAttention().gather(caches, self._paged_kv_indices_buf[start:end], end - start, 0)
             for start, end in pairwise(self._paged_kv_indptr_buf.tolist())

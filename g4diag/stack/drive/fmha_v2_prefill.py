@@ -3,11 +3,11 @@ reference stands in that reads as the kernel does, by blocks from K's address.""
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from g4diag.stack.drive.reference_kernel import bound
 
 _NAME = "trtllm_fmha_v2_prefill"
 
@@ -18,19 +18,14 @@ def kernel(prefill: Callable[..., Any]) -> Iterator[None]:
     import flashinfer
 
     original = getattr(flashinfer.prefill, _NAME)
-    signature = inspect.signature(original)
 
-    @functools.wraps(original)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(*args, **kwargs)
-        given.apply_defaults()
-        q, kv = given.arguments.pop("qkv")
-        caches, table_BP = _by_page(kv, given.arguments.pop("block_tables"))
-        del given.arguments["input_layout"]
-        caches = tuple(cache.transpose(1, 2) for cache in caches)
-        return prefill(query=q, kv_cache=caches, block_tables=table_BP, **given.arguments)
+    def by_page(*, qkv: Any, block_tables: Any, input_layout: Any, **given: Any) -> Any:
+        q, kv = qkv
+        caches, table_BP = _by_page(kv, block_tables)
+        k, v = (cache.transpose(1, 2) for cache in caches)
+        return prefill(query=q, kv_cache=(k, v), block_tables=table_BP, **given)
 
-    setattr(flashinfer.prefill, _NAME, call)
+    setattr(flashinfer.prefill, _NAME, bound(original, by_page))
     try:
         yield
     finally:

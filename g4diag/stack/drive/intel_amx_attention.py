@@ -6,17 +6,14 @@ B: rows. Q: queries. K: heads of keys. D: head dim. R, T: rows and tokens of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
 
 from g4diag.errors import CannotRunError
 from g4diag.stack.drive import sgl_kernel_stand_in
+from g4diag.stack.drive.reference_kernel import by_slot, decode_slots
 
-Kernel = Callable[..., Any]
-_decoding: list[Kernel] = []
 _KERNELS = ("decode_attention_cpu", "extend_attention_cpu")
 
 
@@ -49,17 +46,6 @@ def backend(runner: Any, steps: int = 0) -> Any:
     return made
 
 
-@contextmanager
-def kernels(decode: Kernel) -> Iterator[None]:
-    """For the body, the decode kernel of every backend made here is `decode`, called as FlashInfer's trtllm kernel is;
-    the extend kernel attends through the table that it is handed."""
-    _decoding.append(decode)
-    try:
-        yield
-    finally:
-        _decoding.pop()
-
-
 def _decode(
     backend: Any,
     q: Any,
@@ -89,17 +75,8 @@ def _decode(
             slots,
             *((new.view(-1, *b.shape[1:]), b) for new, b in ((k, k_buffer), (v, v_buffer))),
         )
-    o.copy_(
-        _decoding[-1](
-            query=q,
-            kv_cache=_by_slot(k_buffer, v_buffer),
-            block_tables=table_RT[rows_B.long()],
-            seq_lens=lens_B,
-            bmm1_scale=scale,
-            window_left=window - 1,
-            q_len_per_req=1,
-        ).view_as(o)
-    )
+    buffers = k_buffer, v_buffer
+    o.copy_(decode_slots(q, buffers, table_RT[rows_B.long()], lens_B, scale, window - 1).view_as(o))
 
 
 def _write(pool: Any, slots: Any, keys: tuple[Any, Any], values: tuple[Any, Any]) -> None:
@@ -142,11 +119,5 @@ def _extend(
         keys = int(lens_B[row])
         first = first_key(keys, end - start, window - 1)
         table_T = table_RT[int(rows_B[row])]
-        k_row, v_row = PagedAttention().gather(_by_slot(k_buffer, v_buffer), table_T, keys, first)
+        k_row, v_row = PagedAttention().gather(by_slot(k_buffer, v_buffer), table_T, keys, first)
         o[start:end] = attend(q[start:end], k_row, v_row, scale, window - 1).to(o.dtype)
-
-
-def _by_slot(*buffers: Any) -> tuple[Any, Any]:
-    """[slots, K, D] as pages of one token."""
-    k, v = (buffer.unsqueeze(2) for buffer in buffers)
-    return k, v

@@ -6,15 +6,10 @@ Slots are pages of one token to the reference. B: rows. N: slots handed. Q: quer
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
-Kernel = Callable[..., Any]
-_decoding: list[Kernel] = []
+from g4diag.stack.drive.reference_kernel import bound, by_slot, decode_slots, rows_of
 
 
 def backend(runner: Any) -> Any:
@@ -31,32 +26,9 @@ def backend(runner: Any) -> Any:
     config.linear_attn_registry_result = runner._linear_attn_registry_cache = None
     runner.gpu_id = 0
     made = TritonAttnBackend(runner)
-    made.decode_attention_fwd = _bound(made.decode_attention_fwd, _decode)
-    made.extend_attention_fwd = _bound(made.extend_attention_fwd, _extend)
+    made.decode_attention_fwd = bound(made.decode_attention_fwd, _decode)
+    made.extend_attention_fwd = bound(made.extend_attention_fwd, _extend)
     return made
-
-
-@contextmanager
-def kernels(decode: Kernel) -> Iterator[None]:
-    """For the body, the decode kernel of every backend made here is `decode`, called as FlashInfer's trtllm kernel is;
-    the extend kernel attends over the slots it is handed and the new keys beside them."""
-    _decoding.append(decode)
-    try:
-        yield
-    finally:
-        _decoding.pop()
-
-
-def _bound(original: Any, reference: Kernel) -> Any:
-    signature = inspect.signature(original)
-
-    @functools.wraps(original)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(*args, **kwargs)
-        given.apply_defaults()
-        return reference(**given.arguments)
-
-    return call
 
 
 def _decode(
@@ -72,18 +44,8 @@ def _decode(
     **rest: Any,
 ) -> None:
     """q, o: [B, H, D]. k_buffer, v_buffer: [slots, K, D]. The window is in the slots: no key of them is left out."""
-    table_BN, lens_B = _table(kv_indptr, kv_indices)
-    o.copy_(
-        _decoding[-1](
-            query=q,
-            kv_cache=tuple(buffer.unsqueeze(2) for buffer in (k_buffer, v_buffer)),
-            block_tables=table_BN,
-            seq_lens=lens_B,
-            bmm1_scale=sm_scale if sm_scale is not None else sm_scale_withk,
-            window_left=-1,
-            q_len_per_req=1,
-        ).view_as(o)
-    )
+    scale = sm_scale if sm_scale is not None else sm_scale_withk
+    o.copy_(decode_slots(q, (k_buffer, v_buffer), *rows_of(kv_indptr, kv_indices), scale).view_as(o))
 
 
 def _extend(
@@ -106,18 +68,9 @@ def _extend(
 
     from g4diag.stack.drive.reference import PagedAttention, attend
 
-    table_BN, lens_B = _table(kv_indptr, kv_indices)
-    caches = tuple(buffer.unsqueeze(2) for buffer in (k_buffer, v_buffer))
+    table_BN, lens_B = rows_of(kv_indptr, kv_indices)
+    caches = by_slot(k_buffer, v_buffer)
     for row, (start, end) in enumerate(pairwise(qo_indptr.tolist())):
         old = PagedAttention().gather(caches, table_BN[row], int(lens_B[row]), 0)
         k, v = (torch.cat([cached, new[start:end]]) for cached, new in zip(old, (k_extend, v_extend), strict=True))
         o_extend[start:end] = attend(q_extend[start:end], k, v, sm_scale, sliding_window_size).to(o_extend.dtype)
-
-
-def _table(indptr_B1: Any, indices_N: Any) -> tuple[Any, Any]:
-    """(slots [B, the longest], how many of each row)."""
-    import torch
-
-    lens_B = indptr_B1.diff()
-    rows = [indices_N[start:end] for start, end in pairwise(indptr_B1.tolist())]
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lens_B
