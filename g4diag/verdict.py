@@ -5,9 +5,8 @@ The first line of every report, of `g4diag repro`, and of what a strict trap rai
 
 from __future__ import annotations
 
-from g4diag.model import IndexSpace, Severity, Violation
+from g4diag.model import Severity, Violation
 
-_UNITS = {IndexSpace.FULL_SLOT: "slot", IndexSpace.SWA_SLOT: "slot", IndexSpace.REQUEST_ROW: "request row"}
 _BOUNDS_CLAIMS = {"page_table_stays_in_pool", "slot_inside_allocator"}
 
 
@@ -44,9 +43,13 @@ def _what(violation: Violation) -> str:
     number = f"layer {violation.layer_id}" if violation.layer_id >= 0 else "a layer of unknown number"
     layer = number + (f" ({kind})" if kind else "")
     who = " ".join(part for part in (violation.worker, violation.phase) if part) or "a forward"
-    unit = _UNITS.get(violation.expected_space, "page") if violation.expected_space else "page"
+    unit = _unit(violation)
     place = f"token {violation.column}" if violation.row is None else f"row {violation.row} column {violation.column}"
     return f"{who} handed {layer} {unit} {violation.value} at {place}: {_distance(violation)}"
+
+
+def _unit(violation: Violation) -> str:
+    return violation.expected_space.unit if violation.expected_space else "page"
 
 
 def _distance(violation: Violation) -> str:
@@ -61,8 +64,7 @@ def _distance(violation: Violation) -> str:
     if violation.expected is None or violation.expected == value <= 0:
         return f"{inside}, but {violation.summary}"
     if violation.expected == value:
-        unit = violation.expected_space.unit if violation.expected_space else "page"
-        return f"{inside}; the right {unit} for now, from the wrong table"
+        return f"{inside}; the right {_unit(violation)} for now, from the wrong table"
     if violation.expected <= 0:
         return f"{inside}, but no mapped page belongs there"
     return f"{inside}, but {violation.expected_space or 'page'} {violation.expected} belongs there"

@@ -14,7 +14,7 @@ from typing import Any
 from g4diag.analyzers.explanations import explanations, winner
 from g4diag.analyzers.judging import Judged, judge, lead
 from g4diag.analyzers.recorded_violations import recorded
-from g4diag.model import AttentionRead, Grade, Incident, IndexSpace, PoolSwap
+from g4diag.model import AttentionRead, Grade, Incident, PoolSwap
 from g4diag.signature import signature
 
 Facts = Mapping[str, frozenset[str]]
@@ -131,11 +131,13 @@ def _of_read(read: AttentionRead, incident: Incident) -> dict[str, set[str]]:
     best = winner(explanations(read, incident))
     if best is None:
         return {}
-    told = _TABLES.get(best.name, "") if read.table_space is None and read.expected_BP() is not None else ""
+    is_of_other = best.name in _OF_OTHER_SPACE and read.table_space is None and read.expected_BP() is not None
+    told = str(read.expected_space.other) if is_of_other else ""
     return {"holds": {best.name}, **({"table": {told}} if told else {})}
 
 
-_TABLES = {"full-ids": str(IndexSpace.FULL_PAGE), "swa-ids": str(IndexSpace.SWA_PAGE)}
+# Readings of a table whose ids are those of the other pool, by slot or by page as the read is.
+_OF_OTHER_SPACE = ("full-ids", "swa-ids")
 
 
 def _swap(hit: Judged) -> str:

@@ -35,8 +35,8 @@ class IndexSpace(StrEnum):
 
     @property
     def unit(self) -> str:
-        """What one id of it is: "page", "slot" or "row"."""
-        return self.value.rpartition(" ")[2]
+        """What one id of it is: "page", "slot" or "request row"."""
+        return self.value.removeprefix("full ").removeprefix("SWA ")
 
     @property
     def other(self) -> IndexSpace:
