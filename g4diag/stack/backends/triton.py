@@ -12,6 +12,7 @@ judged: ranks that hold a part of a sequence (DCP), and diffusion models.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -87,11 +88,17 @@ def _has_own_rail(forward_batch: Any) -> bool:
 
 def _drafts_are_clipped() -> bool:
     """Whether the server clips what a draft's steps read, to a window and the first keys: such a rail has gaps."""
-    if not has_module("sglang.srt.runtime_context"):
+    if not _has_context():
         return False
     from sglang.srt.runtime_context import get_spec
 
     return bool(getattr(get_spec(), "speculative_draft_window_size", 0))
+
+
+@cache
+def _has_context() -> bool:
+    """Looked up once: it is asked for each layer of a draft's step."""
+    return has_module("sglang.srt.runtime_context")
 
 
 def _is_graph(backend: Any) -> bool:

@@ -47,6 +47,7 @@ class Site:
     tensors: tuple[Any, Any, Any]
     indptr_B1: Any = None
     is_clipped: bool = False
+    is_bound_only: bool = False
 
 
 class DeviceCheck:
@@ -185,6 +186,7 @@ class DeviceCheck:
             tensors=(handed.table_BP, handed.lengths_B, handed.rows_B),
             indptr_B1=handed.indptr_B1,
             is_clipped=handed.is_clipped,
+            is_bound_only=handed.is_bound_only,
         )
         self._sites[index : index + 1] = [site]
         return index
@@ -195,7 +197,9 @@ class DeviceCheck:
         rows = site.tensors[2].detach().cpu().numpy().copy()
         live = min(int((rows > 0).sum()) or len(rows), len(table))
         pages = site.pool.page_size
-        full = host.full_table(site.backend, site.tensors[2][:live], table.shape[1], pages, first_B)
+        full = None
+        if not site.is_bound_only:  # else no row of req_to_token has what belongs there in that order
+            full = host.full_table(site.backend, site.tensors[2][:live], table.shape[1], pages, first_B)
         return _read(
             site,
             step,

@@ -16,15 +16,18 @@ import torch
 from g4diag.analyzers import inspect_file
 from g4diag.errors import TrapTripped
 from g4diag.hooks.install import Hook, install
+from g4diag.model import IndexSpace, LayerKind, PoolView
 from g4diag.patches.applying import applied
 from g4diag.stack.backends.trtllm_mha import ATTENTION
 from g4diag.stack.drive import cpu
 from g4diag.stack.drive.frozen_draft import FrozenDraft
 from g4diag.stack.drive.reference import PagedAttention
 from g4diag.stack.drive.serving import Geometry, Serving
+from g4diag.stack.live.device_check import DeviceCheck, Site
 from g4diag.stack.live.scheduler_hooks import IdleWork, Steps
 from g4diag.stack.live.selection import traps
 from g4diag.stack.live.sink import Live
+from g4diag.stack.probes.workers import Backends
 
 PAGE_TABLE = ("page_table_stays_in_pool", "page_table_in_layer_space")
 
@@ -252,3 +255,30 @@ def test_real_scheduler_has_the_methods_that_steps_hook() -> None:
     hooks = [*Steps(Watcher()).hooks(), *IdleWork(lambda idle: None).hooks()]
     with install("steps", hooks) as installation:
         assert installation.problems() == []
+
+
+@pytest.mark.parametrize("bound_only", [False, True])
+def test_a_copied_table_of_branches_claims_no_expectation(bound_only: bool) -> None:
+    """What belongs there is in no row of req_to_token in that order, so a dump must not say so."""
+
+    class Backend:
+        token_to_kv_pool = object()
+        req_to_token_pool = SimpleNamespace(req_to_token=torch.arange(8).view(2, 4))
+
+    site = Site(
+        worker="draft",
+        phase="draft_decode",
+        path="eager",
+        backend=Backend(),
+        layer_id=0,
+        kind=LayerKind.FULL,
+        window=-1,
+        queries=1,
+        pool=PoolView("full", IndexSpace.FULL_SLOT, 1, 8),
+        space=None,
+        tensors=(torch.tensor([[7, 6]]), torch.tensor([2]), torch.tensor([1])),
+        is_bound_only=bound_only,
+    )
+    read = DeviceCheck(Backends(lambda view: None))._copied(site, 3, {})
+    assert read.page_table_BP.tolist() == [[7, 6]]
+    assert (read.expected_BP() is None) is bound_only
