@@ -13,9 +13,11 @@ from g4diag.hazards.deployment import Deployment
 def found(deployment: Deployment) -> str | None:
     """A draft with its own pool on trtllm_mha."""
     algorithm = (deployment.flag("speculative-algorithm") or "").upper()
-    draft = deployment.flag("speculative-draft-attention-backend")
-    used = (draft,) if draft else deployment.backends
-    if algorithm not in ("EAGLE", "EAGLE3", "NEXTN") or deployment.frozen_kv is not False or "trtllm_mha" not in used:
+    if (
+        algorithm not in ("EAGLE", "EAGLE3", "NEXTN")
+        or deployment.frozen_kv is not False
+        or "trtllm_mha" not in deployment.draft_backends
+    ):
         return None
     return f"{algorithm} draft with its own pool on trtllm_mha, sglang {deployment.sglang}"
 

@@ -82,6 +82,12 @@ class Deployment:
         return None if self.target is None else self.target.get("text_config") or self.target
 
     @property
+    def draft_backends(self) -> tuple[str | None, ...]:
+        """Where a draft runs: on the backend named for it, or on the target's."""
+        named = self.flag("speculative-draft-attention-backend")
+        return (named,) if named else self.backends
+
+    @property
     def backends(self) -> tuple[str | None, str | None]:
         """(prefill, decode) attention backend of the target; None where sglang's choice cannot be told."""
         both = self.flag("attention-backend") or self._default_backend()

@@ -14,9 +14,7 @@ from g4diag.hazards.deployment import Deployment
 
 def found(deployment: Deployment) -> str | None:
     """intel_amx where the draft will run."""
-    draft = deployment.flag("speculative-draft-attention-backend")
-    used = (draft,) if draft else deployment.backends
-    return "frozen-KV draft on intel_amx" if deployment.frozen_kv and "intel_amx" in used else None
+    return "frozen-KV draft on intel_amx" if deployment.frozen_kv and "intel_amx" in deployment.draft_backends else None
 
 
 HAZARD = Hazard(

@@ -16,9 +16,7 @@ from g4diag.hazards.deployment import Deployment
 
 def found(deployment: Deployment) -> str | None:
     """fa4 where the draft will run."""
-    draft = deployment.flag("speculative-draft-attention-backend")
-    used = (draft,) if draft else deployment.backends
-    return "frozen-KV draft on fa4" if deployment.frozen_kv and "fa4" in used else None
+    return "frozen-KV draft on fa4" if deployment.frozen_kv and "fa4" in deployment.draft_backends else None
 
 
 HAZARD = Hazard(

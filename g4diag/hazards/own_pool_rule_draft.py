@@ -13,9 +13,7 @@ from g4diag.hazards.deployment import Deployment
 
 def found(deployment: Deployment) -> str | None:
     """A frozen-KV draft on trtllm_mha."""
-    draft = deployment.flag("speculative-draft-attention-backend")
-    used = (draft,) if draft else deployment.backends
-    if not deployment.frozen_kv or "trtllm_mha" not in used:
+    if not deployment.frozen_kv or "trtllm_mha" not in deployment.draft_backends:
         return None
     return f"frozen-KV draft on trtllm_mha, sglang {deployment.sglang} from between #25103 and #27491"
 
