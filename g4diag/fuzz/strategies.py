@@ -20,6 +20,21 @@ def tokens(pages: int) -> st.SearchStrategy[int]:
     )
 
 
+def backend_sizes(page_sizes: tuple[int, ...]) -> dict[str, Any]:
+    """How a server is built whose attention backend is driven, a strategy for each argument of its start."""
+    return {
+        "page_size": st.sampled_from(page_sizes),
+        "pages": pool_pages(),
+        "window": st.integers(1, 80),
+        "context_pages": st.integers(1, 6),
+        "short_of": st.integers(0, 3),
+        "drafts": st.integers(2, 6),
+        "others": st.integers(0, 16),
+        "wrapped": st.booleans(),
+        "verify_in": st.sampled_from(["prefill", "decode"]),
+    }
+
+
 def of_release(**asked: Callable[[], tuple[Any, ...]]) -> dict[str, Any]:
     """A strategy for each argument of a step that the installed release leaves a choice; none for the others, nor
     without sglang, so that the same seed makes the same program whatever other releases offer. asked: argument -> the

@@ -11,14 +11,13 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
-import hypothesis.strategies as st
 from hypothesis.stateful import initialize
 
 from g4diag.fuzz.backend_steps import Step, reading_kernels
 from g4diag.fuzz.contract import Machine
 from g4diag.fuzz.machines import backend_metadata
 from g4diag.fuzz.machines.backend_metadata import BackendMachine
-from g4diag.fuzz.strategies import of_release, pool_pages
+from g4diag.fuzz.strategies import backend_sizes, of_release
 from g4diag.stack.drive import forwards, spec_inputs
 from g4diag.stack.drive.attention_backends import drivable, has_graphs
 
@@ -30,18 +29,7 @@ class AttentionMachine(BackendMachine):
 
     draft_of_its_own = None  # type: ignore[assignment]  # a rule there
 
-    @initialize(
-        page_size=st.sampled_from(backend_metadata.MACHINE.page_sizes),
-        pages=pool_pages(),
-        window=st.integers(1, 80),
-        context_pages=st.integers(1, 6),
-        short_of=st.integers(0, 3),
-        drafts=st.integers(2, 6),
-        others=st.integers(0, 16),
-        wrapped=st.booleans(),
-        verify_in=st.sampled_from(["prefill", "decode"]),
-        **of_release(attention=drivable),
-    )
+    @initialize(**backend_sizes(backend_metadata.MACHINE.page_sizes), **of_release(attention=drivable))
     def start(self, attention: str = "trtllm_mha", **sizes: Any) -> None:
         """attention: the backend of target and draft."""
         self.attention = attention

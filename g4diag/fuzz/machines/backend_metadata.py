@@ -14,7 +14,7 @@ from hypothesis.stateful import initialize, precondition, rule
 from g4diag.fuzz.backend_runners import BackendSides
 from g4diag.fuzz.backend_steps import Step, reading_kernels
 from g4diag.fuzz.contract import Machine, Sink
-from g4diag.fuzz.strategies import of_release, paddings, pool_pages, requests, tokens
+from g4diag.fuzz.strategies import backend_sizes, of_release, paddings, requests, tokens
 from g4diag.hooks.install import Hook
 from g4diag.stack.drive.allocation_kernels import use_interpreter
 from g4diag.stack.drive.backend_fixture import Rig, Sizes
@@ -44,15 +44,7 @@ class BackendMachine(BackendSides):
     attention = "trtllm_mha"
 
     @initialize(
-        page_size=st.sampled_from(_PAGE_SIZES),
-        pages=pool_pages(),
-        window=st.integers(1, 80),
-        context_pages=st.integers(1, 6),
-        short_of=st.integers(0, 3),
-        drafts=st.integers(2, 6),
-        others=st.integers(0, 16),
-        wrapped=st.booleans(),
-        verify_in=st.sampled_from(["prefill", "decode"]),
+        **backend_sizes(_PAGE_SIZES),
         **of_release(interpreted=_interpreted),
     )
     def start(

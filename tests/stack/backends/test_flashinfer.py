@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("sglang")
 
 from g4diag.hooks.install import Hook, install
-from g4diag.model import AttentionRead, IndexSpace, KVSlots, LayerKind, PoolSwap, View
+from g4diag.model import AttentionRead, KVSlots, LayerKind, PoolSwap, View
 from g4diag.scenario.applicable import missing
 from g4diag.scenario.measure import judge_all
 from g4diag.stack.backends.contract import Rail
@@ -27,6 +27,7 @@ from g4diag.stack.live.sink import Live
 from g4diag.stack.probes.contract import Context, made
 from g4diag.stack.probes.workers import Backends
 from repro import flashinfer_spec_window
+from tests.stack.backends.flat_slots import every_forward_is_seen, slots_have_the_layers_space
 
 BACKEND = "sglang.srt.layers.attention.flashinfer_backend.FlashInferAttnBackend"
 MODULE = BACKEND.rpartition(".")[0]
@@ -74,29 +75,11 @@ def test_as_released_it_is_silent_and_every_forward_is_seen(healthy: list[View])
     assert {(v.trap, v.phase, v.layer_kind) for v in found} == (
         {("table_is_of_this_step", "extend", LayerKind.FULL)} if READS_NEW_KEYS_TWICE else set()
     )
-    reads = [view for view in healthy if isinstance(view, AttentionRead)]
-    assert {(r.worker, r.phase, r.path, r.layer_kind) for r in reads} == {
-        (*forward, kind)
-        for kind in LayerKind
-        for forward in (
-            ("target", "extend", "eager"),
-            ("target", "decode", "eager"),
-            ("draft", "draft_decode", "eager"),
-            ("draft", "draft_decode", "graph"),
-        )
-    }
-    assert all(read.pool.page_size == 1 and read.expected_BP() is not None for read in reads)
-    sliding = [read for read in reads if read.layer_kind is LayerKind.SWA]
-    assert any((read.first_B is not None and read.first_B > 0).any() for read in sliding), "no row ever left its window"
-    assert sum(int(read.live_BP().sum()) for read in sliding) > 1000
+    every_forward_is_seen(healthy)
 
 
 def test_its_slots_have_the_layers_space(healthy: list[View]) -> None:
-    reads = [view for view in healthy if isinstance(view, AttentionRead) and view.live_BP().any()]
-    assert {(read.layer_kind, read.expected_space, read.table_space) for read in reads} == {
-        (LayerKind.FULL, IndexSpace.FULL_SLOT, IndexSpace.FULL_SLOT),
-        (LayerKind.SWA, IndexSpace.SWA_SLOT, None),
-    }
+    slots_have_the_layers_space(healthy)
 
 
 @pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
