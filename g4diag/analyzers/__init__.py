@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from g4diag.analyzers.conclusion import conclude
 from g4diag.analyzers.diff import diff_files
-from g4diag.analyzers.judging import judge
 from g4diag.analyzers.multi_file import inspect_case
 from g4diag.discover import contributions
 from g4diag.dump.case import read_case
@@ -42,11 +42,7 @@ def inspect_incident(incident: Incident, name: str) -> Inspection:
         else:
             broken = True
             findings.append(Finding(found.name, f"this analyzer does not load: {found.error}", Grade.MEASURED))
-    judgement = judge(incident)
-    if judgement.hits:
-        outcome = Outcome.DEFECT
-    elif broken or judgement.errors or not judgement.checked:
+    outcome = conclude(incident).outcome
+    if broken and outcome is Outcome.HEALTHY:
         outcome = Outcome.INCONCLUSIVE
-    else:
-        outcome = Outcome.CLEAN
     return Inspection(name, incident.origin, outcome, tuple(findings))

@@ -71,6 +71,18 @@ def sentence(meaning: Meaning) -> str:
     return head + (f"; its {meaning.space.other} is {meaning.other}" if meaning.other is not None else "")
 
 
+def placed(meaning: Meaning, read: AttentionRead, row: int, column: int, incident: Incident) -> dict[str, Any]:
+    """The sentence as plain values: which entry of which read, and what is said of it."""
+    at = next((n for n, other in enumerate(incident.reads) if other is read), None)
+    owner = None if meaning.owner is None else [meaning.owner.rid, meaning.owner.first, meaning.owner.last]
+    return {
+        **{"read": at, "row": row, "column": column, "value": meaning.value, "space": str(meaning.space)},
+        **{"owner": owner, "is_own": meaning.is_own, "other": meaning.other, "free": meaning.free},
+        **{"serves": list(meaning.serves), "is_clamp": meaning.is_clamp, "beyond": meaning.beyond},
+        **{"belongs": meaning.belongs, "past": meaning.past},
+    }
+
+
 Owners = list[Owner | None]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from g4diag.analyzers.judging import judge, lead
+from g4diag.analyzers.causes import headline
 from g4diag.analyzers.tables import bad_BP
 from g4diag.dump.reader import read_dump
 from g4diag.errors import UsageError
@@ -210,7 +210,7 @@ def _pools(left: Incident, right: Incident) -> Iterator[Finding]:
 
 def _verdicts(left: Incident, right: Incident, names: tuple[str, str]) -> Iterator[Finding]:
     """Which side is judged faulty."""
-    first = [lead(judge(incident).hits) for incident in (left, right)]
+    first = [headline(incident) for incident in (left, right)]
     for side, hit in enumerate(first):
         if hit is not None and first[1 - side] is None:
             text = f"{names[side]} is the faulty one: {verdict_line(hit.violation)}"

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from g4diag.analyzers.causes import headline
 from g4diag.analyzers.contract import Analyzer
-from g4diag.analyzers.judging import judge, lead
 from g4diag.analyzers.recorded_violations import told
 from g4diag.model import Finding, Grade, Incident, KernelFault
 
@@ -26,7 +26,7 @@ def analyze(incident: Incident) -> Iterator[Finding]:
 
 def named_row(incident: Incident) -> int | None:
     """The row that a trap named: judged again, on record, or as a mark of the recorder or of the log."""
-    first = lead(judge(incident).hits)
+    first = headline(incident)
     violations = ([first.violation] if first else []) + [*told(incident)]
     rows = [violation.row for violation in violations if violation.row is not None]
     texts = [text for _, text in incident.notes if text.startswith("verdict ")]

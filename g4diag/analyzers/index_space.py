@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from g4diag.analyzers.contract import Analyzer
-from g4diag.analyzers.explanations import Explanation, explanations, winner
+from g4diag.analyzers.explanations import explanations, winner
+from g4diag.analyzers.reading import Explanation
 from g4diag.analyzers.tables import bad_reads
 from g4diag.model import AttentionRead, Finding, Grade, Incident
 
@@ -40,13 +41,22 @@ def _sentence(read: AttentionRead, ranked: tuple[Explanation, ...], best: Explan
     head = f"the table of layer {read.layer_id} " if read.layer_id >= 0 else "the table "
     if best is None:
         tried = "; ".join(f"{one.text} {_share(one)}" for one in ranked[:_NAMED]) or "no reading explains an entry"
-        return f"cannot tell what {head}holds: {tried}"
+        alike = any(one.telling == 0 and one.share_of_bad == 1.0 for one in ranked[:_NAMED])
+        why = " (the two numberings agree on every entry that is wrong)" if alike else ""
+        return f"cannot tell what {head}holds{why}: {tried}"
     others = [one for one in ranked if one is not best][: _NAMED - 1]
     next_best = f"; next: {', '.join(f'{one.text} {_share(one)}' for one in others)}" if others else ""
     if known:
-        return f"{head}holds {best.text}: that explains {_share(best)} live entries{next_best}"
+        return f"{head}holds {best.text}: that explains {_share(best)} live entries{_telling(best)}{next_best}"
     because = f" ({best.because})" if best.because else ""
     return f"inferred: {head}holds {best.text}: that explains {_share(best)} live entries{because}{next_best}"
+
+
+def _telling(one: Explanation) -> str:
+    """Where the reading and the right ids agree, nothing tells them apart."""
+    if one.telling is None or one.telling == one.explained:
+        return ""
+    return f", on {one.telling} of which the right id is another one"
 
 
 def _share(one: Explanation) -> str:

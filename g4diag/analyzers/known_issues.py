@@ -25,7 +25,10 @@ def _sentence(match: Match) -> str:
     issue = match.issue
     references = f" ({', '.join(issue.references)})" if issue.references else " (no upstream thread known)"
     known = " [only the thread's title is known here]" if issue.sure == "title" else ""
-    return f"{issue.id}: {issue.title}{references}; affected: {issue.affected}{known}"
+    how = "matched" if match.is_matched else "possible"
+    facts = f" by {', '.join(match.facts)}" if match.facts else ""
+    facts += f"; not told: {', '.join(match.missing)}" if match.missing else ""
+    return f"{issue.id} ({how}{facts}): {issue.title}{references}; affected: {issue.affected}{known}"
 
 
 def _data(match: Match) -> dict[str, object]:
@@ -42,6 +45,7 @@ def _data(match: Match) -> dict[str, object]:
         "next": issue.next,
         "by": match.by,
         "facts": list(match.facts),
+        "missing": list(match.missing),
     }
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from g4diag.analyzers.causes import headline
 from g4diag.analyzers.contract import Analyzer
-from g4diag.analyzers.judging import judge, lead
 from g4diag.analyzers.recorded_violations import recorded
 from g4diag.model import DEVICE_KINDS, Finding, Grade, Incident, Violation, surfaced_at
 
@@ -81,7 +81,7 @@ def _culprit(incident: Incident) -> tuple[Grade, str] | None:
         # Without the types of its arguments.
         kernel = fault.kernel.partition("(")[0] or fault.kernel
         return Grade.MEASURED, f"{kernel} ({fault.exception}{meaning}; {fault.source})"
-    first = lead(judge(incident).hits)
+    first = headline(incident)
     violation = first.violation if first else next(iter(recorded(incident)), None)
     return (Grade.DERIVED, _broken(violation)) if violation else None
 

@@ -1,4 +1,4 @@
-"""Several files as one inspection: the lead part's findings, what the others say to it, and one timeline."""
+"""Several files as one story: the findings of the part that leads, what the others say to it, and one timeline."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from g4diag.analyzers import faulting_block
+from g4diag.analyzers.leading import follows, leading, outcome_of, told_something
 from g4diag.dump.case import Case, Part
 from g4diag.dump.server_log import ARMED
 from g4diag.dump.timeline import Moment
@@ -18,9 +19,9 @@ Inspect = Callable[[Incident, str], Inspection]
 
 
 def inspect_case(case: Case, name: str, inspect: Inspect) -> Inspection:
-    """The worst part leads: a defect before what could not be judged, that before a clean one."""
+    """The part that tells the most leads, of several that name an error the first in time."""
     parts = tuple(inspect(part.incident, part.name) for part in case.parts)
-    lead = min(range(len(parts)), key=lambda index: _rank(parts[index]))
+    lead = leading(case.parts, parts)
     findings = (
         *_of_parts(parts, case.parts, lead),
         *_processes(case.parts),
@@ -28,29 +29,18 @@ def inspect_case(case: Case, name: str, inspect: Inspect) -> Inspection:
         *_timeline(case.timeline()),
         *_notes(case),
     )
-    outcome, kept = _outcome(case, parts), _unrefuted(parts, lead)
+    outcome, kept = outcome_of(case, parts), tuple(_unrefuted(parts, lead))
+    if outcome is not parts[lead].outcome:
+        kept = (_not_whole(case, outcome), *(finding for finding in kept if finding.subject != "verdict"))
     return replace(parts[lead], name=name, outcome=outcome, findings=(*kept, *findings), parts=parts)
 
 
-def _rank(part: Inspection) -> int:
-    """A ring or a log that holds nothing to judge does not go before a dump that was judged."""
-    if part.outcome is Outcome.DEFECT:
-        # A wrong entry says more than a wrong swap or call, and the nearest meaning comes of an entry.
-        return 0 if part.of("nearest_meaning") else 1
-    return 2 if part.outcome is Outcome.INCONCLUSIVE and _judgeable(part) else 3 if _judgeable(part) else 4
-
-
-def _judgeable(part: Inspection) -> bool:
-    return any(finding.data.get("views") for finding in part.of("rejudge"))
-
-
-def _outcome(case: Case, parts: Sequence[Inspection]) -> Outcome:
-    """A defect anywhere is one; clean needs a clean part, no part that failed to be judged, and no file left unread."""
-    if any(part.outcome is Outcome.DEFECT for part in parts):
-        return Outcome.DEFECT
-    judged = [part.outcome for part in parts if _judgeable(part)]
-    clean = bool(judged) and case.is_whole and all(outcome is Outcome.CLEAN for outcome in judged)
-    return Outcome.CLEAN if clean else Outcome.INCONCLUSIVE
+def _not_whole(case: Case, outcome: Outcome) -> Finding:
+    """The first line where what was read is healthy, and not all was read."""
+    left = case.unread[0] if case.unread else "not every file could be judged"
+    data = {"line": "verdict", "outcome": str(outcome), "unread": list(case.unread)}
+    text = f"{outcome.upper()}: g4diag: {left}; what was read is healthy"
+    return Finding("verdict", text, Grade.MEASURED, False, data)
 
 
 def _of_parts(parts: Sequence[Inspection], told: Sequence[Part], lead: int) -> Iterator[Finding]:
@@ -63,6 +53,8 @@ def _of_parts(parts: Sequence[Inspection], told: Sequence[Part], lead: int) -> I
         theirs = _signature(part)
         if index == lead:
             said = f"leads ({part.outcome})"
+        elif part.outcome is Outcome.ERROR and (after := follows(told, parts, lead, index)):
+            said = after
         elif theirs is not None and theirs == mine:
             said = f"agrees: {theirs}"
         elif theirs is not None and _issue(part) is not None and _issue(part) == _issue(parts[lead]):
@@ -70,7 +62,7 @@ def _of_parts(parts: Sequence[Inspection], told: Sequence[Part], lead: int) -> I
         elif theirs is not None:
             said = f"says otherwise: {theirs}"
         else:
-            said = str(part.outcome) if _judgeable(part) else f"nothing to judge in it ({part.origin})"
+            said = str(part.outcome) if told_something(part) else f"nothing to judge in it ({part.origin})"
         data = {"name": part.name, "rank": source.rank, "outcome": str(part.outcome), "leads": index == lead}
         yield Finding("parts", f"{who}: {said}", Grade.MEASURED, False, data | {"agrees": theirs == mine})
 
@@ -121,14 +113,14 @@ def _named_pid(name: str) -> set[int]:
     return {int(found[1])} if found else set()
 
 
-def _faulting_block(told: Sequence[Part], lead: int, leading: Inspection) -> Iterator[Finding]:
+def _faulting_block(told: Sequence[Part], lead: int, first_of: Inspection) -> Iterator[Finding]:
     """A core dump beside a dump of the same process: its block against the row of the part that leads, else of any
     that names one. The first that has both. Nothing of another process stands under the verdict of the one that
     leads; each part keeps its own."""
-    if leading.of("faulting_block"):
+    if first_of.of("faulting_block"):
         return
     first = told[lead].incident
-    says = leading.outcome is Outcome.DEFECT or faulting_block.named_row(first) is not None
+    says = first_of.outcome is Outcome.ERROR or faulting_block.named_row(first) is not None
     for fault in [fault for part in told for fault in part.incident.faults]:
         if says and not _is_of(fault, first):
             continue

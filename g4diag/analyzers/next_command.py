@@ -1,39 +1,65 @@
-"""The next command to type for this very finding. SGLANG-ARGUMENTS stands for the server's own."""
+"""What to do next, for this very case: the cure where it is known, else what would tell more.
+
+SGLANG-ARGUMENTS stands for the server's own. Flags fit the file: a server that ran without CUDA graphs, or on which
+what is asked for was armed already, is not told to do so again.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
+from g4diag.analyzers.causes import headline
+from g4diag.analyzers.conclusion import conclude
 from g4diag.analyzers.contract import Analyzer
-from g4diag.analyzers.judging import judge, lead
-from g4diag.analyzers.matching import matches
+from g4diag.analyzers.judging import judge
+from g4diag.analyzers.matching import Match, matches
 from g4diag.discover import contributions
-from g4diag.model import Finding, Grade, Incident
+from g4diag.model import DEVICE_KINDS, Finding, Grade, Incident, Outcome
 
 _SERVE = "g4diag serve --traps {} -- SGLANG-ARGUMENTS"
 _STRICT = "G4DIAG_LEVEL=strict "
+_PATCHES = re.compile(r"`--patches ([a-z0-9-]+)`")
 
 
 def analyze(incident: Incident) -> Iterator[Finding]:
-    """One finding whose text is the command; `why` says what it is for. None for a clean file."""
+    """One finding whose text is the command; `why` says what it is for. None for a healthy file."""
     if found := _next(incident):
         command, why = found
         yield Finding("next_command", command, Grade.DERIVED, False, {"command": command, "why": why})
 
 
 def _next(incident: Incident) -> tuple[str, str] | None:
-    """A known issue's own command, else a run that would see more."""
-    for match in matches(incident)[:1]:
-        if match.issue.next:
-            return match.issue.next, f"shows {match.issue.id}, and its cure where there is one"
-    judgement = judge(incident)
-    first = lead(judgement.hits)
+    said = conclude(incident)
+    best = next(iter(matches(incident)), None)
+    if best is not None and best.is_matched:
+        return _cure(best, incident)
+    if best is not None and best.issue.next:
+        return best.issue.next, f"shows {best.issue.id}, which is possible, to compare it with"
+    first = headline(incident)
     if first is not None:
         group = _group(first.violation.trap)
         return _STRICT + _SERVE.format(group), f"stops the server at the first step where {group} traps fire"
-    if not judgement.checked:
+    if said.outcome is Outcome.HEALTHY:
+        return None
+    if _is_of_the_device(incident) and not incident.faults:
+        return _SERVE.format("all").replace("serve", "serve --coredump"), "names the kernel that faulted, and its table"
+    if not judge(incident).checked:
         return _STRICT + _SERVE.format("all"), "this file holds nothing to judge; a dump of an armed server does"
     return None
+
+
+def _cure(match: Match, incident: Incident) -> tuple[str, str]:
+    """A patch of ours that was not armed, if the entry names one and no fault was put back; else the issue's command."""
+    patch = _PATCHES.search(match.issue.cure)
+    is_live = incident.context.get("live") is True and not incident.manifest.get("faults")
+    if patch and is_live and patch[1] not in incident.manifest.get("patches", ()):
+        return f"g4diag serve --patches {patch[1]} -- SGLANG-ARGUMENTS", f"the cure of {match.issue.id}"
+    return match.issue.next, f"shows {match.issue.id}, and its cure where there is one"
+
+
+def _is_of_the_device(incident: Incident) -> bool:
+    return any(event.kind in DEVICE_KINDS for event in incident.log)
 
 
 def _group(trap: str) -> str:
@@ -42,4 +68,4 @@ def _group(trap: str) -> str:
     return next((found.group or found.name for found in traps if found.name == trap), "all")
 
 
-ANALYZER = Analyzer("next_command", "What to type next?", analyze)
+ANALYZER = Analyzer("next_command", "What to do next?", analyze)

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from g4diag.analyzers.causes import headline
 from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.explanations import explanations, winner
-from g4diag.analyzers.judging import Judged, Judgement, judge, lead
+from g4diag.analyzers.judging import Judged, Judgement, judge
 from g4diag.analyzers.tables import bad_BP, outside_BP
 from g4diag.model import AttentionRead, Finding, Grade, Incident, IndexMapping
 
@@ -20,7 +21,7 @@ _FULL = 0.99
 def analyze(incident: Incident) -> Iterator[Finding]:
     """One finding a refuted hypothesis; `by` is the measurement. Nothing for a clean file."""
     judgement = judge(incident)
-    first = lead(judgement.hits)
+    first = headline(incident)
     if first is None:
         return
     if isinstance(first.view, AttentionRead):

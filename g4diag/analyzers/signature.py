@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from g4diag.analyzers.causes import headline
 from g4diag.analyzers.contract import Analyzer
-from g4diag.analyzers.judging import judge, lead
+from g4diag.analyzers.judging import judge
 from g4diag.analyzers.recorded_violations import recorded, told
 from g4diag.model import Finding, Grade, Incident
 from g4diag.signature import signature
@@ -16,7 +17,7 @@ _OTHERS = 8
 def analyze(incident: Incident) -> Iterator[Finding]:
     """At most one finding. Where nothing can be judged again, that of the first violation on record."""
     judgement = judge(incident)
-    first = lead(judgement.hits)
+    first = headline(incident)
     violations = [hit.violation for hit in judgement.hits]
     if first is None and not judgement.checked:
         violations = list(recorded(incident))

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from g4diag.analyzers.causes import chain_of, headline
+from g4diag.analyzers.conclusion import conclude
 from g4diag.analyzers.contract import Analyzer
-from g4diag.analyzers.cross_space import meaning_of, sentence
-from g4diag.analyzers.judging import Judged, Judgement, judge, lead
+from g4diag.analyzers.cross_space import meaning_of, placed, sentence
+from g4diag.analyzers.judging import Judged, Judgement, judge
 from g4diag.model import AttentionRead, Finding, Grade, Incident, PoolSwap, Severity
-from g4diag.verdict import out_of_bounds, past_the_end, verdict_line
-
-Graded = tuple[Grade, str]
+from g4diag.verdict import out_of_bounds
 
 
 def verdict_lines(incident: Incident) -> list[str]:
     """The verdict line, then `nearest meaning: ...` where one is known, then evidence as `<grade>: ...`.
 
-    Re-judges with today's traps; a clean incident gives one `CLEAN: g4diag: ...` line."""
+    Re-judges with today's traps; a healthy incident gives one `HEALTHY: g4diag: ...` line."""
     return [finding.text if finding.data["line"] == "verdict" else _graded(finding) for finding in analyze(incident)]
 
 
@@ -26,37 +26,45 @@ def _graded(finding: Finding) -> str:
 
 
 def analyze(incident: Incident) -> Iterator[Finding]:
-    """The verdict first, then the nearest meaning, then evidence. `data["line"]` says which of the three it is."""
-    judgement = judge(incident)
-    first = lead(judgement.hits)
+    """The verdict first, then the first cause, the nearest meaning and evidence. `data["line"]` says which it is."""
+    said = conclude(incident)
+    data = {"line": "verdict", "outcome": str(said.outcome), **said.data}
+    is_defect = said.outcome.is_defect
+    yield Finding("verdict", said.first_line, said.grade, is_defect, data, said.kind, said.premises)
+    first = headline(incident)
     if first is None:
-        yield Finding("verdict", _clean_line(judgement), Grade.MEASURED, False, {"line": "verdict"})
         return
-    data = {"line": "verdict", "trap": first.violation.trap, "past_the_end": past_the_end(first.violation)}
-    yield Finding("verdict", verdict_line(first.violation), Grade.MEASURED, True, data)
+    yield from _cause(incident)
     if isinstance(first.view, AttentionRead) and first.violation.value is not None:
-        place = first.violation.row or 0, first.violation.column or 0
-        meaning = meaning_of(first.view, *place, incident)
-        yield Finding("verdict", sentence(meaning), meaning.grade, data={"line": "nearest meaning"})
-    for grade, text in _evidence(first, judgement):
-        yield Finding("verdict", text, grade, data={"line": "evidence"})
+        yield _nearest(first.view, first.violation.row or 0, first.violation.column or 0, incident)
+    yield from _evidence(first, judge(incident))
 
 
-def _clean_line(judgement: Judgement) -> str:
-    ran = sum(1 for row in judgement.rows if row.judged)
-    if judgement.errors:
-        return f"INCONCLUSIVE: g4diag: {len(judgement.errors)} of {len(judgement.rows)} traps could not judge"
-    if not judgement.checked:
-        return "INCONCLUSIVE: g4diag: nothing in this file can be judged"
-    return f"CLEAN: g4diag: {judgement.checked} entries, {ran} of {len(judgement.rows)} traps apply, nothing broken"
+def _nearest(read: AttentionRead, row: int, column: int, incident: Incident) -> Finding:
+    meaning = meaning_of(read, row, column, incident)
+    data = {"line": "nearest meaning", **placed(meaning, read, row, column, incident)}
+    return Finding("verdict", sentence(meaning), meaning.grade, False, data, kind="meaning")
 
 
-def _evidence(first: Judged, judgement: Judgement) -> Iterator[Graded]:
+def _cause(incident: Incident) -> Iterator[Finding]:
+    """The chain, where the violation that leads has a cause or a consequence."""
+    chain = chain_of(incident)
+    if chain is None or not chain.then:
+        return
+    steps = "; then ".join(f"{hit.violation.trap}, since {why}" for hit, why in chain.then)
+    traps = [chain.first.violation.trap, *(hit.violation.trap for hit, _ in chain.then)]
+    text = f"first cause: {chain.first.violation.summary}; then {steps}"
+    data = {"line": "cause", "traps": traps}
+    yield Finding("verdict", text, Grade.DERIVED, False, data, "cause", tuple(why for _, why in chain.then))
+
+
+def _evidence(first: Judged, judgement: Judgement) -> Iterator[Finding]:
     violation, view = first.violation, first.view
     if violation.checked and not isinstance(view, PoolSwap):
         how = "outside the bound" if out_of_bounds(violation) else "broken"
         what = getattr(view, "CHECKED", "ids of this call")
-        yield Grade.MEASURED, f"{violation.count} of {violation.checked} {what} are {how}"
+        text = f"{violation.count} of {violation.checked} {what} are {how}"
+        yield _told(text, "count", trap=violation.trap, count=violation.count, checked=violation.checked)
     if isinstance(view, AttentionRead):
         yield from _table_evidence(view)
     rest = [hit for hit in judgement.hits if hit is not first]
@@ -65,21 +73,23 @@ def _evidence(first: Judged, judgement: Judgement) -> Iterator[Graded]:
         warnings = sum(hit.violation.severity is Severity.WARNING for hit in same)
         how = f"in {len(same)} more" if trap == violation.trap else f"too, in {len(same)}"
         armed = f", {warnings} of them not fired yet" if warnings else ""
-        yield Grade.MEASURED, f"{trap} is broken {how} view{'s' if len(same) > 1 else ''}{armed}"
-    if isinstance(view, AttentionRead):
-        causes = dict.fromkeys(hit.violation.summary for hit in rest if isinstance(hit.view, PoolSwap))
-        yield from ((Grade.DERIVED, f"cause: {summary}") for summary in list(causes)[:3])
+        text = f"{trap} is broken {how} view{'s' if len(same) > 1 else ''}{armed}"
+        yield _told(text, "too", trap=trap, views=len(same), warnings=warnings)
 
 
-def _table_evidence(read: AttentionRead) -> Iterator[Graded]:
+def _told(text: str, kind: str, **data: object) -> Finding:
+    return Finding("verdict", text, Grade.MEASURED, False, {"line": "evidence", **data}, kind)
+
+
+def _table_evidence(read: AttentionRead) -> Iterator[Finding]:
     if read.table_space is not None and read.table_space is not read.expected_space:
-        yield (
-            Grade.MEASURED,
-            f"the backend handed its {read.table_space} table; the {read.pool.name} pool is addressed in "
-            f"{read.expected_space}s",
-        )
+        text = f"the backend handed its {read.table_space} table; the {read.pool.name} pool is addressed in "
+        text += f"{read.expected_space}s"
+        place = {"step": read.step, "layer_id": read.layer_id, "pool": read.pool.name}
+        yield _told(text, "label", table=str(read.table_space), wants=str(read.expected_space), **place)
     if read.is_clamped:
-        yield Grade.MEASURED, "the table was clamped: ids past the end were moved onto the last page, not mended"
+        text = "the table was clamped: ids past the end were moved onto the last page, not mended"
+        yield _told(text, "clamped", step=read.step, layer_id=read.layer_id)
 
 
 ANALYZER = Analyzer("verdict", "What went wrong first, where, and how far past the bound?", analyze)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from g4diag.analyzers.matching import KnownIssue, known_issues
+from g4diag.analyzers.issues import KnownIssue, known_issues
 from g4diag.doctor.backends import attention_backends
 from g4diag.doctor.examine import unknown
 from g4diag.errors import CannotRunError, UsageError

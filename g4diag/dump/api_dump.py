@@ -76,39 +76,43 @@ def _incident(origin: str, pid: int, found: list[tuple[Call, Path]]) -> Incident
     found.sort(key=lambda item: (item[0].time or 0.0, item[0].number, item[0].folder))
     calls = [call for call, _ in found]
     judged = [(call, folder) for call, folder in found if is_attention(call)]
-    reads, notes = _reads(judged[-MAX_READS:])
+    reads, notes, unread = _reads(judged[-MAX_READS:])
     if len(judged) > MAX_READS:
-        notes.append((Grade.MEASURED, f"{len(judged) - MAX_READS} earlier attention calls were not read"))
+        unread.append(f"{len(judged) - MAX_READS} earlier attention calls were not read")
     return Incident(
         origin=origin,
         reads=tuple(reads),
         pools=tuple({(read.pool.name, read.pool.num_pages): read.pool for read in reads}.values()),
         versions=dict(calls[-1].versions),
         context={"pid": pid, "calls": len(calls), "attention_calls": len(judged)},
-        notes=(*_ending(calls), *_limits(reads), *notes),
+        notes=(*_ending(calls), *_limits(reads), *notes, *((Grade.MEASURED, text) for text in unread)),
         log=tuple(map(_event, calls[-KEPT_CALLS:])),
+        unread=tuple(unread),
     )
 
 
-def _reads(found: list[tuple[Call, Path]]) -> tuple[list[AttentionRead], list[Note]]:
+def _reads(found: list[tuple[Call, Path]]) -> tuple[list[AttentionRead], list[Note], list[str]]:
+    """The reads, what is to be said of them, and what was not read: the call that died first, if it is one of them."""
     reads: list[AttentionRead] = []
     notes: list[Note] = []
+    unread: list[str] = []
     entries = 0
     for call, folder in reversed(found):
         try:
             with _tensors(folder) as tensors:
                 read, said = attention_read(call, tensors)
         except G4DiagError as error:
-            notes.append((Grade.MEASURED, f"{call.folder}: not read: {error}"))
+            whose = ", the call that never returned" if call.status == DIED else ""
+            unread.append(f"{call.folder}{whose}: not read: {error}")
             continue
         notes.extend(said)
         entries += 0 if read is None else read.page_table_BP.size
         if entries > MAX_ENTRIES:
-            notes.append((Grade.MEASURED, f"calls before {call.folder} were not read: their tables are too large"))
+            unread.append(f"calls before {call.folder} were not read: their tables are too large")
             break
         if read is not None:
             reads.insert(0, read)
-    return reads, notes
+    return reads, notes, unread
 
 
 @contextmanager

@@ -245,5 +245,5 @@ def from_document(document: dict[str, Any]) -> Incident:
 
 
 def _with_note(incident: Incident, left_out: int) -> Incident:
-    note = (Grade.MEASURED, f"{left_out} reads were left out when this file was written, to keep it small")
-    return replace(incident, notes=(*incident.notes, note))
+    text = f"{left_out} reads were left out when this file was written, to keep it small"
+    return replace(incident, notes=(*incident.notes, (Grade.MEASURED, text)), unread=(*incident.unread, text))

@@ -82,8 +82,8 @@ def _case(measured: Measured, wanted: str) -> Case:
 def _leading(measured: Measured) -> Violation | None:
     """The violation that `g4diag inspect` would put first. Without a bad read, and so without an incident, the first
     error."""
-    from g4diag.analyzers.judging import judge, lead
+    from g4diag.analyzers.causes import headline
 
-    if measured.incident is not None and (first := lead(judge(measured.incident).hits)) is not None:
+    if measured.incident is not None and (first := headline(measured.incident)) is not None:
         return first.violation
     return min(measured.violations, key=lambda violation: violation.severity is not Severity.ERROR, default=None)

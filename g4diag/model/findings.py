@@ -108,6 +108,7 @@ class Incident:
     notes: statements the reader makes about the file, with how they are known.
     ring: the flight recorder's last records, oldest first. log, faults: what others left of the crash.
     others: views of every kind that has no field of its own here.
+    unread: what belongs to it and could not be read, or was left out by its writer; one sentence each.
     """
 
     origin: str
@@ -132,6 +133,7 @@ class Incident:
     log: tuple[LogEvent, ...] = ()
     faults: tuple[KernelFault, ...] = ()
     others: tuple[View, ...] = ()
+    unread: tuple[str, ...] = ()
 
     def views(self) -> tuple[View, ...]:
         """Every view a trap can judge."""
@@ -153,10 +155,14 @@ def by_field(views: Iterable[View]) -> dict[str, tuple[View, ...]]:
 @dataclass(frozen=True)
 class Finding:
     """One answer of an analyzer. subject: short key ("verdict", "nearest-meaning", "pools", ...).
-    text: one sentence. grade: how it is known. data: plain values for --json."""
+    text: one sentence. grade: how it is known. data: plain values, for --json and for whoever checks the sentence:
+    every number in the text is one of them. kind: which kind of sentence it is, so that it can be recomputed; "" for
+    one that only repeats what a file says. premises: what a derived one rests on."""
 
     subject: str
     text: str
     grade: Grade
     is_defect: bool = False
     data: dict[str, Any] = field(default_factory=dict)
+    kind: str = ""
+    premises: tuple[str, ...] = ()

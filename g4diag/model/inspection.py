@@ -10,16 +10,25 @@ from g4diag.model.findings import Finding
 
 
 class Outcome(StrEnum):
-    """What a file comes to."""
+    """What a file comes to: the first word of its report. From the surest to the least."""
 
-    CLEAN = "clean"
-    DEFECT = "defect"
-    INCONCLUSIVE = "inconclusive"
+    ERROR = "error"  # a claim is broken, judged here
+    LIKELY = "likely"  # recorded or derived; the sources are named
+    LEAK = "leak"  # a pool's sums do not come out
+    HARDWARE = "hardware"  # the GPU, its memory or its bus
+    CRASH = "crash"  # told, and its cause is not in the file
+    HEALTHY = "healthy"  # judged, and nothing is broken
+    INCONCLUSIVE = "inconclusive"  # nothing could be judged, or not all of it
+
+    @property
+    def is_defect(self) -> bool:
+        """Whether it names what is wrong."""
+        return self in (Outcome.ERROR, Outcome.LIKELY, Outcome.LEAK, Outcome.HARDWARE)
 
     @property
     def exit_code(self) -> int:
         """The house's exit code for it."""
-        return {Outcome.CLEAN: 0, Outcome.DEFECT: 1, Outcome.INCONCLUSIVE: 4}[self]
+        return 1 if self.is_defect else 0 if self is Outcome.HEALTHY else 4
 
 
 @dataclass(frozen=True)

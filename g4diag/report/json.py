@@ -1,4 +1,4 @@
-"""An inspection as JSON: schema g4diag.inspect version 2 (docs/inspect-json.md). ASCII, harmless on a terminal too."""
+"""An inspection as JSON: schema g4diag.inspect version 3 (docs/inspect-json.md). ASCII, harmless on a terminal too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from g4diag.model import Inspection
 
 SCHEMA = "g4diag.inspect"
-VERSION = 2
+VERSION = 3
 
 
 def document(inspection: Inspection) -> dict[str, Any]:
@@ -31,6 +31,8 @@ def _part(inspection: Inspection) -> dict[str, Any]:
                 "grade": str(finding.grade),
                 "is_defect": finding.is_defect,
                 "data": finding.data,
+                "kind": finding.kind,
+                "premises": list(finding.premises),
             }
             for finding in inspection.findings
         ],

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from g4diag.model import Inspection, Outcome
+from g4diag.model import Grade, Inspection
 
 SCHEMA, VERSION = "g4diag.match", 1
 
 
 def exit_code(inspection: Inspection) -> int:
-    """0 matched, 1 a defect that matches none, 4 nothing to match. Of several files, 1 if any of them is 1, and 4 in
-    place of 0 where one could not be read."""
+    """0 matched, 1 a defect that matches none, 4 nothing to match, or a mere possibility. Of several files, 1 if any of
+    them is 1, and 4 in place of 0 where one could not be read."""
     codes = {_code(part) for part in (inspection.parts or (inspection,))}
     if 1 in codes:
         return 1
@@ -30,9 +30,10 @@ def faults(inspection: Inspection) -> list[str]:
 
 
 def _code(inspection: Inspection) -> int:
-    if inspection.of("known_issues"):
+    if any(finding.grade is not Grade.GUESS for finding in inspection.of("known_issues")):
         return 0
-    return 1 if inspection.of("signature") or inspection.outcome is Outcome.DEFECT else 4
+    named = inspection.of("signature") or inspection.outcome.is_defect
+    return 1 if named and not inspection.of("known_issues") else 4
 
 
 def document(inspection: Inspection) -> dict[str, Any]:

@@ -12,10 +12,16 @@ from rich.text import Text
 
 from g4diag.model import Finding, Inspection
 from g4diag.report import words
+from g4diag.report.lines import heading, line
 from g4diag.report.plain import plain
 from g4diag.report.strip import bad_strips, legend_line
+from g4diag.report.timeline_text import timeline
 
-_STYLE = {"ERROR": "bold red", "WARNING": "bold yellow", "CLEAN": "bold green", "INCONCLUSIVE": "bold yellow"}
+_STYLE = {
+    **dict.fromkeys(("ERROR", "LIKELY", "LEAK", "HARDWARE"), "bold red"),
+    **dict.fromkeys(("WARNING", "CRASH", "INCONCLUSIVE"), "bold yellow"),
+    "HEALTHY": "bold green",
+}
 _GRADES = {"measured": "green", "derived": "cyan", "guess": "yellow"}
 
 
@@ -39,11 +45,11 @@ _SHOWN = {
     "next_command",
 }
 _PICTURES = {"mapping_map"}
-_VERDICT_LINES = ("verdict", "nearest meaning", "evidence")
+_VERDICT_LINES = ("verdict", "cause", "nearest meaning", "evidence")
 _LATER = ("timeline", "provenance", "nearest_meaning", "rejudge")
 # Marks of the recorder: the verdict says the one, the other only that it began.
 _TOLD_ABOVE = ("violation", "start")
-_LAYERS, _STRIPS, _MEANINGS, _RID, _MOMENTS, _LINE = 8, 4, 3, 16, 12, 200
+_LAYERS, _STRIPS, _MEANINGS, _RID = 8, 4, 3, 16
 
 
 def render(inspection: Inspection, console: Console) -> None:
@@ -58,7 +64,7 @@ def render(inspection: Inspection, console: Console) -> None:
     _strips(inspection.of("table_map"), console)
     _named(inspection, console)
     _provenance(inspection, console)
-    _timeline(inspection.of("timeline"), console)
+    timeline(inspection.of("timeline"), console)
     _meanings(inspection.of("nearest_meaning"), console)
     _claims(inspection.of("rejudge"), console)
     for finding in inspection.findings:
@@ -71,7 +77,7 @@ def _provenance(inspection: Inspection, console: Console) -> None:
     notes and the lines of the error."""
     findings = inspection.of("provenance")
     held = "".join(f" ({finding.text})" for finding in findings if "origin" in finding.data)
-    _heading(f"{inspection.name}: {inspection.outcome}{held}", console)
+    heading(f"{inspection.name}: {inspection.outcome}{held}", console)
     for finding in findings:
         if "origin" not in finding.data and "faults" not in finding.data:
             _graded(finding, console)
@@ -89,25 +95,15 @@ def _named(inspection: Inspection, console: Console) -> None:
     if any(inspection.of(subject) for subject in ("signature", "known_issues", "cure", "next_command")):
         console.print()
     for finding in inspection.of("signature"):
-        _line(Text(f"signature  {plain(finding.text)}", style="bold"), console)
+        line(Text(f"signature  {plain(finding.text)}", style="bold"), console)
     for finding in inspection.of("known_issues"):
         _graded(finding, console, "known issue: ")
         if releases := finding.data.get("affected_releases"):
-            _line(Text(f"            affected releases: {plain(releases)}"), console)
+            line(Text(f"            affected releases: {plain(releases)}"), console)
     for finding in inspection.of("cure"):
         _graded(finding, console)
     for finding in inspection.of("next_command"):
-        _line(Text("next       ").append(plain(finding.text), style="bold cyan"), console)
-
-
-def _line(text: Text, console: Console) -> None:
-    """One line, never wrapped: a verdict is something to grep for."""
-    console.print(text, soft_wrap=True, highlight=False)
-
-
-def _heading(text: str, console: Console) -> None:
-    console.print()
-    _line(Text(plain(text), style="bold"), console)
+        line(Text("next       ").append(plain(finding.text), style="bold cyan"), console)
 
 
 def _verdict(inspection: Inspection, console: Console) -> None:
@@ -115,10 +111,12 @@ def _verdict(inspection: Inspection, console: Console) -> None:
     lines = {name: [f for f in inspection.of("verdict") if f.data.get("line") == name] for name in _VERDICT_LINES}
     for finding in lines["verdict"]:
         text = plain(finding.text)
-        _line(Text(text, style=_STYLE.get(text.partition(":")[0], "bold")), console)
+        line(Text(text, style=_STYLE.get(text.partition(":")[0], "bold")), console)
     for finding in inspection.of("provenance"):
         if "faults" in finding.data:
             _graded(finding, console)
+    for finding in lines["cause"]:
+        _graded(finding, console)
     for finding in lines["nearest meaning"]:
         _graded(finding, console, "nearest meaning: ")
     for finding in inspection.of("page_lifetime"):
@@ -129,7 +127,7 @@ def _verdict(inspection: Inspection, console: Console) -> None:
 
 def _graded(finding: Finding, console: Console, prefix: str = "") -> None:
     grade = Text(f"  {finding.grade:>8}  ", style=_GRADES[finding.grade])
-    _line(grade.append(prefix + plain(finding.text), style="default"), console)
+    line(grade.append(prefix + plain(finding.text), style="default"), console)
 
 
 def _pools(findings: Sequence[Finding], console: Console) -> None:
@@ -158,7 +156,7 @@ def _layers(findings: Sequence[Finding], console: Console) -> None:
             console,
         )
         if len(layers) > _LAYERS:
-            _line(Text(f"  {plain(finding.text)}; {len(layers) - _LAYERS} more layers"), console)
+            line(Text(f"  {plain(finding.text)}; {len(layers) - _LAYERS} more layers"), console)
 
 
 def _layer(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -189,34 +187,9 @@ def _strips(findings: Sequence[Finding], console: Console) -> None:
         step = f", step {data['step']}" if data["step"] >= 0 else ""
         legend = legend_line(data, [signs for _, signs in strips])
         console.print()
-        _line(Text(f"{plain(finding.text)}{step}", style="bold").append(f"   {legend}", style="not bold dim"), console)
+        line(Text(f"{plain(finding.text)}{step}", style="bold").append(f"   {legend}", style="not bold dim"), console)
         for row, signs in strips:
-            _line(Text(f"  row {row:<7} column {data['first_column']:<5} {signs}"), console)
-
-
-def _timeline(findings: Sequence[Finding], console: Console) -> None:
-    """The last moments of all files together."""
-    for finding in findings:
-        _heading(f"timeline: {finding.text}", console)
-        for first, last, count in _runs(finding.data["moments"])[-_MOMENTS:]:
-            after = f"+{first['after']:.3f} s" if first["after"] is not None else ""
-            step = f"step {first['step']}" if first["step"] is not None else ""
-            step += f"..{last['step']}" if count > 1 else ""
-            said = f"{count} steps, the last {last['text']}" if count > 1 else last["text"]
-            line = f"  {after:>12}  {step:<12} {first['part']}: {first['kind']}: {said}"
-            _line(Text(plain(line[:_LINE])), console)
-
-
-def _runs(moments: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any], int]]:
-    """(first, last, how many): steps of one file in a row as one, every other moment by itself."""
-    runs: list[tuple[dict[str, Any], dict[str, Any], int]] = []
-    for moment in moments:
-        before = runs[-1][1] if runs else None
-        if before and (moment["kind"], before["kind"], moment["part"]) == ("step", "step", before["part"]):
-            runs[-1] = (runs[-1][0], moment, runs[-1][2] + 1)
-        else:
-            runs.append((moment, moment, 1))
-    return runs
+            line(Text(f"  row {row:<7} column {data['first_column']:<5} {signs}"), console)
 
 
 def _meanings(findings: Sequence[Finding], console: Console) -> None:
@@ -227,13 +200,13 @@ def _meanings(findings: Sequence[Finding], console: Console) -> None:
         step = f", step {data['step']}" if data["step"] >= 0 else ""
         unit = words.unit(data)
         pool = f"{data['pool']} pool of {data['num_pages']} {unit}s"
-        _heading(f"{words.layer(data)} reads the {pool}{path}{step}", console)
+        heading(f"{words.layer(data)} reads the {pool}{path}{step}", console)
         entries = data["entries"][:_MEANINGS]
         _table(("row", "column", unit, "past end", "belongs there", "held by"), map(_entry, entries), console)
         if left_out := data["left_out"] + len(data["entries"]) - len(entries):
-            _line(Text(f"  and {left_out} more entries of this read"), console)
+            line(Text(f"  and {left_out} more entries of this read"), console)
     if findings and findings[-1].data["left_out_reads"]:
-        _line(Text(f"  and {findings[-1].data['left_out_reads']} more reads with bad entries"), console)
+        line(Text(f"  and {findings[-1].data['left_out_reads']} more reads with bad entries"), console)
 
 
 def _entry(entry: dict[str, Any]) -> tuple[Any, ...]:
@@ -250,7 +223,7 @@ def _short(rid: str) -> str:
 def _claims(findings: Sequence[Finding], console: Console) -> None:
     """One line for the claims that are broken, one for those that are not and one for those that this file cannot
     show either way, then what else is said of them."""
-    _heading("claims judged by today's traps", console)
+    heading("claims judged by today's traps", console)
     named = [finding for finding in findings if "claim" in finding.data and not finding.data["error"]]
     judged = [finding for finding in named if not finding.data["needs"]]
     idle = [finding for finding in findings if "traps" in finding.data]
@@ -258,10 +231,10 @@ def _claims(findings: Sequence[Finding], console: Console) -> None:
         claims = [_claim(finding) for finding in judged if bool(finding.data["violations"]) is broken]
         rest = "".join(f"; {finding.text}" for finding in idle) if claims and not broken else ""
         if claims:
-            _line(Text(f"  measured  {name}: {', '.join(claims)}{rest}"), console)
+            line(Text(f"  measured  {name}: {', '.join(claims)}{rest}"), console)
             idle = [] if rest else idle
     if len(judged) < len(named):
-        _line(Text(f"  measured  could not be judged in this file: {_unseen(named)}"), console)
+        line(Text(f"  measured  could not be judged in this file: {_unseen(named)}"), console)
     for finding in findings:
         if finding not in named and ("traps" not in finding.data or idle):
             _graded(finding, console)

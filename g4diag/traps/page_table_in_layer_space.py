@@ -33,6 +33,8 @@ def judge(read: AttentionRead) -> Iterator[Violation]:
     at_BP = wrong_BP if proven else live_BP
     row, column = (int(i) for i in np.argwhere(at_BP)[0])
     handed = f"a {read.table_space} table" if read.table_space else "a table of unknown space"
+    if proven and read.table_space is read.expected_space:
+        handed += ", rightly labelled,"
     state = (
         f"{int(wrong_BP.sum())} live entries are not the {read.expected_space.unit}s of these requests"
         if proven

@@ -22,8 +22,8 @@ from tests import samples, strategies
 
 
 def test_outcomes() -> None:
-    assert inspect_incident(samples.faulty_incident(), "x").outcome is Outcome.DEFECT
-    assert inspect_incident(samples.incident(samples.healthy_read()), "x").outcome is Outcome.CLEAN
+    assert inspect_incident(samples.faulty_incident(), "x").outcome is Outcome.ERROR
+    assert inspect_incident(samples.incident(samples.healthy_read()), "x").outcome is Outcome.HEALTHY
     assert inspect_incident(samples.incident(), "x").outcome is Outcome.INCONCLUSIVE
 
 
@@ -55,7 +55,7 @@ def test_a_broken_analyzer_is_said_and_hides_no_defect(monkeypatch: pytest.Monke
     rows = [Contribution("gone", "y", error="ImportError: z")]
     monkeypatch.setattr(analyzers, "contributions", lambda *_: rows)
     assert inspect_incident(samples.incident(samples.healthy_read()), "x").outcome is Outcome.INCONCLUSIVE
-    assert inspect_incident(samples.faulty_incident(), "x").outcome is Outcome.DEFECT
+    assert inspect_incident(samples.faulty_incident(), "x").outcome is Outcome.ERROR
 
 
 def test_recorded_violations_that_no_longer_hold_are_said() -> None:

@@ -41,10 +41,10 @@ def test_one_plain_file_is_as_before(tmp_path: Path) -> None:
 def test_a_defect_leads_and_the_others_answer(tmp_path: Path) -> None:
     other = replace(samples.faulty_incident(), ring=RING)
     inspection = inspected(tmp_path, a=clean(), b=samples.faulty_incident(), c=other)
-    assert inspection.outcome is Outcome.DEFECT and len(inspection.parts) == 3
+    assert inspection.outcome is Outcome.ERROR and len(inspection.parts) == 3
     assert inspection.of("verdict")[0].text.startswith("ERROR: ")
     signed = "g4d1:page_table_stays_in_pool:swa-page:swa:trtllm_mha:draft_decode"
-    assert parts(inspection) == ["a.pt: clean", "b.pt: leads (defect)", f"rank 1, c.pt: agrees: {signed}"]
+    assert parts(inspection) == ["a.pt: healthy", "b.pt: leads (error)", f"rank 1, c.pt: agrees: {signed}"]
     (timeline,) = inspection.of("timeline")
     assert any(moment["step"] == 12 for moment in timeline.data["moments"])
 
@@ -60,8 +60,8 @@ def test_a_silent_part_agrees_on_the_issue(tmp_path: Path) -> None:
 
 def test_what_cannot_be_judged_does_not_spoil_a_clean_part(tmp_path: Path) -> None:
     inspection = inspected(tmp_path, a=samples.incident(ring=RING), b=clean())
-    assert inspection.outcome is Outcome.CLEAN
-    assert parts(inspection) == ["rank 1, a.pt: nothing to judge in it (g4diag)", "b.pt: leads (clean)"]
+    assert inspection.outcome is Outcome.HEALTHY
+    assert parts(inspection) == ["rank 1, a.pt: nothing to judge in it (g4diag)", "b.pt: leads (healthy)"]
 
 
 def test_a_file_that_could_not_be_read_does(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_files_by_name(tmp_path: Path, faulty: bool) -> None:
         paths[1] = write_dump(samples.faulty_incident(), tmp_path / "c.pt")
     inspection = inspect_files(paths)
     assert inspection.name == "a.pt and 1 more"
-    assert inspection.outcome is (Outcome.DEFECT if faulty else Outcome.CLEAN)
+    assert inspection.outcome is (Outcome.ERROR if faulty else Outcome.HEALTHY)
 
 
 def test_files_of_different_processes_are_told(tmp_path: Path) -> None:

@@ -44,13 +44,13 @@ def test_whole_verdict_of_the_frozen_kv_swa_bug() -> None:
     first, *rest = verdict_lines(samples.faulty_incident())
     assert first.startswith("ERROR: g4diag: page_table_stays_in_pool: draft draft_decode handed layer 4 (swa, ")
     assert rest == [
+        "  derived: first cause: frozen_kv_target_view (enter): it will read target:SWAKVPool, but its SWA state is of "
+        "no pool; then page_table_stays_in_pool, since tables are built for the pool of its SWA state",
         "  measured: nearest meaning: 188 as a full page is this request's own page for positions 3840..3903; "
         "its SWA page is 100",
         "  measured: 3 of 3 live table entries of this read are outside the bound",
         "  measured: the backend handed its full page table; the swa pool is addressed in SWA pages",
         "  measured: page_table_in_layer_space is broken too, in 1 view",
-        "  derived: cause: frozen_kv_target_view (enter): it will read target:SWAKVPool, "
-        "but its SWA state is of no pool",
     ]
 
 
@@ -102,13 +102,15 @@ def test_out_of_range_comes_before_wrong_but_in_range() -> None:
 
 
 def test_clean_and_empty() -> None:
-    assert verdict_lines(samples.incident(samples.healthy_read()))[0].startswith("CLEAN: g4diag: 3 entries, ")
-    assert verdict_lines(samples.incident()) == ["INCONCLUSIVE: g4diag: nothing in this file can be judged"]
+    assert verdict_lines(samples.incident(samples.healthy_read()))[0].startswith("HEALTHY: g4diag: 3 entries, ")
+    assert verdict_lines(samples.incident()) == [
+        "INCONCLUSIVE: g4diag: this file holds no page tables, allocations or pool swaps, so nothing could be judged"
+    ]
 
 
 @settings(max_examples=60, deadline=None)
 @given(strategies.incidents)
 def test_any_incident_has_a_verdict(incident: Incident) -> None:
-    assert verdict_lines(incident)[0].split(": ")[0] in {"ERROR", "WARNING", "CLEAN", "INCONCLUSIVE"}
+    assert verdict_lines(incident)[0].split(": ")[0] in {"ERROR", "WARNING", "HEALTHY", "INCONCLUSIVE"}
     for violation in incident.violations:
         assert verdict_line(violation).startswith(f"{violation.severity.upper()}: g4diag: ")

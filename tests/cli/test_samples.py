@@ -22,4 +22,4 @@ def test_the_verdict_is_as_listed(name: str, code: str, capsys: pytest.CaptureFi
     found, out, err = run(capsys, "inspect", DUMPS / name)
     first = out.split(":")[0]
     assert (found, err) == (int(code), "")
-    assert first in {"0": ("CLEAN",), "1": ("ERROR", "WARNING"), "4": ("INCONCLUSIVE",)}[code]
+    assert first in {"0": ("HEALTHY",), "1": ("ERROR", "WARNING", "LIKELY"), "4": ("CRASH", "INCONCLUSIVE")}[code]

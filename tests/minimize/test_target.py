@@ -36,7 +36,7 @@ def dump(context: dict[str, object] | None = None, faults: tuple[str, ...] = (),
         ("layer_map", {"layers": [{"window_left": -1}, {"window_left": 200}]}),
     ]
     findings = tuple(Finding(subject, "", Grade.MEASURED, data=data) for subject, data in rows)
-    return Inspection("it.pt", "g4diag", Outcome.DEFECT, findings)
+    return Inspection("it.pt", "g4diag", Outcome.ERROR, findings)
 
 
 def test_the_first_state_that_a_trap_names_and_its_healthy_one_on_the_same_draft() -> None:
@@ -81,4 +81,4 @@ def test_where_its_own_sizes_do_not_show_it_the_scenarios_may() -> None:
 
 def test_a_file_without_a_violation_has_no_signature() -> None:
     with pytest.raises(VacuousError, match=r"it\.pt: no violation in it"):
-        of_dump(Inspection("it.pt", "g4diag", Outcome.CLEAN, ()), runs(lambda state, sizes: True))
+        of_dump(Inspection("it.pt", "g4diag", Outcome.HEALTHY, ()), runs(lambda state, sizes: True))

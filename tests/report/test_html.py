@@ -108,9 +108,9 @@ def test_evidence_stays_text() -> None:
 
 def test_what_the_page_does_not_know_is_shown_all_the_same() -> None:
     extra = Finding("brand_new", "something seen", Grade.DERIVED, False, {"key": [1, "two"]})
-    part = Inspection("rank1.pt", "g4diag", Outcome.CLEAN, (extra,))
+    part = Inspection("rank1.pt", "g4diag", Outcome.HEALTHY, (extra,))
     text = Page(body(Inspection("x", "y", Outcome.INCONCLUSIVE, (extra,), (part,)))).text
-    assert all(said in text for said in ("Brand new", "something seen", '"two"', "rank1.pt: clean"))
+    assert all(said in text for said in ("Brand new", "something seen", '"two"', "rank1.pt: healthy"))
 
 
 def test_several_files_have_a_timeline() -> None:

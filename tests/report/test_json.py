@@ -21,8 +21,8 @@ DOC, DUMPS = ROOT / "docs" / "inspect-json.md", sorted((ROOT / "dumps").glob("*.
 
 def test_shape() -> None:
     read = json.loads(render(inspect_incident(samples.faulty_incident(), "x.pt")))
-    assert (read["schema"], read["version"]) == ("g4diag.inspect", 2)
-    assert (read["outcome"], read["exit_code"], read["file"]) == ("defect", 1, "x.pt")
+    assert (read["schema"], read["version"]) == ("g4diag.inspect", 3)
+    assert (read["outcome"], read["exit_code"], read["file"]) == ("error", 1, "x.pt")
     assert read["verdict"].startswith("ERROR: g4diag: ")
     assert read["verdict"] in [finding["text"] for finding in read["findings"]]
     entries = next(f for f in read["findings"] if f["subject"] == "nearest_meaning")["data"]["entries"]

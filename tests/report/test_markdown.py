@@ -81,7 +81,7 @@ def test_evidence_links_nothing_and_ends_no_code() -> None:
     incident = samples.incident(read, origin=HOSTILE, versions={HOSTILE: HOSTILE}, context={"scenario": HOSTILE})
     inspection = inspect_incident(incident, HOSTILE)
     issue = Finding("known_issues", HOSTILE, Grade.GUESS, False, {"title": HOSTILE, "references": [HOSTILE]})
-    text = render(Inspection(HOSTILE, HOSTILE, Outcome.DEFECT, (*inspection.findings, issue), (inspection,)))
+    text = render(Inspection(HOSTILE, HOSTILE, Outcome.ERROR, (*inspection.findings, issue), (inspection,)))
     assert [line for line in text.splitlines() if line.startswith("#")] == HEADINGS
     bare = outside_code(text)
     assert "\u202e" not in text

@@ -14,8 +14,8 @@ from g4diag.model.findings import Severity
 from g4diag.sandbox.wire import from_plain, to_plain
 
 FINDING = Finding("pools", "full: 9 pages", Grade.DERIVED, True, {"use": None, "rows": [1, 2.5, "x", {"y": False}]})
-PART = Inspection("a.pt", "g4diag", Outcome.CLEAN, (FINDING,))
-WHOLE = replace(PART, name="dir", outcome=Outcome.DEFECT, parts=(PART, PART))
+PART = Inspection("a.pt", "g4diag", Outcome.HEALTHY, (FINDING,))
+WHOLE = replace(PART, name="dir", outcome=Outcome.ERROR, parts=(PART, PART))
 
 
 @pytest.mark.parametrize(

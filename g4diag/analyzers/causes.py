@@ -1,0 +1,159 @@
+"""What can cause what: a small declared table, and in one case the first cause with what followed from it.
+
+A link is only made where both claims are of the same thing: the same backend, the same read, or ids in common. Two
+claims on one entry, its space and its bound, are one finding and no chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from g4diag.analyzers.judging import Judged, judge, lead
+from g4diag.analyzers.tables import bad_BP
+from g4diag.model import (
+    Allocation,
+    AttentionRead,
+    Incident,
+    IndexSpace,
+    KVSlots,
+    MappingUpdate,
+    PoolSwap,
+    Release,
+    Severity,
+)
+
+_TABLES = ("page_table_in_layer_space", "page_table_stays_in_pool", "page_in_window_is_mapped", "table_is_wide_enough")
+_WRITES = ("kv_slots_in_layer_space",)
+_Ids = dict[IndexSpace, set[int]]
+
+
+@dataclass(frozen=True)
+class Cause:
+    """trap: the claim that breaks first. effects: claims that break of it. why: how. link: what two broken views must
+    have in common."""
+
+    trap: str
+    effects: tuple[str, ...]
+    why: str
+    link: Callable[[Judged, Judged], bool]
+
+
+def _same_backend(cause: Judged, effect: Judged) -> bool:
+    swap, view = cause.view, effect.view
+    names = swap.backend.split(">") if isinstance(swap, PoolSwap) else []
+    return isinstance(view, AttentionRead | KVSlots) and view.backend in names
+
+
+def _same_read(cause: Judged, effect: Judged) -> bool:
+    return cause.view is effect.view
+
+
+def _ids_in_common(cause: Judged, effect: Judged) -> bool:
+    left, right = _ids(cause), _ids(effect)
+    return any(ids & right.get(space, set()) for space, ids in left.items())
+
+
+CAUSES = (
+    Cause("swa_state_follows_pool", _TABLES[:2], "tables are built for the pool of its SWA state", _same_backend),
+    Cause("table_is_of_this_step", _TABLES, "the window is where the lengths say", _same_read),
+    Cause(
+        "free_of_live_only",
+        ("slot_has_one_owner", "free_list_is_free", "mapping_follows_allocation", *_TABLES[:3], *_WRITES),
+        "what is freed under its owner is handed out again",
+        _ids_in_common,
+    ),
+    Cause("free_list_is_free", ("slot_has_one_owner",), "what is on the free list is handed out", _ids_in_common),
+    Cause(
+        "slot_inside_allocator", (*_TABLES[:2], *_WRITES), "tables hold what the allocator handed out", _ids_in_common
+    ),
+    Cause(
+        "mapping_follows_allocation",
+        ("free_of_live_only", *_TABLES[:3], *_WRITES),
+        "SWA tables and writes go through the mapping",
+        _ids_in_common,
+    ),
+)
+_BY_TRAP = {cause.trap: cause for cause in CAUSES}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """first: the cause. then: what followed from it, each with the way it does."""
+
+    first: Judged
+    then: tuple[tuple[Judged, str], ...]
+
+
+def chain_of(incident: Incident) -> Chain | None:
+    """The chain that ends in the violation that would lead by itself; None where nothing is broken."""
+    hits = judge(incident).hits
+    top = lead(hits)
+    return None if top is None else _chain(top, hits)
+
+
+def headline(incident: Incident) -> Judged | None:
+    """The violation that the report leads with: the first cause, or what followed first where the cause, a pool swap,
+    has no entry to show."""
+    chain = chain_of(incident)
+    if chain is None or not isinstance(chain.first.view, PoolSwap):
+        return chain.first if chain else None
+    return next((hit for hit, _ in chain.then), chain.first)
+
+
+def _chain(top: Judged, hits: Sequence[Judged]) -> Chain:
+    then: list[tuple[Judged, str]] = []
+    first, seen = top, {id(top)}
+    while found := next(_causes_of(first, hits, seen), None):
+        cause, why = found
+        then.insert(0, (first, why))
+        seen.add(id(cause))
+        first = cause
+    return Chain(first, tuple(then))
+
+
+def _causes_of(effect: Judged, hits: Iterable[Judged], seen: set[int]) -> Iterator[tuple[Judged, str]]:
+    for hit in hits:
+        cause = _BY_TRAP.get(hit.violation.trap)
+        if cause is None or id(hit) in seen or effect.violation.trap not in cause.effects:
+            continue
+        if hit.violation.severity is Severity.ERROR and cause.link(hit, effect):
+            yield hit, cause.why
+
+
+def _ids(hit: Judged) -> _Ids:
+    """The ids that are wrong in the view, as slots of each space."""
+    view = hit.view
+    if isinstance(view, Allocation | Release):
+        return {view.pool.slot_space: _set(view.slots_N)}
+    if isinstance(view, MappingUpdate):
+        bad_N = view.mapped_N != view.swa_slots_N
+        swa = {IndexSpace.SWA_SLOT: _set(np.concatenate([view.mapped_N[bad_N], view.swa_slots_N[bad_N]]))}
+        return {IndexSpace.FULL_SLOT: _set(view.full_slots_N[bad_N])} | swa
+    if isinstance(view, KVSlots) and view.slots_N is not None:
+        return {view.pool.slot_space: _set(view.slots_N)}
+    if isinstance(view, AttentionRead):
+        return _of_read(view)
+    return {}
+
+
+def _of_read(read: AttentionRead) -> _Ids:
+    """Of the wrong entries, or of the live ones where each holds what belongs there."""
+    at_BP = bad_BP(read)
+    at_BP = at_BP if at_BP.any() else read.live_BP() & (read.page_table_BP == 0)
+    size = read.pool.page_size
+    found = _of_pages(read.pool.slot_space, read.page_table_BP[at_BP], size)
+    if read.full_page_table_BP is not None and read.expected_space.is_swa:
+        found |= _of_pages(IndexSpace.FULL_SLOT, read.full_page_table_BP[at_BP], size)
+    return found
+
+
+def _of_pages(space: IndexSpace, pages_N: np.ndarray, size: int) -> _Ids:
+    slots = (pages_N.astype(np.int64)[:, None] * size + np.arange(size)).ravel()
+    return {space: _set(slots)}
+
+
+def _set(ids_N: np.ndarray) -> set[int]:
+    return set(ids_N[ids_N > 0].tolist())
