@@ -50,7 +50,7 @@ def _next(incident: Incident) -> tuple[str, str] | None:
 
 
 def _cure(match: Match, incident: Incident) -> tuple[str, str]:
-    """A patch of ours that was not armed, if the entry names one and no fault was put back; else the issue's command."""
+    """A patch of ours that was not armed, where the entry names one and no fault was put back; else a command."""
     patch = _PATCHES.search(match.issue.cure)
     is_live = incident.context.get("live") is True and not incident.manifest.get("faults")
     if patch and is_live and patch[1] not in incident.manifest.get("patches", ()):

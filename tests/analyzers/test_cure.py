@@ -16,7 +16,6 @@ def test_a_full_table_on_an_swa_layer_is_the_frozen_kv_swa_bug() -> None:
 
 def test_a_table_of_which_neither_label_nor_values_tell_is_a_guess() -> None:
     incident = samples.faulty_incident()
-    own = replace(incident.reads[0].pool, name="draft-own", space=IndexSpace.FULL_PAGE)
     reads = tuple(replace(read, table_space=None, full_page_table_BP=None) for read in incident.reads)
     (finding,) = analyze(replace(incident, reads=reads, swaps=()))
     assert finding.grade is Grade.GUESS
@@ -31,12 +30,7 @@ def test_a_swap_that_missed_the_wrappers_children_names_the_wrapper_patch() -> N
 def test_a_translated_table_on_a_full_pool_is_the_mirror_bug() -> None:
     incident = samples.faulty_incident()
     own = replace(incident.reads[0].pool, name="draft-own", space=IndexSpace.FULL_PAGE)
-    reads = tuple(
-        replace(
-            read, table_space=IndexSpace.SWA_PAGE, pool=replace(read.pool, name="draft-own", space=IndexSpace.FULL_PAGE)
-        )
-        for read in incident.reads
-    )
+    reads = tuple(replace(read, table_space=IndexSpace.SWA_PAGE, pool=own) for read in incident.reads)
     (finding,) = analyze(replace(incident, reads=reads, swaps=()))
     assert "#25103" in finding.text
 
