@@ -208,6 +208,7 @@ class Live:
             context={
                 **{"live": True, "pid": os.getpid(), "reach": self.reach, "level": self._level},
                 **{"wall_ns": time.time_ns(), "mono_ns": time.monotonic_ns()},
+                **({"server": self._backends.facts} if self._backends.facts else {}),
             },
             ring=recorder.tail(),
         )

@@ -17,6 +17,7 @@ from g4diag.model import IndexMapping, PoolSwap, PoolView
 from g4diag.stack import backends
 from g4diag.stack.backends.contract import Attention, hook, of
 from g4diag.stack.probes.pools import index_mapping, pool_views
+from g4diag.stack.probes.server_facts import flags_of, worker_of
 from g4diag.stack.releases import current
 
 
@@ -30,6 +31,7 @@ class Backends:
         self._pool_owner: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._allocator: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._frozen: WeakSet[Any] = WeakSet()
+        self.facts: dict[str, Any] = {}  # for a dump; what was built last, as a process has one server
         self._mapping: WeakKeyDictionary[Any, tuple[Any, Any, IndexMapping | None]] = WeakKeyDictionary()
 
     def hooks(self) -> list[Hook]:
@@ -107,12 +109,15 @@ class Backends:
         is_frozen = bool(model_runner.spec_algorithm.is_frozen_kv_mtp()) and model_runner.is_draft_worker
         if is_frozen:
             self._frozen.add(backend)
+        label = str(self.label(pool))
+        self.facts["flags"] = flags_of(model_runner)
+        self.facts[worker] = worker_of(model_runner, type(backend).__name__, label, is_frozen)
         self._sink(
             PoolSwap(
                 site="constructor",
                 moment="enter",
                 backend=type(backend).__name__,
-                read_pool=str(self.label(pool)),
+                read_pool=label,
                 read_pool_is_swa=current().read.is_swa_pool(pool),
                 swa_state=self.label(attention.swa_state(backend)),
                 frozen_kv=is_frozen,
