@@ -24,8 +24,8 @@ def inspect(
 ) -> None:
     """Judge dumps again with today's traps and say what went wrong. Nothing in a file is executed.
 
-    Exit 0 clean, 1 defect found, 2 no such file or --html would overwrite one, 3 --html without plotly, 4 nothing to
-    judge, 5 corrupt, truncated, not ours or unsafe.
+    The first word is the verdict: ERROR, LIKELY, LEAK or HARDWARE exit 1, HEALTHY 0, CRASH or INCONCLUSIVE 4. Exit 2
+    no such file or --html would overwrite one, 3 --html without plotly, 5 corrupt, truncated, not ours or unsafe.
     """
     from g4diag.report.plain import plain
     from g4diag.report.save import refuse_to_overwrite, save

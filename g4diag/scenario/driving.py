@@ -242,7 +242,9 @@ def _driven(
     if (incident := seen.incident()) is None:
         return reading, None
     versions = {name: version for name, version in installed().items() if version}
-    context = {"scenario": scenario.name, "state": state.name}
+    context: dict[str, Any] = {"scenario": scenario.name, "state": state.name}
+    if found.flags is not None:
+        context["server"] = {"flags": dict(found.flags)}
     return reading, replace(incident, manifest=manifest, versions=versions, context=context)
 
 

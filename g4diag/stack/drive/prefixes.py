@@ -38,6 +38,7 @@ def prefix_used_again(*, window: int, eagle: bool, shared: int) -> dict[str, Any
         checked=len(claimed),
         damaged=gone,
         evidence={"token evicted before the insert": evicted},
+        flags={"speculative_algorithm": "EAGLE"} if eagle else {},
         says=f"{evicted} of {len(known) - 1} tokens evicted, {len(claimed)} claimed by the cache, {reused} reused; "
         f"{gone} of those claimed have no SWA slot",
     )
