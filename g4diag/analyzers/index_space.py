@@ -44,7 +44,7 @@ def _sentence(read: AttentionRead, ranked: tuple[Explanation, ...], best: Explan
         alike = any(one.telling == 0 and one.share_of_bad == 1.0 for one in ranked[:_NAMED])
         why = " (the two numberings agree on every entry that is wrong)" if alike else ""
         return f"cannot tell what {head}holds{why}: {tried}"
-    others = [one for one in ranked if one is not best][: _NAMED - 1]
+    others = [one for one in ranked if one is not best and one.bad][: _NAMED - 1]
     next_best = f"; next: {', '.join(f'{one.text} {_share(one)}' for one in others)}" if others else ""
     if known:
         return f"{head}holds {best.text}: that explains {_share(best)} live entries{_telling(best)}{next_best}"

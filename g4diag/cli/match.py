@@ -19,8 +19,8 @@ def match(
 ) -> None:
     """Name the crash: its signature, the same whatever the run and the machine, and the known issues it matches.
 
-    Exit 0 matched, 1 a defect in any file that matches none, 2 no such file, 4 nothing to match, a mere possibility, or one of
-    several files could not be read, 5 corrupt, not ours or unsafe.
+    Exit 0 matched, 1 a defect in any file that matches none, 2 no such file, 4 nothing to match, a mere
+    possibility, or one of several files could not be read, 5 corrupt, not ours or unsafe.
     """
     from g4diag.report import match_json, match_text
     from g4diag.sandbox import inspect_files

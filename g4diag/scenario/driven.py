@@ -49,8 +49,8 @@ class Drive:
 class Found:
     """What a drive counts by itself, not by a trap. checked: ids or steps looked at. damaged: those that are wrong.
     evidence: counts that must not be 0 for the drive to mean anything. called: what to call damage that no trap sees.
-    says: one line of figures, for people. flags: of the server that it stands for, as a live dump names them; None where
-    they do not matter."""
+    says: one line of figures, for people. flags: of the server that it stands for, as a live dump names them;
+    None where they do not matter."""
 
     checked: int
     damaged: int
