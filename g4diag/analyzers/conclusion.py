@@ -59,7 +59,7 @@ def _likely(incident: Incident) -> Conclusion | None:
     if match is None and not on_record:
         return None
     sources = tuple(_sources(incident, on_record, match))
-    what = f"{match.issue.id}: {match.issue.title}" if match else _said(on_record[0])
+    what = f"{match.issue.id}: {match.issue.title}" if match else f"on record: {_said(on_record[0])}"
     text = f"{what}; by {' and '.join(sources)}; no view of it here to judge again"
     data: dict[str, Any] = {"issue": match.issue.id if match else None, "sources": list(sources)}
     return Conclusion(Outcome.LIKELY, text, Grade.DERIVED, data, premises=sources)

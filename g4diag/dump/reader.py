@@ -12,7 +12,7 @@ from g4diag.dump import core_dump, legacy, postmortem, ring, server_log
 from g4diag.dump.safe_pickle import parse_plain
 from g4diag.dump.schema import FORMAT, from_document
 from g4diag.dump.torch_zip import naming, open_regular, read_bytes
-from g4diag.errors import UnsafeInputError, UsageError
+from g4diag.errors import G4DiagError, UnsafeInputError, UsageError
 from g4diag.model import Incident
 
 _HEAD = 4096
@@ -61,7 +61,14 @@ def read_dump(path: Path) -> Incident:
             raise UnsafeInputError("not a server log: text in which no line begins with a time or tells of a crash")
         if kind is Kind.JSON and b'"function_name"' in head:
             raise UsageError(f"{path}: the metadata of a logged kernel call: give the directory it is in")
-        return _incident_in(read_bytes(path))
+        raw = read_bytes(path)
+        try:
+            return _incident_in(raw)
+        except (G4DiagError, MemoryError):
+            raise
+        except Exception as error:
+            # What a reader of ours did not foresee is that file's matter, and must not cost the others of its case.
+            raise UnsafeInputError(f"not understood: its reader ended in {type(error).__name__}: {error}") from error
 
 
 def _head(path: Path) -> tuple[bytes, int]:
@@ -85,7 +92,8 @@ def _incident_in(raw: bytes) -> Incident:
     if raw.startswith(b"{"):
         return postmortem.incident_of(postmortem.parse(raw))
     document = parse_plain(raw)
-    if document.get("format") == FORMAT:
+    named = document.get("format")
+    if isinstance(named, str) and named == FORMAT:
         return from_document(document)
     if legacy.is_page_table(document):
         return legacy.from_page_table(document)
