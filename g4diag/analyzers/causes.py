@@ -6,7 +6,7 @@ claims on one entry, its space and its bound, are one finding and no chain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,10 +88,14 @@ class Chain:
 
 
 def chain_of(incident: Incident) -> Chain | None:
-    """The chain that ends in the violation that would lead by itself; None where nothing is broken."""
+    """The chain of the violation that would lead by itself: its first cause, and all that came of that. None where
+    nothing is broken."""
     hits = judge(incident).hits
     top = lead(hits)
-    return None if top is None else _chain(top, hits)
+    if top is None:
+        return None
+    first = _first(top, hits)
+    return Chain(first, tuple(_effects_of(first, hits)))
 
 
 def headline(incident: Incident) -> Judged | None:
@@ -103,24 +107,41 @@ def headline(incident: Incident) -> Judged | None:
     return next((hit for hit, _ in chain.then), chain.first)
 
 
-def _chain(top: Judged, hits: Sequence[Judged]) -> Chain:
-    then: list[tuple[Judged, str]] = []
+def _first(top: Judged, hits: Sequence[Judged]) -> Judged:
     first, seen = top, {id(top)}
-    while found := next(_causes_of(first, hits, seen), None):
-        cause, why = found
-        then.insert(0, (first, why))
+    while cause := next((hit for hit in hits if id(hit) not in seen and _leads_to(hit, first)), None):
         seen.add(id(cause))
         first = cause
-    return Chain(first, tuple(then))
+    return first
 
 
-def _causes_of(effect: Judged, hits: Iterable[Judged], seen: set[int]) -> Iterator[tuple[Judged, str]]:
-    for hit in hits:
-        cause = _BY_TRAP.get(hit.violation.trap)
-        if cause is None or id(hit) in seen or effect.violation.trap not in cause.effects:
-            continue
-        if hit.violation.severity is Severity.ERROR and cause.link(hit, effect):
-            yield hit, cause.why
+def _effects_of(first: Judged, hits: Sequence[Judged]) -> Iterator[tuple[Judged, str]]:
+    """What came of it, nearest first; of several views that break one claim the one that says it best."""
+    seen, near = {first.violation.trap}, [first]
+    while near:
+        cause = near.pop(0)
+        of_it = [hit for hit in hits if _leads_to(cause, hit)]
+        while effect := lead(hit for hit in of_it if hit.violation.trap not in seen):
+            # What else the same view breaks is the same finding.
+            seen.update(hit.violation.trap for hit in of_it if hit.view is effect.view)
+            near.append(effect)
+            yield effect, _BY_TRAP[cause.violation.trap].why
+
+
+def _leads_to(hit: Judged, effect: Judged) -> bool:
+    cause = _BY_TRAP.get(hit.violation.trap)
+    if cause is None or effect.violation.trap not in cause.effects or hit.violation.severity is not Severity.ERROR:
+        return False
+    return _in_order(hit, effect) and cause.link(hit, effect)
+
+
+def _in_order(hit: Judged, effect: Judged) -> bool:
+    """A mapping that an allocation left wrong comes before a free, one that a free left wrong after it."""
+    if isinstance(hit.view, MappingUpdate) and isinstance(effect.view, Release):
+        return hit.view.call.startswith("alloc")
+    if isinstance(hit.view, Release) and isinstance(effect.view, MappingUpdate):
+        return effect.view.call.startswith("free")
+    return True
 
 
 def _ids(hit: Judged) -> _Ids:
