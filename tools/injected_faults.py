@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from itertools import product
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -33,8 +34,8 @@ def main(names: list[str]) -> int:
         )
         # Read again each time: another release may be recorded beside this one.
         known = {(each.fault, each.release): each for each in truths()} | {(row.fault, row.release): row}
-        order = list(FAULTS)
-        write(known[key] for key in sorted(known, key=lambda key: (order.index(key[0]), key[1])))
+        releases = sorted({release for _, release in known})
+        write(known[key] for key in product(FAULTS, releases) if key in known)
     return 0
 
 

@@ -5,9 +5,6 @@ From tests/analyzers/injected alone, so it needs no stack. Run it again when an 
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from g4diag.cli import main as cli  # noqa: E402
+from g4diag.analyzers import inspect_files  # noqa: E402
+from g4diag.model import Finding  # noqa: E402
 from tests.injected.truth import Truth, truths  # noqa: E402
 
 DOCUMENT = ROOT / "docs/injected-faults.md"
@@ -47,25 +45,15 @@ class Said:
 
 def said(truth: Truth) -> Said:
     """What inspect says now."""
-    paths = [str(path) for path in truth.paths]
-    first = _output("inspect", *paths).splitlines()[0]
-    findings = json.loads(_output("inspect", "--json", *paths))["findings"]
-    return Said(first, tuple(dict.fromkeys(_issue(each) for each in findings if each["subject"] == "known_issues")))
+    inspection = inspect_files(truth.paths)
+    issues = dict.fromkeys(_issue(finding) for finding in inspection.of("known_issues"))
+    return Said(inspection.of("verdict")[0].text, tuple(issues))
 
 
-def _output(*arguments: str) -> str:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        cli.run(list(arguments))
-    return out.getvalue()
-
-
-def _issue(finding: dict[str, object]) -> str:
+def _issue(finding: Finding) -> str:
     """Its id, and "matched" or "possible"; the grade, where the sentence has neither word."""
-    text, data = str(finding["text"]), finding["data"]
-    assert isinstance(data, dict)
-    how = next((word for word in ("matched", "possible") if f"({word}" in text), finding["grade"])
-    return f"{data['id']} ({how})"
+    how = next((word for word in ("matched", "possible") if f"({word}" in finding.text), finding.grade)
+    return f"{finding.data['id']} ({how})"
 
 
 def document(rows: Iterable[Truth]) -> str:

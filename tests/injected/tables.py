@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.injected.contract import Drive, Fault
-from tests.injected.server import PAGE, change, drafting, target
+from tests.injected.server import PAGE, admit, change, drafting, target
 from tests.injected.watching import Watched
 
 _SWA_BUG = ("trtllm-mha-swa", "fa3-spec-swa-table", "trtllm-mha-clamp")
@@ -47,16 +47,30 @@ def _drafting(how: Change) -> Drive:
     return drive
 
 
-def _replaying(how: Callable[[Any, Any], None], before: Callable[[Any], Any] = lambda buffers: None) -> Drive:
-    """A replay of a frozen-KV draft's graph after an earlier one, in which pages were crossed between. how: (buffers,
-    what `before` returned), after the plan, before any layer looks."""
+def _a_page_on(live: Watched, server: Any) -> None:
+    for _ in range(PAGE + 1):
+        live.begin_step()
+        server.decode()
+
+
+def _another_comes(live: Watched, server: Any) -> None:
+    live.begin_step()
+    server.release(server.running.reqs[0])
+    admit(server, "r2")
+
+
+def _replaying(
+    how: Change,
+    before: Callable[[Any], Any],
+    between: Callable[[Watched, Any], None] = _a_page_on,
+) -> Drive:
+    """A replay of a frozen-KV draft's graph after an earlier one. how: (buffers, what `before` returned), after the
+    plan, before any layer looks. between: what the server does between the two."""
 
     def drive(live: Watched, broken: bool) -> None:
         draft = drafting(live)
         draft.graph()
-        for _ in range(PAGE + 1):
-            live.begin_step()
-            draft.serving.decode()
+        between(live, draft.serving)
         live.begin()
         live.begin_step()
         if broken:
@@ -66,7 +80,7 @@ def _replaying(how: Callable[[Any, Any], None], before: Callable[[Any], Any] = l
     return drive
 
 
-def _after_plan(backend: Any, before: Callable[[Any], Any], how: Callable[[Any, Any], None]) -> None:
+def _after_plan(backend: Any, before: Callable[[Any], Any], how: Change) -> None:
     """Both halves of a plan: that of the host, and the one that later releases record in the graph."""
     buffers = backend.decode_cuda_graph_metadata
 
@@ -185,6 +199,12 @@ FAULTS = (
         "swa-table-not-copied",
         "A replay of the draft's graph gets this step's lengths and full table, and the SWA table of an earlier step.",
         _replaying(_put_back, _copies),
+        must_not=(*_READS, "table-width-draft-tokens"),
+    ),
+    Fault(
+        "swa-table-of-others",
+        "A replay of the draft's graph gets this step's lengths and full table, and the SWA table of other requests.",
+        _replaying(_put_back, _copies, _another_comes),
         must_not=(*_READS, "table-width-draft-tokens"),
     ),
     Fault(

@@ -6,7 +6,10 @@ What no trap sees is asserted too: a trap that comes to see it must be told in t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("sglang")
@@ -14,6 +17,7 @@ pytest.importorskip("sglang")
 from g4diag import guard
 from g4diag.dump.reader import read_dump
 from g4diag.hooks.versions import version_of
+from g4diag.model import AttentionRead
 from tests import samples
 from tests.injected.catalogue import FAULTS
 from tests.injected.record import both, offline
@@ -46,8 +50,15 @@ def test_what_fires_is_what_the_truth_says_and_the_twin_is_silent(name: str, liv
     assert healthy.fired == () and offline(healthy.incidents.values()) == ()
     assert len(broken.views) == truth.judged > 0 and healthy.views
     assert any(type(view) is type(broken.bad) for view in healthy.views), "the twin shows the traps as much"
-    assert not samples.same(broken.bad, healthy.bad), "the fault does something"
+    assert fault.harmless or not samples.same(_read_of(broken.bad), _read_of(healthy.bad)), "the fault does something"
     assert fault.harmless <= (not broken.fired)
+
+
+def _read_of(view: Any) -> Any:
+    """The view without table entries that no kernel looks at: later releases leave those as they found them."""
+    if not isinstance(view, AttentionRead):
+        return view
+    return replace(view, page_table_BP=np.where(view.live_BP(), view.page_table_BP, 0))
 
 
 @pytest.mark.parametrize("name", sorted(TRUTHS))
