@@ -32,7 +32,7 @@ def _of_spaces(live: Live) -> Iterator[Explanation]:
     read, id_L, expected_L, full_L = live.read, live.id_L, live.expected_L, live.full_L
     assert expected_L is not None
     pages, unit, mapping = read.pool.num_pages, read.expected_space.unit, read.mapping
-    if (live.bad_L & (id_L == expected_L)).any():
+    if (live.bad_L & (id_L == expected_L) & (id_L >= pages)).any():
         text = f"the {unit}s that belong there, past the end of the pool that is read"
         yield live.reading("right-ids", text, id_L == expected_L)
     if full_L is not None and read.expected_space.is_swa:
@@ -42,8 +42,7 @@ def _of_spaces(live: Live) -> Iterator[Explanation]:
             yield live.predicts("clamp", f"full {unit} ids clamped to {pages - 1}", clipped_L)
         if mapping is not None:
             twice_L = replace(mapping, page_size=read.pool.page_size).swa_pages(expected_L)
-            twice_L = np.where(expected_L > 0, twice_L, -1)
-            yield live.predicts("twice", f"SWA {unit} ids translated a second time", np.where(twice_L > 0, twice_L, -1))
+            yield live.predicts("twice", f"SWA {unit} ids translated a second time", np.where(expected_L > 0, twice_L, 0))
     if full_L is not None and not read.expected_space.is_swa and mapping is not None:
         yield live.predicts("swa-ids", f"SWA {unit} ids, translated for another pool", mapping.swa_pages(full_L))
     yield from _slots(live)

@@ -110,7 +110,8 @@ class Backends:
         if is_frozen:
             self._frozen.add(backend)
         label = str(self.label(pool))
-        self.facts["flags"] = flags_of(model_runner)
+        if worker == "target" or "flags" not in self.facts:  # a draft may have been given a copy with its own
+            self.facts["flags"] = flags_of(model_runner)
         self.facts[worker] = worker_of(model_runner, type(backend).__name__, label, is_frozen)
         self._sink(
             PoolSwap(

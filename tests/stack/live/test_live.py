@@ -105,6 +105,13 @@ def test_the_cause_is_dumped_with_the_read(faulty: tuple[list[str], Path]) -> No
     assert incident.swaps and incident.manifest["faults"] == ["faulty-rule"] and len(incident.pools) == 2
 
 
+def test_a_dump_says_what_its_server_was(faulty: tuple[list[str], Path]) -> None:
+    told = read_dump(faulty[1] / f"live-{READS}-error-pid{os.getpid()}.pt").context["server"]
+    assert told["flags"]["speculative_algorithm"] == "FROZEN_KV_MTP" and told["flags"]["page_size"] == 16
+    assert told["target"]["backend"] == told["draft"]["backend"] == "TRTLLMHAAttnBackend"
+    assert told["draft"]["frozen_kv"] and not told["target"]["frozen_kv"]
+
+
 def test_lines_come_at_a_growing_interval(lines, tmp_path: Path) -> None:
     sink = live.Live([selection.traps()[READS]], tmp_path)
     for _ in range(250):
