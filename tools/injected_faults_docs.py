@@ -56,6 +56,10 @@ def _issue(finding: Finding) -> str:
     return f"{finding.data['id']} ({how})"
 
 
+def _is_sure(issue: str) -> bool:
+    return not issue.endswith(("(possible)", "(guess)"))
+
+
 def document(rows: Iterable[Truth]) -> str:
     """The whole page. Releases on which all is alike share a row."""
     rows = list(rows)
@@ -88,7 +92,7 @@ def _counts(told: list[tuple[Truth, Said]]) -> Iterator[str]:
     for release in sorted({row.release for row, _ in told}):
         here = [(row, found) for row, found in told if row.release == release]
         missed = [row.fault for row, _ in here if row.is_missed]
-        wrong = [row.fault for row, found in here if any(issue.endswith("(matched)") for issue in found.issues)]
+        wrong = [row.fault for row, found in here if any(map(_is_sure, found.issues))]
         yield (
             f"- sglang {release}: {len(here)} faults, {sum(row.harmless for row, _ in here)} of them harmless. No trap "
             f"sees {len(missed)}: {', '.join(missed) or 'none'}. Matched to an issue that they are not: "
