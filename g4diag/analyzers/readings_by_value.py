@@ -42,7 +42,9 @@ def _of_spaces(live: Live) -> Iterator[Explanation]:
             yield live.predicts("clamp", f"full {unit} ids clamped to {pages - 1}", clipped_L)
         if mapping is not None:
             twice_L = replace(mapping, page_size=read.pool.page_size).swa_pages(expected_L)
-            yield live.predicts("twice", f"SWA {unit} ids translated a second time", np.where(expected_L > 0, twice_L, 0))
+            yield live.predicts(
+                "twice", f"SWA {unit} ids translated a second time", np.where(expected_L > 0, twice_L, 0)
+            )
     if full_L is not None and not read.expected_space.is_swa and mapping is not None:
         yield live.predicts("swa-ids", f"SWA {unit} ids, translated for another pool", mapping.swa_pages(full_L))
     yield from _slots(live)

@@ -13,6 +13,7 @@ from g4diag.dump.reader import read_dump
 from g4diag.matrix.cells import matrix
 from g4diag.model import Incident
 from tests.cli.test_inspect import DUMPS
+from tests.injected.truth import FOLDER, Truth, truths
 
 # File -> (the issue that it is, "" if none; issues that nothing in the file speaks against).
 TRUTH: dict[str, tuple[str, set[str]]] = {
@@ -79,3 +80,10 @@ def test_a_release_that_has_the_cure_rules_the_issue_out(name: str, issue: str, 
 
 def test_that_is_held_of_most_of_them() -> None:
     assert len(CURED) >= 12
+
+
+@pytest.mark.parametrize("row", truths(), ids=lambda row: f"{row.fault}-{row.release}")
+def test_an_injected_fault_that_is_no_known_issue_is_none(row: Truth) -> None:
+    assert not row.issue
+    for name in (*row.dumps, row.healthy):
+        assert matched_and_possible(read_dump(FOLDER / name)) == ([], set())
