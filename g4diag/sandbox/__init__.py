@@ -34,7 +34,6 @@ MAX_COUNTED_FILES = 64
 # To start, to open a slow disk, to answer: 3 s of processor time and this keep one file under 5 s by the clock.
 GRACE_SECONDS = 1.5
 LOOK_SECONDS = 0.25
-_TOO_LONG = "it took too long; given up"
 _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from g4diag.sandbox.child import main; main()"
 _KEPT = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -61,8 +60,8 @@ def diff_files(paths: Sequence[Path]) -> Comparison:
 
 def call(door: str, paths: Sequence[Path], settings: Settings | None = None) -> Any:
     """What the function in DOORS makes of these paths. Raises the error of ours that it raises, ChildFault for any
-    other, and UnsafeInputError where it needs more than G4DIAG_SANDBOX_MIB of memory, or G4DIAG_SANDBOX_SECONDS of
-    processor time for each file, or dies."""
+    other, UnsafeInputError where it needs more than G4DIAG_SANDBOX_MIB of memory, or G4DIAG_SANDBOX_SECONDS of
+    processor time for each file, or dies, and CannotRunError where it only waits: for a disk that stalls, say."""
     settings = settings or Settings.from_env()
     seconds = settings.sandbox_seconds * max(1, sum(map(_files_in, paths)))
     request: dict[str, Any]
@@ -73,6 +72,8 @@ def call(door: str, paths: Sequence[Path], settings: Settings | None = None) -> 
         return _result(_ask(request, settings.show_traceback), DOORS[door][1], settings.sandbox_mib)
     except _Died as death:
         raise UnsafeInputError(f"{names}: {death}") from None
+    except _Stalled as stall:
+        raise CannotRunError(f"{names}: {stall}") from None
 
 
 def _debugged(paths: Sequence[Path]) -> dict[str, tuple[str, ...]]:
@@ -126,32 +127,41 @@ def _environment() -> dict[str, str]:
     return kept | dict.fromkeys(_ONE_THREAD, "1")
 
 
+class _Stalled(Exception):
+    """The child waited for something other than a processor. That says nothing of the evidence."""
+
+
 class _Clock:
-    """A child that only waits is given up `seconds` and the grace after it was started. One that shares its processor
-    with others may take as long again: it is given up by its own processor time, which the child itself limits."""
+    """The time in which a child neither ran nor was ready to: it waits for a disk, or for nothing. A busy machine does
+    not count. Its processor time is limited by itself, and looked at here in case that it is not."""
 
     def __init__(self, seconds: float) -> None:
-        self._waited = time.monotonic() + seconds + GRACE_SECONDS
-        self._ends = self._waited + max(seconds, 0)
-        self._used, self._looked = -1, 0.0
+        self._may_wait, self._seconds = seconds + GRACE_SECONDS, seconds
+        self._waited, self._used, self._looked = 0.0, -1, time.monotonic()
 
     def check(self, pid: int) -> None:
-        """_Died if its time is over. May be called at any time; it looks every LOOK_SECONDS."""
+        """_Stalled if it has waited for too long, _Died if it has run for too long. May be called at any time."""
         now = time.monotonic()
         if now < self._looked + LOOK_SECONDS:
             return
-        used, before = _ticks(pid), self._used
+        (used, is_ready), before = _ticks(pid), self._used
+        if used == before and not is_ready:
+            # Not more than one look: this process may have been kept waiting too.
+            self._waited += min(now - self._looked, 2 * LOOK_SECONDS)
         self._used, self._looked = used, now
-        if now > self._ends or (now > self._waited and used == before):
-            raise _Died(_TOO_LONG)
+        if used > (self._seconds + 1) * os.sysconf("SC_CLK_TCK"):
+            raise _Died(_death(-signal.SIGXCPU, self._seconds))
+        if self._waited > self._may_wait:
+            raise _Stalled(f"it waited for {self._waited:.1f} s and did nothing; given up")
 
 
-def _ticks(pid: int) -> int:
-    """Processor time of a process so far, in the system's ticks; 0 where /proc does not say."""
+def _ticks(pid: int) -> tuple[int, bool]:
+    """Processor time of a process so far, in the system's ticks, and whether it runs or is ready to; (0, False) where
+    /proc does not say."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
-    return 0
+        return int(fields[11]) + int(fields[12]), fields[0] == "R"
+    return 0, False
 
 
 def _read(pipe: IO[bytes], pid: int, clock: _Clock) -> bytes:
