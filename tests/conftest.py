@@ -48,6 +48,7 @@ LONGEST = (
     "scenario/test_driven.py",
     "repro/test_trtllm_mha_swa.py",
     "stack/probes/test_probes_allocation.py",
+    "stack/test_injected_faults.py",
     "stack/live/test_device_check.py",
     "cli/test_repro.py",
     "cli/test_serve.py",

@@ -34,7 +34,7 @@ class Watched(Live):
     def reset(self, folder: Path) -> None:
         """As if just armed, with its dumps going there. The server of the run before is in cycles."""
         gc.collect()
-        for kept in (self.views, self.dumps, self.seen, self._next, self._bad_swaps, self._backends.facts):
+        for kept in (self.views, self.dumps, self.seen, self._next, self._bad_swaps, self._calls, self._backends.facts):
             kept.clear()
         self._dump_dir, self.step = folder, 0
 

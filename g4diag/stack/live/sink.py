@@ -33,6 +33,7 @@ from g4diag.model import (
     AttentionRead,
     FreeList,
     Incident,
+    MappingUpdate,
     PoolSwap,
     Release,
     Severity,
@@ -57,6 +58,9 @@ REACH = "traps run on the host: not while a CUDA graph is captured, nor when one
 DEVICE_REACH = "page tables are checked on the device, in CUDA graphs too; other traps run on the host, outside graphs"
 _GROWTH = 10
 _KEPT_SWAPS = 8
+# Calls on an allocator before a violation, each of at most so many slots: a dump is to hold its read as well.
+_KEPT_CALLS, _KEPT_SLOTS = 12, 1 << 14
+_CALLS = (Allocation, Release, MappingUpdate)
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class Live:
         self._next: dict[tuple[str, str], int] = {}
         # The cause comes before its effects: kept, so that a dump of a bad read can name it.
         self._bad_swaps: deque[PoolSwap] = deque(maxlen=_KEPT_SWAPS)
+        self._calls: deque[Allocation | Release | MappingUpdate] = deque(maxlen=_KEPT_CALLS)
         self._backends = Backends(self.sink)
         self.device: DeviceCheck | None = None
         self.on_device: tuple[str, ...] = ()
@@ -169,6 +174,8 @@ class Live:
                 with guard(f"judging {trap.name}"):
                     for violation in trap.judge(view):
                         self._found(violation, view)
+        if isinstance(view, _CALLS) and _slots(view) <= _KEPT_SLOTS:
+            self._calls.append(view)
 
     def _found(self, violation: Violation, view: View) -> None:
         key = (violation.trap, str(violation.severity))
@@ -194,7 +201,7 @@ class Live:
         return self._level == "contain" and isinstance(view, AttentionRead) and violation.worker == "target"
 
     def _dumped(self, violation: Violation, view: View) -> Path:
-        views: dict[str, Any] = by_field([view])
+        views: dict[str, Any] = by_field([*self._calls, view])
         if isinstance(view, AttentionRead):
             views["swaps"] = tuple(self._bad_swaps)
         incident = Incident(
@@ -221,6 +228,10 @@ class Live:
             if self._alive and not is_capturing() and (pools := self._backends.pools()):
                 return pools
         return (view.pool,) if isinstance(view, AttentionRead | Allocation | Release | FreeList) else ()
+
+
+def _slots(call: Allocation | Release | MappingUpdate) -> int:
+    return len(call.full_slots_N if isinstance(call, MappingUpdate) else call.slots_N)
 
 
 def _leave_verdict(violation: Violation, error: BaseException) -> None:

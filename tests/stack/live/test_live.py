@@ -105,6 +105,17 @@ def test_the_cause_is_dumped_with_the_read(faulty: tuple[list[str], Path]) -> No
     assert incident.swaps and incident.manifest["faults"] == ["faulty-rule"] and len(incident.pools) == 2
 
 
+def test_a_dump_holds_what_the_allocator_did_just_before(tmp_path: Path) -> None:
+    sink = live.Live([selection.traps()[READS]], tmp_path)
+    huge = MappingUpdate("free", *[np.zeros(1 << 15, dtype=np.int64)] * 3)
+    for view in (*[calls.release(8, live=(2,))] * 20, huge, calls.allocation(12), samples.faulty_read()):
+        sink.sink(view)
+    (dump,) = tmp_path.iterdir()
+    incident = read_dump(dump)
+    assert (len(incident.releases), len(incident.allocations), len(incident.reads)) == (11, 1, 1)
+    assert not incident.mapping_updates, "one too large would push out the read"
+
+
 def test_a_dump_says_what_its_server_was(faulty: tuple[list[str], Path]) -> None:
     told = read_dump(faulty[1] / f"live-{READS}-error-pid{os.getpid()}.pt").context["server"]
     assert told["flags"]["speculative_algorithm"] == "FROZEN_KV_MTP" and told["flags"]["page_size"] == 16
