@@ -17,6 +17,7 @@ from g4diag.errors import G4DiagError
 from g4diag.model import FIELDS, AttentionRead, Incident, Violation
 
 MAX_DUMP_BYTES = 16 << 20
+FOREIGN = np.iinfo(np.int32).max  # stands for what is not kept: outside every pool
 
 
 def write_dump(incident: Incident, path: Path, *, max_bytes: int = MAX_DUMP_BYTES) -> Path:
@@ -36,7 +37,18 @@ def _capped(incident: Incident) -> Incident:
     calls = (name for name in FIELDS if name != AttentionRead.KIND)
     names = (*calls, "others", "pools", "requests", "violations", "notes")
     first = {name: getattr(incident, name)[:MAX_ITEMS] for name in names}
-    return replace(incident, **first, ring=incident.ring[-MAX_ITEMS:])
+    reads = tuple(map(_without_foreign_memory, incident.reads))
+    return replace(incident, **first, reads=reads, ring=incident.ring[-MAX_ITEMS:])
+
+
+def _without_foreign_memory(read: AttentionRead) -> AttentionRead:
+    """The read with one number for every id that no query reads and that is no page of the pool. Some releases leave a
+    table uninitialised past each row's last page: what lies there may be anything that was in that memory before."""
+    table_BP = read.page_table_BP
+    foreign_BP = ((table_BP < 0) | (table_BP >= read.pool.num_pages)) & ~read.live_BP()
+    if not foreign_BP.any():
+        return read
+    return replace(read, page_table_BP=np.where(foreign_BP, FOREIGN, table_BP).astype(table_BP.dtype))
 
 
 def _fitting(incident: Incident, max_bytes: int) -> bytes:
