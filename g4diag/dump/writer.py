@@ -42,10 +42,12 @@ def _capped(incident: Incident) -> Incident:
 
 
 def _without_foreign_memory(read: AttentionRead) -> AttentionRead:
-    """The read with one number for every id that no query reads and that is no page of the pool. Some releases leave a
-    table uninitialised past each row's last page: what lies there may be anything that was in that memory before."""
+    """The read with one number for every id past its row's last page that is no page of the pool. Some releases leave a
+    table uninitialised there: it may be anything that was in that memory before."""
     table_BP = read.page_table_BP
-    foreign_BP = ((table_BP < 0) | (table_BP >= read.pool.num_pages)) & ~read.live_BP()
+    last_B = (read.seq_lens_B.astype(np.int64) - 1) // read.pool.page_size
+    past_BP = read.starts_B()[:, None] + np.arange(table_BP.shape[1]) > last_B[:, None]
+    foreign_BP = ((table_BP < 0) | (table_BP >= read.pool.num_pages)) & past_BP
     if not foreign_BP.any():
         return read
     return replace(read, page_table_BP=np.where(foreign_BP, FOREIGN, table_BP).astype(table_BP.dtype))

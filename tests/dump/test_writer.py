@@ -54,7 +54,10 @@ def test_same_incident_same_bytes(tmp_path: Path) -> None:
 def test_torch_opens_it_with_weights_only(tmp_path: Path) -> None:
     loaded = torch.load(write_dump(samples.faulty_incident(), tmp_path / "x.pt"), weights_only=True)
     assert list(loaded)[:2] == ["format", "version"] and loaded["format"] == "g4diag-dump" and loaded["version"] == 2
-    assert loaded["reads"][1]["page_table_BP"].tolist() == samples.faulty_read().page_table_BP.tolist()
+    last = samples.LAST + 1
+    assert (
+        loaded["reads"][1]["page_table_BP"][:, :last].tolist() == samples.faulty_read().page_table_BP[:, :last].tolist()
+    )
 
 
 def test_shared_mapping_is_stored_once(tmp_path: Path) -> None:
