@@ -27,10 +27,12 @@ class Mark:
 @dataclass(frozen=True)
 class Prefix:
     """One kind of wrapping around a line. take: (its mark, what is left of the line), None where it is not there.
-    Linear in the line's length. first: it is only looked for where a line begins."""
+    Linear in the line's length. starts: the signs that a line with it can begin with: "[", or "0" for a digit, "a" for
+    a letter. first: it is looked for before the others."""
 
     name: str
     take: Callable[[str], tuple[Mark, str] | None]
+    starts: str
     first: bool = False
 
 
@@ -71,9 +73,9 @@ Where = Callable[..., dict[str, Any]]
 
 @dataclass(frozen=True)
 class EventKind:
-    """One kind of event. signs: what a line of it holds, as a regular expression over bytes without anchors. new: a
-    reader for one log."""
+    """One kind of event. signs: what a line of it may hold, regular expressions without anchors; each begins with a
+    plain sign, by which they are looked for together. new: a reader for one log."""
 
     name: str
-    signs: str
+    signs: tuple[str, ...]
     new: Callable[[Where], Teller]

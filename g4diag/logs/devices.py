@@ -43,9 +43,19 @@ _TEXTS = (
         _LAUNCH,
         False,
     ),
-    ("cudaErrorSystemDriverMismatch", "system has unsupported display driver / cuda driver combination", _LAUNCH, False),
+    (
+        "cudaErrorSystemDriverMismatch",
+        "system has unsupported display driver / cuda driver combination",
+        _LAUNCH,
+        False,
+    ),
     ("cudaErrorInsufficientDriver", "CUDA driver version is insufficient for CUDA runtime version", _LAUNCH, False),
-    ("cudaErrorMpsConnectionFailed", "MPS client failed to connect to the MPS control daemon or the MPS server", _LAUNCH, False),
+    (
+        "cudaErrorMpsConnectionFailed",
+        "MPS client failed to connect to the MPS control daemon or the MPS server",
+        _LAUNCH,
+        False,
+    ),
 )
 # A debugger's and the driver's own words for the same.
 _OTHER_WORDS = {

@@ -13,7 +13,7 @@ import importlib
 import io
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -28,7 +28,7 @@ _BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError)
 @dataclass
 class Opened:
     """One log on its way. blocks: see `open_log`. packed: "gz" and the like, "" if not. notes: what is odd about it.
-    unread: why the rest was not read, "" if all was. size: bytes read, unpacked. cut: lines of which the end was left."""
+    unread: why the rest was not read, "" if all was. size: bytes read, unpacked. cut: lines without their end."""
 
     packed: str = ""
     notes: list[str] = field(default_factory=list)
@@ -49,7 +49,7 @@ def looks_like_text(head: bytes) -> bool:
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or _wide(head):
         return True
     text = head.replace(b"\0", b"")
-    if not text or len(text) < len(head) // 2 and head.lstrip(b"\0") != text:
+    if not text or (len(text) < len(head) // 2 and head.lstrip(b"\0") != text):
         return False
     shown = text.decode(errors="replace")
     odd = shown.count("�") + sum(char < " " and char not in "\t\n\r\x1b\x08\x0c" for char in shown)
@@ -86,10 +86,9 @@ def open_log(file: IO[bytes], opened: Opened) -> Iterator[bytes]:
     """Blocks of whole lines, UTF-8 as far as the log is. `opened` is filled on the way."""
     head = file.read(_HEAD)
     opened.packed = packing(head)
-    source: IO[bytes] = _Again(head, file)
+    source: Any = _Again(head, file)
     if opened.packed:
         source = _unpack(source, opened.packed)
-        head = b""
     yield from _lines(_pieces(source, opened), opened)
 
 
@@ -112,20 +111,23 @@ class _Again(io.RawIOBase):
 
 
 def _unpack(source: Any, name: str) -> Any:
-    if name == "zst":
-        return _zst(source)
-    return {"gz": gzip.GzipFile, "bz2": bz2.BZ2File, "xz": lzma.LZMAFile}[name](filename=source) if name != "gz" else (
-        gzip.GzipFile(fileobj=io.BufferedReader(source) if isinstance(source, io.RawIOBase) else source)
-    )
+    """A stream of what is packed in another."""
+    buffered = io.BufferedReader(source) if isinstance(source, io.RawIOBase) else source
+    if name == "gz":
+        return gzip.GzipFile(fileobj=buffered)
+    if name == "bz2":
+        return bz2.BZ2File(buffered)
+    return lzma.LZMAFile(buffered) if name == "xz" else _zst(buffered)
 
 
 def _zst(source: Any) -> Any:
     """Python 3.14's own, else zstandard's or pyzstd's reader."""
-    for module, make in (
+    ways: tuple[tuple[str, Callable[[Any], Any]], ...] = (
         ("compression.zstd", lambda found: found.ZstdFile(source)),
         ("zstandard", lambda found: found.ZstdDecompressor().stream_reader(source, read_across_frames=True)),
         ("pyzstd", lambda found: found.ZstdFile(source)),
-    ):
+    )
+    for module, make in ways:
         try:
             return make(importlib.import_module(module))
         except ImportError:

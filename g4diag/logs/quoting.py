@@ -16,7 +16,7 @@ _REQUEST = re.compile(
     r"|[\"'](?:messages|prompt|input_text|content)[\"']: ?[\[\"'{]"
 )
 # What such a line holds, for a first look.
-SIGNS = r"obj=|prompt|Re(?:ceived|quest)|[\"']messages[\"']|ReqInput"
+SIGNS = ("obj=", "prompt", "Received", "Request", "messages[\\\"']", "ReqInput")
 _LOOKED_AT = 4000
 _KEYED = re.compile(
     r"\b(text|prompt|input|inputs|content|messages|input_value|input_ids|output_text|query|body|input_text)"
@@ -38,7 +38,9 @@ def is_unfinished(text: str) -> bool:
 
 def plain(text: str, most: int = TEXT) -> str:
     """One line, printable, cut, without what its users wrote."""
-    shown = "".join(char if char.isprintable() else " " for char in text[: most * 4]).strip()
+    shown = text[: most * 4].strip()
+    if not shown.isprintable():
+        shown = "".join(char if char.isprintable() else " " for char in shown)
     if found := _KEYED.search(shown):
         shown = shown[: found.end()] + _DROPPED
     return _QUOTED.sub(f"'{_DROPPED}'", shown)[:most]

@@ -10,25 +10,32 @@ import functools
 import heapq
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 from g4diag.discover import contributions
-from g4diag.logs import quoting
+from g4diag.logs import quoting, times
 from g4diag.logs.contract import EventKind, Line, Teller
 from g4diag.logs.opening import Opened, open_log
+from g4diag.logs.tellers import Quiet
 from g4diag.logs.unwrapping import Unwrapper
 from g4diag.model.log import Event
 
 FIRST, LAST = 256, 256
 # Of an open traceback: it may end in a name that no sign knows.
 _FOLLOWED = 256
-_DULL = re.compile(rb"\n(?![^\n]{0,160}?(?:Decode batch|Prefill batch|INFO:     [\d\[]))")
+# An empty line is dull too, or many of them would cost more than what they are.
+_DULL = re.compile(rb"\n(?!\r?\n|\r?\Z|[^\n]{0,160}?(?:Decode batch|Prefill batch|INFO:     [\d\[]))")
+_SHAPES = 4096
+_DIGITS = str.maketrans("123456789", "000000000")
+_BYTE_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+# Of lines that differ in their digits alone so many are read, more of them inside a traceback.
+_ENOUGH, _ENOUGH_OPEN, _SHAPE = 4000, 20_000, 512
 _DECODE = b"Decode batch"
 # Decode lines looked at in a block of a MiB: nearly all of a small log's, evenly spread samples of a large one's.
 _SAMPLES, _SAMPLES_EARLY, _EARLY_LINES = 64, 512, 20_000
-_STAMP = re.compile(rb"\d\d:\d\d:\d\d")
+_STAMP = re.compile(rb"(?:\A|\n)[^\n]{0,60}?\d\d:\d\d:\d\d")
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,18 @@ def kinds() -> tuple[EventKind, ...]:
 @functools.cache
 def signs() -> re.Pattern[bytes]:
     """What any kind of event is told by, over bytes."""
-    return re.compile("|".join([*(f"(?:{kind.signs})" for kind in kinds()), quoting.SIGNS]).encode())
+    found: dict[str, list[str]] = {}
+    for sign in (*(sign for kind in kinds() for sign in kind.signs), *quoting.SIGNS):
+        first = sign[:2] if sign[0] == "\\" else sign[0]
+        found.setdefault(first, []).append(sign[len(first) :])
+    # By first sign, one branch each: so `re` passes quickly over what begins none.
+    return re.compile("|".join(f"{first}(?:{'|'.join(rest)})" for first, rest in found.items()).encode())
+
+
+@functools.cache
+def text_signs() -> tuple[re.Pattern[str], ...]:
+    """Those of each kind, over text, in the order of `kinds`."""
+    return tuple(re.compile("|".join(kind.signs)) for kind in kinds())
 
 
 def read_log(file: IO[bytes], name: str, mask: Callable[[str], str] = str) -> Log:
@@ -99,9 +117,11 @@ class _Reading:
     def __init__(self, name: str, mask: Callable[[str], str]) -> None:
         self._name, self._mask = name, mask
         self._unwrapper = Unwrapper()
-        self._tellers: list[tuple[re.Pattern[str], Teller]] = []
-        for kind in kinds():
-            self._tellers.append((re.compile(kind.signs), kind.new(self._where)))
+        self._tellers = [kind.new(self._where) for kind in kinds()]
+        self._may_open = [teller for teller in self._tellers if not isinstance(teller, Quiet)]
+        self._seen: dict[bytes, int] = {}
+        self._passed = 0
+        self._asked: dict[str, tuple[Teller, ...]] = {}
         self._kept: dict[str, _Kept] = {}
         self._counts: Counter[str] = Counter()
         self._number = 0
@@ -131,8 +151,21 @@ class _Reading:
         """Take the line that begins here; where the next one does."""
         end = block.find(b"\n", start)
         end = len(block) if end < 0 else end
-        self._take(block[start:end], number)
+        raw = block[start:end]
+        if self._is_news(raw):
+            self._take(raw, number)
         return end + 1
+
+    def _is_news(self, raw: bytes) -> bool:
+        """Whether lines that differ from this one in digits alone were not read thousands of times already."""
+        shape = raw[:_SHAPE].translate(_BYTE_DIGITS)
+        if len(self._seen) >= _SHAPES:
+            self._seen.clear()
+        count = self._seen[shape] = self._seen.get(shape, 0) + 1
+        if count <= (_ENOUGH_OPEN if self._followed or self._quoting else _ENOUGH) or _DECODE in raw:
+            return True
+        self._passed += 1
+        return False
 
     def _telling(self, block: bytes) -> Iterator[int]:
         """Where lines begin that may say something; all but the dull ones while an event is open."""
@@ -148,14 +181,28 @@ class _Reading:
             if self._is_quoted(line):
                 continue
             open_before = self._followed > 0
-            for sign, teller in self._tellers:
-                if teller.is_open() or sign.search(line.text):
+            asked = self._asked_by(line.text)
+            for teller in asked:
+                self._keep(teller.take(line))
+            for teller in self._may_open:
+                if teller not in asked and teller.is_open():
                     self._keep(teller.take(line))
             self._follow(open_before)
 
+    def _asked_by(self, text: str) -> tuple[Teller, ...]:
+        """Tellers whose signs a line holds. Lines that differ in their digits alone are asked about once."""
+        shape = text.translate(_DIGITS)
+        found = self._asked.get(shape)
+        if found is None:
+            if len(self._asked) >= _SHAPES:
+                self._asked.clear()
+            pairs = zip(text_signs(), self._tellers, strict=True)
+            found = self._asked[shape] = tuple(teller for sign, teller in pairs if sign.search(shape))
+        return found
+
     def _follow(self, open_before: bool) -> None:
         """While a teller is open, lines are followed, up to a limit of those that close nothing."""
-        if not any(teller.is_open() for _, teller in self._tellers):
+        if not any(teller.is_open() for teller in self._may_open):
             self._followed = 0
         elif not open_before:
             self._followed = _FOLLOWED
@@ -193,14 +240,18 @@ class _Reading:
 
     def log(self, opened: Opened) -> Log:
         """All of it, when the last block is read."""
-        for _, teller in self._tellers:
+        for teller in self._tellers:
             self._keep(teller.end())
         events = sorted((e for kept in self._kept.values() for e in (*kept.first, *kept.last)), key=lambda e: e.line)
+        if self._passed:
+            opened.notes.append(
+                f"{self._passed} lines that say the same as {_ENOUGH} before them, digits aside, were counted"
+            )
         if opened.cut:
             opened.notes.append(f"{opened.cut} lines are longer than 64 KiB: the beginning of each was read")
         clocks = frozenset(self._unwrapper.clocks)
         return Log(
-            events=tuple(replace(event, file=self._name) for event in events),
+            events=tuple(_dated(events)),
             counts=dict(self._counts),
             lines=self._number,
             size=opened.size,
@@ -222,3 +273,12 @@ def _decodes(block: bytes, before: int) -> list[int]:
     if found and (last := block.rfind(b"\n", 0, block.rfind(_DECODE)) + 1) != found[-1]:
         found.append(last)
     return found
+
+
+def _dated(events: Sequence[Event]) -> Iterator[Event]:
+    """Times without a year get that of the others, where the log has one."""
+    dated = next((e.time for e in events if e.time is not None and e.clock in ("zone", "local")), None)
+    for event in events:
+        if dated is not None and event.clock == "yearless" and event.time is not None:
+            event = replace(event, time=times.in_year_of(event.time, dated), clock="local")
+        yield event

@@ -14,7 +14,6 @@ TEXT, WHOLE = 4000, 1 << 16
 _ROUNDS, _WRITERS = 8, 4096
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,32}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[@-Z\\-_])")
 _RANKS = ("DP", "PP", "TP", "CP", "EP")
-_TEARS = re.compile(r"\s+File \"|Traceback \(most recent")
 
 
 @functools.cache
@@ -28,7 +27,7 @@ def unwrap(text: str) -> tuple[list[Mark], str]:
     """(marks, outermost first, what is left)."""
     marks: list[Mark] = []
     for _ in range(_ROUNDS):
-        for prefix in prefixes():
+        for prefix in _that_start_with(_class(text[:1])):
             if (taken := prefix.take(text)) is not None:
                 marks.append(taken[0])
                 text = taken[1]
@@ -38,15 +37,26 @@ def unwrap(text: str) -> tuple[list[Mark], str]:
     return marks, text
 
 
+def _class(sign: str) -> str:
+    """As `Prefix.starts` has it."""
+    return "0" if "0" <= sign <= "9" else "a" if sign.isalpha() else sign
+
+
+@functools.lru_cache(maxsize=256)
+def _that_start_with(sign: str) -> tuple[Prefix, ...]:
+    return tuple(prefix for prefix in prefixes() if sign and sign in prefix.starts)
+
+
 @dataclass
 class _Writer:
-    """What is known of one process so far."""
+    """What is known of one process so far. stamps: how many times its records begin with, at most."""
 
     rank: str = ""
     tp: int | None = None
     time: float | None = None
     clock: str = ""
     held: str = ""
+    stamps: int = 0
 
 
 @dataclass
@@ -69,7 +79,11 @@ class Unwrapper:
         outer, ranks, begins = _outer(marks), _ranks(marks), any(mark.begins for mark in marks)
         writer = self._writer(outer, ranks, begins)
         state = self.writers[writer]
-        self._settle(state, marks, ranks)
+        stamps = sum(mark.begins and mark.time is not None for mark in marks)
+        goes_on = stamps < state.stamps
+        begins = begins and not goes_on
+        state.stamps = max(state.stamps, stamps)
+        self._settle(state, marks, ranks, goes_on)
         left, state.held = state.held + left, ""
         if any(mark.partial for mark in marks) and len(left) < WHOLE:
             state.held = left
@@ -96,7 +110,8 @@ class Unwrapper:
             self.writers.setdefault(writer, _Writer())
         return writer
 
-    def _settle(self, state: _Writer, marks: Sequence[Mark], ranks: dict[str, int]) -> None:
+    def _settle(self, state: _Writer, marks: Sequence[Mark], ranks: dict[str, int], goes_on: bool) -> None:
+        """Its rank and time. Where a record goes on with an outer stamp alone, its own time stays."""
         if ranks:
             state.rank, state.tp = _shown(ranks), ranks.get("TP")
         timed = [mark for mark in marks if mark.time is not None]
@@ -107,6 +122,8 @@ class Unwrapper:
         # A zone leaves nothing to guess; else the process's own stamp, which is the innermost with a date.
         order = ("zone", "local", "yearless", "boot", "day")
         best = min(reversed(timed), key=lambda mark: order.index(mark.clock))
+        if goes_on and best.clock != "zone":
+            return
         state.time, state.clock = best.time, best.clock
         self.clocks.add(best.clock)
 

@@ -11,9 +11,9 @@ from typing import ClassVar
 class Event:
     """Something that a log says. KIND: short key. line: its number in `file`, from 1. time: seconds since the epoch, or
     on another clock, see `clock`: "zone" (a zone is written), "local" (none is: taken as UTC), "yearless" (of 1970),
-    "day" (of one day), "boot" (seconds since the machine started), "" (none is told). rank: as the engine writes it, "DP3 TP3"; ""
-    if it does not. tp: the tensor-parallel rank. process: what tells it from other writers of the same log.
-    text: the line, cut, plain, without secrets and quoted text."""
+    "day" (of one day), "boot" (seconds since the machine started), "" (none is told). rank: as
+    the engine writes it, "DP3 TP3"; "" if it does not. tp: the tensor-parallel rank. process: what tells it from other
+    writers of the same log. text: the line, cut, plain, without secrets and quoted text."""
 
     KIND: ClassVar[str] = ""
     line: int = 0
@@ -209,7 +209,8 @@ class Ended(Event):
 @dataclass(frozen=True, kw_only=True)
 class Xid(Event):
     """An error that the NVIDIA driver reports. number: NVIDIA's. address: the faulting one, as written. access: "read",
-    "write" or "". fault: as "FAULT_PDE". detail: the rest of the line. count: equal lines of one moment."""
+    "write" or "". fault: as "FAULT_PDE". detail: the rest of the line. units: the
+    SMs that told it, as "GPC 1, TPC 1, SM 1". count: lines of this fault."""
 
     KIND: ClassVar[str] = "xid"
     number: int = 0
@@ -220,6 +221,7 @@ class Xid(Event):
     access: str = ""
     fault: str = ""
     detail: str = ""
+    units: tuple[str, ...] = ()
     count: int = 1
 
 

@@ -37,4 +37,4 @@ def _manifest(text: str) -> dict[str, tuple[str, ...]]:
     return {str(kind): tuple(str(name)[:80] for name in names[:200]) for kind, names in list(said.items())[:20]}
 
 
-EVENT = EventKind("armed", r"g4diag (?:armed|NOT ARMED|violation)", each(read))
+EVENT = EventKind("armed", ("g4diag (?:armed|NOT ARMED|violation)",), each(read))

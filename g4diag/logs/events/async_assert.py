@@ -11,7 +11,8 @@ from g4diag.model.log import AsyncAssert, Event
 
 _CHECK = re.compile(
     r"(?:AssertionError: |RuntimeError: |async[ _]assert(?:ion)?[^:]{0,60}: ?)?(?:[\w./-]{1,80}: )?"
-    r"(.{0,80}?index (?:<|>=) -?\d{1,20} \((?:negative|out of range)\)?.{0,120}|.{0,80}?page-misaligned indices \(page_size=.{0,120}"
+    r"(.{0,80}?index (?:<|>=) -?\d{1,20} \((?:negative|out of range)\)?.{0,120}"
+    r"|.{0,80}?page-misaligned indices \(page_size=.{0,120}"
     r"|(?:.{0,60}: )?(?:NaN|Inf) detected! .{0,160})"
 )
 
@@ -22,4 +23,13 @@ def read(line: Line, place: dict[str, Any]) -> Event | None:
     return AsyncAssert(**place, what=found[1].strip()[:200]) if found else None
 
 
-EVENT = EventKind("async_assert", r"index (?:<|>=) -?\d|page-misaligned indices|(?:NaN|Inf) detected! ", each(read))
+EVENT = EventKind(
+    "async_assert",
+    (
+        r"index (?:<|>=) -?\d",
+        "page-misaligned indices",
+        "NaN detected! ",
+        "Inf detected! ",
+    ),
+    each(read),
+)

@@ -7,16 +7,23 @@ from collections.abc import Iterable
 from typing import Any
 
 from g4diag.logs.contract import EventKind, Line, Where
+from g4diag.logs.tellers import Quiet
 from g4diag.model.log import Event, KernelSaid
 
 _TRIPLE = r"\((\d{1,9}), ?(\d{1,9}), ?(\d{1,9})\)"
-_EXCEPTION = re.compile(r"CUDA Exception: ?(.{3,80})|(?:Thread [\d.]{1,12} .{0,60})?(?:received signal )?(CUDA_EXCEPTION_\d{1,3}), ([^.]{3,60})\.?$")
-_FOCUS = re.compile(rf"\[?(?:Current|Switching) focus (?:set )?to CUDA kernel .{{0,120}}?block {_TRIPLE}, thread {_TRIPLE}(?:, device (\d{{1,4}}))?")
+_EXCEPTION = re.compile(
+    r"CUDA Exception: ?(.{3,80})"
+    r"|(?:Thread [\d.]{1,12} .{0,60})?(?:received signal )?(CUDA_EXCEPTION_\d{1,3}), ([^.]{3,60})\.?$"
+)
+_FOCUS = re.compile(
+    rf"\[?(?:Current|Switching) focus (?:set )?to CUDA kernel .{{0,120}}?block {_TRIPLE}, thread {_TRIPLE}"
+    r"(?:, device (\d{1,4}))?"
+)
 _FRAME = re.compile(r"#0\s{1,4}(?:0x[0-9a-f]{1,16} in )?(\S.{0,600}?) ?<<<\(")
 _ROW = re.compile(rf"\* {{1,8}}\d{{1,6}} .{{0,160}}?{_TRIPLE} {{1,8}}{_TRIPLE} {{1,8}}([^\s(]{{2,400}})")
 
 
-class _Teller:
+class _Teller(Quiet):
     """One fault: what is said between one exception and the next belongs together."""
 
     def __init__(self, where: Where) -> None:
@@ -46,12 +53,19 @@ class _Teller:
         if said.get("kernel") or said.get("block"):
             yield KernelSaid(**said, by="cuda-gdb")
 
-    def is_open(self) -> bool:
-        return False
-
     def _hold(self, line: Line) -> dict[str, Any]:
         self._said = self._said or self._where(line)
         return self._said
 
 
-EVENT = EventKind("cuda_gdb", r"CUDA Exception:|CUDA_EXCEPTION_|focus (?:set )?to CUDA|#0  |^\* |\n\* |\* {1,8}\d", _Teller)
+EVENT = EventKind(
+    "cuda_gdb",
+    (
+        "CUDA Exception:",
+        "CUDA_EXCEPTION_",
+        "focus (?:set )?to CUDA",
+        "#0  ",
+        r"\* {1,8}\d",
+    ),
+    _Teller,
+)

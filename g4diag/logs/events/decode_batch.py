@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from g4diag.logs.contract import EventKind, Line, Where
+from g4diag.logs.tellers import Quiet
 from g4diag.model.log import Batch, Batches, Event
 
 _LINE = re.compile(r"Decode batch(?: \[\d{1,12}\])?[,.]")
@@ -25,7 +26,7 @@ _WHOLE = ("requests", "queued")
 _MOST, _PROCESSES = 4096, 512
 
 
-class _Teller:
+class _Teller(Quiet):
     """Where a process has more lines than are kept, every other one goes, and from then on fewer are taken."""
 
     def __init__(self, where: Where) -> None:
@@ -58,9 +59,6 @@ class _Teller:
         for process, place in self._first.items():
             yield Batches(**place, samples=tuple(self._kept[process]), seen=self._seen[process])
 
-    def is_open(self) -> bool:
-        return False
-
 
 def _batch(line: Line) -> Batch:
     said = {_NAMES[name.strip()]: value for name, value in _FIELD.findall(line.text[:1000]) if name.strip() in _NAMES}
@@ -68,4 +66,4 @@ def _batch(line: Line) -> Batch:
     return Batch(line.number, line.time, **numbers)
 
 
-EVENT = EventKind("decode_batch", r"Decode batch", _Teller)
+EVENT = EventKind("decode_batch", ("Decode batch",), _Teller)

@@ -1,4 +1,4 @@
-"""Device-side assertions, one event a place with the count of its threads; torch's asynchronous asserts are told apart."""
+"""Device-side assertions, one event a place with the count of its threads."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def read(line: Line, place: dict[str, Any]) -> DeviceAsserts | None:
 
 EVENT = EventKind(
     "device_assert",
-    r"Assertion `",
+    ("Assertion `",),
     folded(read, lambda event: (event.process, event.place, event.claim), counted),
 )

@@ -21,7 +21,9 @@ _ANCHORED = re.compile(
     r"|(?:.{0,60}coredump: )?Detected an exception of type CUDBG_|coredump: CUDBG_EXCEPTION"
     r"|(?:Thread [\d.]{1,12} received signal )?CUDA_EXCEPTION_\d|CUDA_ERROR_[A-Z_]{3,40}\b|cudaError[A-Z]\w{3,40}\b"
 )
-_KERNEL = re.compile(r"(?:CUDA_EXCEPTION_\d{1,3}, [^.]{3,60}?|Warp [A-Z]\w{3,20} \w{3,20}) in (?:kernel )?([\w:<>, *&()~]{3,400})")
+_KERNEL = re.compile(
+    r"(?:CUDA_EXCEPTION_\d{1,3}, [^.]{3,60}?|Warp [A-Z]\w{3,20} \w{3,20}) in (?:kernel )?([\w:<>, *&()~]{3,400})"
+)
 
 
 def read(line: Line, place: dict[str, Any]) -> Event | None:
@@ -32,4 +34,17 @@ def read(line: Line, place: dict[str, Any]) -> Event | None:
     return DeviceSaid(**place, device=device, kernel=kernel[1].strip() if kernel else "")
 
 
-EVENT = EventKind("device_error", r"CUDA|[Cc]uda[ E]|what\(\)|watchdog thread|CUDBG_|Triton Error|TensorRT-LLM", each(read))
+EVENT = EventKind(
+    "device_error",
+    (
+        "CUDA",
+        "cuda[ E]",
+        "Cuda[ E]",
+        r"what\(\)",
+        "watchdog thread",
+        "CUDBG_",
+        "Triton Error",
+        "TensorRT-LLM",
+    ),
+    each(read),
+)

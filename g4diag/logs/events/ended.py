@@ -1,4 +1,4 @@
-"""Processes that end: by a signal, with a status, killed by the host; and the lines that only follow another's death."""
+"""Processes that end: by a signal, with a status, killed by the host; and lines that only follow another's death."""
 
 from __future__ import annotations
 
@@ -11,13 +11,24 @@ from g4diag.logs.tellers import each
 from g4diag.model.log import Ended, Event
 
 _FORMS: tuple[tuple[re.Pattern[str], dict[str, Any]], ...] = (
-    (re.compile(r"Fatal Python error: (?P<word>Aborted|Segmentation fault|Bus error|Illegal instruction|Floating)"), {}),
+    (
+        re.compile(r"Fatal Python error: (?P<word>Aborted|Segmentation fault|Bus error|Illegal instruction|Floating)"),
+        {},
+    ),
     (re.compile(r"Fatal Python error"), {}),
-    (re.compile(r"(?:\S{0,60}: line \d{1,6}: +\d{1,9} )?(?P<word>Segmentation fault|Aborted|Killed|Bus error)(?: .{0,80})?$"), {}),
+    (
+        re.compile(
+            r"(?:\S{0,60}: line \d{1,6}: +\d{1,9} )?(?P<word>Segmentation fault|Aborted|Killed|Bus error)(?: .{0,80})?$"
+        ),
+        {},
+    ),
     (re.compile(r"terminate called (?:after throwing|without an active|recursively)"), {"signal": 6}),
     (re.compile(r"!{3,} Segfault encountered !{3,}|\*\*\* SIG(?P<name>[A-Z]{3,5})"), {}),
     (re.compile(r".{0,80}\bcrashed with exit code (?P<code>-?\d{1,5})"), {}),
-    (re.compile(r".{0,80}\bunexpectedly failed with exitcode=(?P<code>-?\d{1,5})\.?(?: pid=(?P<pid>\d{1,9}))?"), {"teardown": True}),
+    (
+        re.compile(r".{0,80}\bunexpectedly failed with exitcode=(?P<code>-?\d{1,5})\.?(?: pid=(?P<pid>\d{1,9}))?"),
+        {"teardown": True},
+    ),
     (re.compile(r".{0,80}\bterminated with (?:signal )?(?P<code>-\d{1,3})\b"), {}),
     (re.compile(r".{0,120}\bMain process exited, code=killed, status=(?P<code>\d{1,3})/"), {"killed": True}),
     (re.compile(r".{0,120}\bMain process exited, code=dumped, status=(?P<code>\d{1,3})/"), {"killed": True}),
@@ -58,7 +69,22 @@ def _ended(said: dict[str, str | None], more: dict[str, Any], place: dict[str, A
 
 EVENT = EventKind(
     "ended",
-    r"Fatal Python error|Segmentation fault|Segfault encountered|Aborted|Killed|Bus error|terminate called|exit ?code|terminated with"
-    r"|Main process exited|[Ss][Ii][Gg][Qq][Uu][Ii][Tt]|SIGTERM|Gracefully exiting|\*\*\* SIG",
+    (
+        "Fatal Python error",
+        "Segmentation fault",
+        "Segfault encountered",
+        "Aborted",
+        "Killed",
+        "Bus error",
+        "terminate called",
+        "exit ?code",
+        "terminated with",
+        "Main process exited",
+        "sigquit",
+        "SIGQUIT",
+        "SIGTERM",
+        "Gracefully exiting",
+        r"\*\*\* SIG",
+    ),
     each(read),
 )

@@ -15,7 +15,10 @@ _ENGINES = (
     ("tensorrt-llm", re.compile(r"/tensorrt_llm/|TensorRT-LLM")),
     ("tgi", re.compile(r"text_generation_server|text-generation-launcher")),
     ("lmdeploy", re.compile(r"/lmdeploy/")),
-    ("torch training", re.compile(r"loss\.backward\(|/train\w{0,20}\.py\"|torch/_tensor\.py.{0,20}in backward|torchrun|deepspeed/")),
+    (
+        "torch training",
+        re.compile(r"loss\.backward\(|/train\w{0,20}\.py\"|torch/_tensor\.py.{0,20}in backward|torchrun|deepspeed/"),
+    ),
 )
 
 
@@ -33,4 +36,21 @@ class _Teller(Quiet):
                 yield Chosen(**self._where(line), key="engine", value=name)
 
 
-EVENT = EventKind("engine", r"sglang|sgl-workspace|[vV][lL][lL][mM]|tensorrt|TensorRT|text.generation|lmdeploy|backward|torchrun|/train", _Teller)
+EVENT = EventKind(
+    "engine",
+    (
+        "sglang",
+        "sgl-workspace",
+        "vllm",
+        "vLLM",
+        "VLLM",
+        "tensorrt",
+        "TensorRT",
+        "text.generation",
+        "lmdeploy",
+        "backward",
+        "torchrun",
+        "/train",
+    ),
+    _Teller,
+)

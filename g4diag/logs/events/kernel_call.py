@@ -17,4 +17,4 @@ def read(line: Line, place: dict[str, Any]) -> Event | None:
     return KernelCall(**place) if _CALL.match(line.text) else None
 
 
-EVENT = EventKind("kernel_call", r"API Call: ", each(read))
+EVENT = EventKind("kernel_call", ("API Call: ",), each(read))

@@ -18,7 +18,7 @@ def read(line: Line, place: dict[str, Any]) -> Canary | None:
     """One violation; the summary that follows it in words is the same one."""
     if not _LINE.match(line.text):
         return None
-    said = dict(_FIELD.findall(line.text[:1000]))
+    said: dict[str, str] = dict(_FIELD.findall(line.text[:1000]))
     tag = said.get("launch_tag", said.get("kernel_kind", ""))
     parts = _TAG.search(tag)
     return Canary(
@@ -39,4 +39,6 @@ def _number(text: str | None) -> int | None:
     return int(found[0]) if found else None
 
 
-EVENT = EventKind("kv_canary", r"kv_canary violation", folded(read, lambda event: (event.process, event.tag), counted))
+EVENT = EventKind(
+    "kv_canary", ("kv_canary violation",), folded(read, lambda event: (event.process, event.tag), counted)
+)

@@ -36,4 +36,11 @@ def _bytes(found: re.Match[str] | None) -> int | None:
         return None
 
 
-EVENT = EventKind("out_of_memory", r"[Oo]ut of memory|oom-kill", each(read))
+EVENT = EventKind(
+    "out_of_memory",
+    (
+        "ut of memory",
+        "oom-kill",
+    ),
+    each(read),
+)

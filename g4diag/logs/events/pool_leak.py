@@ -23,7 +23,9 @@ _NEW = re.compile(r"\[(\w{1,24})\] {1,8}total=(\d{1,15}), (.{0,300}?)(?=\[\w{1,2
 _PAIR = re.compile(r"([A-Za-z_][\w.]{0,100}(?:\(\))?) ?= ?(-?\d{1,15})(?![\w.])")
 _LEAKED = re.compile(r"leaked_(\w{1,24}?)_(?:pages|slots|ids|indices)=\{([\d, ]{0,4000})\}")
 _TERMS = ("available", "evictable", "protected", "held", "uncached")
-_CONTINUES = re.compile(r"\[\w{1,24}\] {1,8}total=|\w{0,24}_?available_size|self\.|leaked_|\s{0,8}\w{1,40}_size=|(?:full|swa|mamba)_")
+_CONTINUES = re.compile(
+    r"\[\w{1,24}\] {1,8}total=|\w{0,24}_?available_size|self\.|leaked_|\s{0,8}\w{1,40}_size=|(?:full|swa|mamba)_"
+)
 
 
 class _Teller:
@@ -36,7 +38,7 @@ class _Teller:
     def take(self, line: Line) -> Iterable[Event]:
         text = line.text.strip()
         held = self._open.get(line.process)
-        if _MESSAGE.match(text) and not text.startswith(("raise ", "assert ", "f\"")):
+        if _MESSAGE.match(text) and not text.startswith(("raise ", "assert ", 'f"')):
             yield from self._close(line.process)
             warned = "Warning:" in text[:400] or not re.match(r"(?:[\w.]{1,80})?(?:Error|Exception):", text)
             self._open[line.process] = self._where(line), [text], warned
@@ -67,7 +69,9 @@ def _sums(lines: list[str]) -> Iterable[PoolSum]:
             yield _sum(pool, int(total), dict(_PAIR.findall(rest)), leaked)
         return
     pairs = _PAIR.findall(text)
-    named = {name.partition("_")[0] for name, _ in pairs if re.match(r"(?:full|swa|mamba)_(?:available|evictable)", name)}
+    named = {
+        name.partition("_")[0] for name, _ in pairs if re.match(r"(?:full|swa|mamba)_(?:available|evictable)", name)
+    }
     if named:
         for pool in sorted(named):
             mine = {name: value for name, value in pairs if pool in name or (pool == "full" and _is_full(name))}
@@ -93,4 +97,14 @@ def _sum(pool: str, total: int, said: dict[str, str], leaked: dict[str, tuple[in
     return PoolSum(pool, total, **values, leaked=leaked.get(pool, ()))
 
 
-EVENT = EventKind("pool_leak", r"[Ll]eak [Dd]etected|available(?:_size)?(?:\(\))?=|evictable_size|total=\d", _Teller)
+EVENT = EventKind(
+    "pool_leak",
+    (
+        "leak detected",
+        "Leak Detected",
+        r"available(?:_size)?(?:\(\))?=",
+        "evictable_size",
+        r"total=\d",
+    ),
+    _Teller,
+)

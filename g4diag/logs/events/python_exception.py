@@ -56,8 +56,15 @@ class _Teller:
     def __init__(self, where: Where) -> None:
         self._where = where
         self._of: dict[str, _Open] = {}
+        self._opened: set[str] = set()
 
     def take(self, line: Line) -> Iterable[Event]:
+        found = list(self._take(line))
+        state = self._of.get(line.process)
+        (self._opened.add if state is not None and state.is_open else self._opened.discard)(line.process)
+        return found
+
+    def _take(self, line: Line) -> Iterator[Event]:
         text = line.text.rstrip()
         state = self._of.get(line.process)
         how = next((how for notice, how in _NOTICES if text.lstrip().startswith(notice)), None)
@@ -79,7 +86,7 @@ class _Teller:
             yield from self._close(process)
 
     def is_open(self) -> bool:
-        return any(state.is_open for state in self._of.values())
+        return bool(self._opened)
 
     def _begin(self, line: Line, lead: str) -> Iterable[Event]:
         state = self._of.get(line.process)
@@ -104,7 +111,11 @@ class _Teller:
                 last = state.frames[-1]
                 state.frames[-1] = Frame(last.path, last.line, last.function, text.strip()[:120], last.at)
             return
-        if (named := _NAMED.match(text)) and named[1] not in _NO_EXCEPTION and not (line.begins and not _BARE.match(text)):
+        if (
+            (named := _NAMED.match(text))
+            and named[1] not in _NO_EXCEPTION
+            and not (line.begins and not _BARE.match(text))
+        ):
             self._name(state, line, text)
 
     def _name(self, state: _Open, line: Line, text: str) -> None:
@@ -121,7 +132,8 @@ class _Teller:
     def _close(self, process: str) -> Iterable[Event]:
         state = self._of.pop(process, None)
         if len(self._of) > _PROCESSES:
-            self._of.pop(next(iter(self._of)))
+            self._opened.discard(oldest := next(iter(self._of)))
+            del self._of[oldest]
         if state is None or not (state.chain or state.frames):
             return
         if not state.chain:  # the log ends inside a traceback, or another's lines cut it
@@ -138,6 +150,15 @@ class _Teller:
 
 EVENT = EventKind(
     "python_exception",
-    r"Traceback \(most|File \\{0,3}\"|\.py:\d{1,9} in |above exception|(?:Error|Exception|Interrupt|Exit)(?::|\s{0,4}$|\\n|\"|\r)",
+    (
+        r"Traceback \(most",
+        r'File \\{0,3}"',
+        r"\.py:\d{1,9} in ",
+        "above exception",
+        r'Error(?::|\s{0,4}$|\\n|"|\r)',
+        r'Exception(?::|\s{0,4}$|\\n|"|\r)',
+        r'Interrupt(?::|\s{0,4}$|\\n|"|\r)',
+        r'Exit(?::|\s{0,4}$|\\n|"|\r)',
+    ),
     _Teller,
 )

@@ -10,7 +10,9 @@ from g4diag.logs.contract import EventKind, Line
 from g4diag.logs.tellers import folded
 from g4diag.model.log import Retractions
 
-_RETRACT = re.compile(r"(?:KV cache pool is full\. |Decode out of memory happened\. )?(?:Retract requests\.|#retracted_reqs: )")
+_RETRACT = re.compile(
+    r"(?:KV cache pool is full\. |Decode out of memory happened\. )?(?:Retract requests\.|#retracted_reqs: )"
+)
 _REQUESTS = re.compile(r"#retracted_reqs: (\d{1,9})")
 
 
@@ -26,4 +28,11 @@ def _merge(first: Retractions, later: Retractions) -> Retractions:
     return replace(first, count=first.count + 1, requests=first.requests + later.requests, last=later.last)
 
 
-EVENT = EventKind("retraction", r"Retract requests\.|#retracted_reqs:", folded(read, lambda event: event.process, _merge))
+EVENT = EventKind(
+    "retraction",
+    (
+        r"Retract requests\.",
+        "#retracted_reqs:",
+    ),
+    folded(read, lambda event: event.process, _merge),
+)

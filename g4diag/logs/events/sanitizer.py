@@ -7,25 +7,28 @@ from collections.abc import Iterable
 from typing import Any
 
 from g4diag.logs.contract import EventKind, Line, Where
+from g4diag.logs.tellers import Quiet
 from g4diag.model.log import Event, KernelSaid
 
 _HEAD = "========="
 _TRIPLE = r"\((\d{1,9}), ?(\d{1,9}), ?(\d{1,9})\)"
 _ERROR = re.compile(
-    r"={9} ((?:Invalid|Misaligned|Uninitialized|Warp|Lane|Race|Illegal|Out-of-range|Stack|Barrier|Device|Possible)\b.{0,120})"
+    r"={9} ((?:Invalid|Misaligned|Uninitialized|Warp|Lane|Race|"
+    r"Illegal|Out-of-range|Stack|Barrier|Device|Possible)\b.{0,120})"
 )
 _ACCESS = re.compile(r"(read|write|atomic) of size (\d{1,6})")
 _AT = re.compile(r"={9} {2,16}at (.{1,700}?)(?:\+0x[0-9a-f]{1,12})?(?: in ([\w./-]{1,200}:\d{1,7}))?$")
 _BY = re.compile(rf"={{9}} {{2,16}}by thread {_TRIPLE} in block {_TRIPLE}")
 _ADDRESS = re.compile(r"={9} {2,16}(?:Access (?:at|to) |Address )(0x[0-9a-f]{1,16})")
 _NEAREST = re.compile(
-    r"={9} {2,16}and is ([\d,]{1,20}) bytes (after|before|inside) the nearest allocation at 0x[0-9a-f]{1,16} of size ([\d,]{1,20}) bytes"
+    r"={9} {2,16}and is ([\d,]{1,20}) bytes (after|before|inside) the nearest allocation at "
+    r"0x[0-9a-f]{1,16} of size ([\d,]{1,20}) bytes"
 )
 _HOST = re.compile(r"={9} {2,16}Host Frame: ?(.{1,200})")
 _KERNELS = 64
 
 
-class _Teller:
+class _Teller(Quiet):
     def __init__(self, where: Where) -> None:
         self._where = where
         self._now: dict[str, Any] = {}
@@ -76,8 +79,5 @@ class _Teller:
         self._finish()
         return [KernelSaid(**said, by="compute-sanitizer") for said in self._told.values()]
 
-    def is_open(self) -> bool:
-        return False
 
-
-EVENT = EventKind("sanitizer", r"={9}", _Teller)
+EVENT = EventKind("sanitizer", ("=========",), _Teller)

@@ -35,4 +35,12 @@ def read(line: Line, place: dict[str, Any]) -> Event | None:
     return ServerArgs(**place, values=values) if values else None
 
 
-EVENT = EventKind("server_args", r"server_args|ServerArgs\(|non-default args", each(read))
+EVENT = EventKind(
+    "server_args",
+    (
+        "server_args",
+        r"ServerArgs\(",
+        "non-default args",
+    ),
+    each(read),
+)

@@ -58,4 +58,4 @@ class _Teller:
         return None
 
 
-EVENT = EventKind("stacks", r"[Tt]hread (?:0x)?[0-9A-Fa-f]{1,16}\b.{0,90}(?:most recent call first|\()", _Teller)
+EVENT = EventKind("stacks", (r"hread (?:0x)?[0-9A-Fa-f]{1,16}\b.{0,90}(?:most recent call first|\()",), _Teller)

@@ -10,7 +10,8 @@ from g4diag.logs.tellers import each
 from g4diag.model.log import Event, TimedOut
 
 _NCCL = re.compile(
-    r"(?:\[[^\]]{0,160}\] ?){0,4}Watchdog caught collective operation timeout: WorkNCCL\((.{0,300}?)\)(?: ran for (\d{1,12}) milliseconds)?"
+    r"(?:\[[^\]]{0,160}\] ?){0,4}Watchdog caught collective operation timeout: "
+    r"WorkNCCL\((.{0,300}?)\)(?: ran for (\d{1,12}) milliseconds)?"
 )
 _OPERATION = re.compile(r"OpType=(\w{1,40})")
 _LIMIT = re.compile(r"Timeout\(ms\)=(\d{1,12})")
@@ -29,4 +30,4 @@ def read(line: Line, place: dict[str, Any]) -> Event | None:
     return None
 
 
-EVENT = EventKind("watchdog", r"[Ww]atchdog (?:caught|time)", each(read))
+EVENT = EventKind("watchdog", ("atchdog (?:caught|time)",), each(read))

@@ -13,6 +13,7 @@ from g4diag.model.log import Xid
 _XID = re.compile(r"(?:kernel: )?(?:\[[\d. ]{1,20}\] )?NVRM: Xid \((?:PCI:)?([\w:.]{1,24})\): (\d{1,4}),? ?(.{0,600})")
 _PID = re.compile(r"pid='?(\d{1,9})'?,? ?(?:name=([^,]{1,40}))?")
 _ADDRESS = re.compile(r"faulted @ (0x[0-9a-fA-F_]{1,32})")
+_UNIT = re.compile(r"\((GPC \d{1,3}, TPC \d{1,3}, SM \d{1,3})\)")
 _FAULT = re.compile(r"\b(FAULT_\w{1,40})(?: ACCESS_TYPE_(?:VIRT_|PHYS_)?(\w{1,20}))?")
 
 
@@ -23,7 +24,8 @@ def read(line: Line, place: dict[str, Any]) -> Xid | None:
         return None
     detail = found[3]
     owner, address, fault = _PID.search(detail), _ADDRESS.search(detail), _FAULT.search(detail)
-    access = (fault[2] or "").lower() if fault else ""
+    access, unit = (fault[2] or "").lower() if fault else "", _UNIT.search(detail)
+    word = "MMU Fault" if "MMU Fault" in detail else ""
     return Xid(
         **place,
         number=int(found[2]),
@@ -32,8 +34,9 @@ def read(line: Line, place: dict[str, Any]) -> Xid | None:
         name=(owner[2] or "").strip() if owner else "",
         address=address[1] if address else "",
         access="write" if "write" in access or "atomic" in access else "read" if "read" in access else "",
-        fault=fault[1] if fault else "",
+        fault=fault[1] if fault else word,
         detail=detail[:200],
+        units=(unit[1],) if unit else (),
     )
 
 
@@ -42,7 +45,10 @@ def _key(event: Xid) -> tuple[object, ...]:
 
 
 def _merge(first: Xid, later: Xid) -> Xid:
-    return replace(first, count=first.count + 1, access=first.access or later.access, pid=first.pid or later.pid)
+    units = tuple(dict.fromkeys((*first.units, *later.units)))[:64]
+    return replace(
+        first, count=first.count + 1, access=first.access or later.access, fault=first.fault or later.fault, units=units
+    )
 
 
-EVENT = EventKind("xid", r"NVRM: Xid", folded(read, _key, _merge))
+EVENT = EventKind("xid", ("NVRM: Xid",), folded(read, _key, _merge))

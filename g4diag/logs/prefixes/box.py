@@ -19,4 +19,4 @@ def take(text: str) -> tuple[Mark, str] | None:
     return (Mark(), text[found.end() :]) if found else None
 
 
-PREFIX = Prefix("box", take)
+PREFIX = Prefix("box", take, " │┃║")

@@ -7,7 +7,9 @@ import re
 from g4diag.logs import times
 from g4diag.logs.contract import Mark, Prefix
 
-_HEAD = re.compile(r"\[(\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)((?: [A-Z]{2}\d{1,5}){0,8})\] ?|(\d\d:\d\d:\d\d(?:[.,]\d{1,9})?) ")
+_HEAD = re.compile(
+    r"\[(\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)((?: [A-Z]{2}\d{1,5}){0,8})\] ?|(\d\d:\d\d:\d\d(?:[.,]\d{1,9})?) "
+)
 _RANK = re.compile(r" ([A-Z]{2})(\d{1,5})(?= |$)")
 
 
@@ -21,4 +23,4 @@ def take(text: str) -> tuple[Mark, str] | None:
     return Mark(*at, ranks=ranks, begins=True), text[found.end() :]
 
 
-PREFIX = Prefix("clock", take)
+PREFIX = Prefix("clock", take, "[0")

@@ -15,4 +15,4 @@ def take(text: str) -> tuple[Mark, str] | None:
     return (Mark(process=found[1]), text[found.end() :]) if found else None
 
 
-PREFIX = Prefix("compose", take, first=True)
+PREFIX = Prefix("compose", take, "0a", first=True)

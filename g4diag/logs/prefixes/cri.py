@@ -17,4 +17,4 @@ def take(text: str) -> tuple[Mark, str] | None:
     return (Mark(*at, partial=found[2] == "P"), text[found.end() :]) if found and at else None
 
 
-PREFIX = Prefix("cri", take)
+PREFIX = Prefix("cri", take, "0")

@@ -20,4 +20,4 @@ def take(text: str) -> tuple[Mark, str] | None:
     return (Mark(float(found[1]), "boot", process="kernel"), text[found.end() :]) if found else None
 
 
-PREFIX = Prefix("dmesg", take)
+PREFIX = Prefix("dmesg", take, "[")

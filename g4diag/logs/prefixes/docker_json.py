@@ -18,10 +18,10 @@ def take(text: str) -> tuple[Mark, str] | None:
         return None
     if not isinstance(said, dict) or not isinstance(said.get("log"), str):
         return None
-    at = times.iso(str(said.get("time", "")))
+    when, clock = times.iso(str(said.get("time", ""))) or (None, "")
     # A record that Docker cut at 16 KiB has no line end, and goes on in the next.
     partial = not said["log"].endswith("\n") and len(said["log"]) >= 16_000
-    return Mark(*(at or (None, "")), partial=partial), said["log"].rstrip("\r\n")
+    return Mark(when, clock, partial=partial), said["log"].rstrip("\r\n")
 
 
-PREFIX = Prefix("docker_json", take, first=True)
+PREFIX = Prefix("docker_json", take, "{", first=True)

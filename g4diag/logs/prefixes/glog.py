@@ -17,4 +17,4 @@ def take(text: str) -> tuple[Mark, str] | None:
     return (Mark(*at, begins=True), text[found.end() :]) if found and at else None
 
 
-PREFIX = Prefix("glog", take)
+PREFIX = Prefix("glog", take, "[a")

@@ -17,4 +17,4 @@ def take(text: str) -> tuple[Mark, str] | None:
     return (Mark(*at), text[found.end() :]) if found and at else None
 
 
-PREFIX = Prefix("iso_time", take)
+PREFIX = Prefix("iso_time", take, "0")

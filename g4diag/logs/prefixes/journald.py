@@ -8,7 +8,8 @@ from g4diag.logs import times
 from g4diag.logs.contract import Mark, Prefix
 
 _HEAD = re.compile(
-    r"([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})?|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?[+-]\d\d:?\d\d) "
+    r"([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})?"
+    r"|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?[+-]\d\d:?\d\d) "
     r"([\w.-]{1,64}) ([\w@./:-]{1,64})(?:\[(\d{1,9})\])?: ?"
 )
 
@@ -23,4 +24,4 @@ def take(text: str) -> tuple[Mark, str] | None:
     return Mark(*at, process=process, pid=pid), text[found.end() :]
 
 
-PREFIX = Prefix("journald", take)
+PREFIX = Prefix("journald", take, "0a")

@@ -28,8 +28,8 @@ def take(text: str) -> tuple[Mark, str] | None:
         return None
     trace = next((said[key] for key in _TRACE if isinstance(said.get(key), str)), "")
     when, clock = _time(said)
-    pid = said.get("pid") or said.get("process") or said.get("_PID")
-    pid = int(pid) if str(pid).isdigit() else None
+    number = str(said.get("pid") or said.get("process") or said.get("_PID") or "")
+    pid = int(number) if number.isdecimal() and len(number) < 10 else None
     process = f"pid {pid}" if pid is not None else str(said.get("pod") or said.get("logger_process") or "")[:80]
     return Mark(when, clock, process=process, pid=pid, begins=True), "\n".join(filter(None, (message, trace)))
 
@@ -44,4 +44,4 @@ def _time(said: dict[str, Any]) -> tuple[float | None, str]:
     return times.iso(stamp) or (None, "") if isinstance(stamp, str) else (None, "")
 
 
-PREFIX = Prefix("json_lines", take, first=True)
+PREFIX = Prefix("json_lines", take, "{", first=True)

@@ -7,7 +7,9 @@ import re
 from g4diag.logs.contract import Mark, Prefix
 
 _KUBECTL = re.compile(r"\[pod/([\w.-]{1,120})/([\w.-]{1,80})\] ?")
-_STERN = re.compile(r"([a-z0-9][a-z0-9.-]{3,120}-[a-z0-9]{1,12}) (?:› )?([a-z0-9][a-z0-9-]{1,60}) (?=\[?\d{4}-\d\d-\d\d[ T])")
+_STERN = re.compile(
+    r"([a-z0-9][a-z0-9.-]{3,120}-[a-z0-9]{1,12}) (?:\u203a )?([a-z0-9][a-z0-9-]{1,60}) (?=\[?\d{4}-\d\d-\d\d[ T])"
+)
 
 
 def take(text: str) -> tuple[Mark, str] | None:
@@ -16,4 +18,4 @@ def take(text: str) -> tuple[Mark, str] | None:
     return (Mark(process=f"{found[1]}/{found[2]}"), text[found.end() :]) if found else None
 
 
-PREFIX = Prefix("kubectl", take)
+PREFIX = Prefix("kubectl", take, "[0a")

@@ -1,4 +1,4 @@
-"""Launchers that mark each line: MPI's `[1,0]<stderr>:`, `[/bin/sh@<0,0>]:`, torchrun's `[rank3]:`, `srun -l`'s `3: `."""
+"""Launchers that mark each line: MPI's `[1,0]<stderr>:` and `[sh@<0,0>]:`, torchrun's `[rank3]:`, `srun -l`'s `3: `."""
 
 from __future__ import annotations
 
@@ -21,4 +21,4 @@ def take(text: str) -> tuple[Mark, str] | None:
     return Mark(process=found[2] or f"rank {number}"), text[found.end() :]
 
 
-PREFIX = Prefix("launcher", take)
+PREFIX = Prefix("launcher", take, "[0")

@@ -15,4 +15,4 @@ def take(text: str) -> tuple[Mark, str] | None:
     return (Mark(begins=True), text[found.end() :]) if found else None
 
 
-PREFIX = Prefix("level", take)
+PREFIX = Prefix("level", take, "a")

@@ -1,4 +1,4 @@
-"""Python's logging and loguru: `2026-06-01 01:00:00,123 - name - ERROR - message`, `... | ERROR | a.b:f:12 - message`."""
+"""Python's logging and loguru: `2026-06-01 01:00:00,123 - name - ERROR - text`, `... | ERROR | a.b:f:12 - text`."""
 
 from __future__ import annotations
 
@@ -22,4 +22,4 @@ def take(text: str) -> tuple[Mark, str] | None:
     return (Mark(*at, begins=True), text[found.end() :]) if found and at else None
 
 
-PREFIX = Prefix("python_logging", take)
+PREFIX = Prefix("python_logging", take, "0")

@@ -7,7 +7,9 @@ import re
 from g4diag.logs import times
 from g4diag.logs.contract import Mark, Prefix
 
-_HEAD = re.compile(r"\[(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)((?: [\w./:=-]{1,40}){0,12})\] ?")
+_HEAD = re.compile(
+    r"\[(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)((?: [\w./:=-]{1,40}){0,12})\] ?"
+)
 _RANK = re.compile(r" ([A-Z_]{2,10}?)(\d{1,5})(?= |$)")
 
 
@@ -17,7 +19,9 @@ def take(text: str) -> tuple[Mark, str] | None:
     at = times.iso(found[1]) if found else None
     if found is None or at is None:
         return None
-    return Mark(*at, ranks={name: int(rank) for name, rank in _RANK.findall(found[2])}, begins=True), text[found.end() :]
+    return Mark(*at, ranks={name: int(rank) for name, rank in _RANK.findall(found[2])}, begins=True), text[
+        found.end() :
+    ]
 
 
-PREFIX = Prefix("sglang", take)
+PREFIX = Prefix("sglang", take, "[")

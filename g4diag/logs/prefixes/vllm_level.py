@@ -19,4 +19,4 @@ def take(text: str) -> tuple[Mark, str] | None:
     return (Mark(*at), text[found.end() :]) if found and at else None
 
 
-PREFIX = Prefix("vllm_level", take)
+PREFIX = Prefix("vllm_level", take, "a")

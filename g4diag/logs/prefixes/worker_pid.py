@@ -7,7 +7,8 @@ import re
 from g4diag.logs.contract import Mark, Prefix
 
 _HEAD = re.compile(
-    r"\(([A-Za-z_][\w.:<>-]{0,80})(?: rank=(\d{1,4}))? pid=(\d{1,9})(?:, ip=([\w.:]{1,60}))?\)(?: \[repeated \d{1,9}x[^\]]{0,60}\])? ?"
+    r"\(([A-Za-z_][\w.:<>-]{0,80})(?: rank=(\d{1,4}))? pid=(\d{1,9})(?:, ip=([\w.:]{1,60}))?\)"
+    r"(?: \[repeated \d{1,9}x[^\]]{0,60}\])? ?"
 )
 _RANK = re.compile(r"_(DP|TP|PP|EP|CP)(\d{1,4})(?![0-9])")
 
@@ -24,4 +25,4 @@ def take(text: str) -> tuple[Mark, str] | None:
     return Mark(ranks=ranks, process=f"{found[1]} pid {found[3]}{node}", pid=int(found[3])), text[found.end() :]
 
 
-PREFIX = Prefix("worker_pid", take)
+PREFIX = Prefix("worker_pid", take, "(")
