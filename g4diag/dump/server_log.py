@@ -33,7 +33,17 @@ from g4diag.model.log import (
     TimedOut,
 )
 
-__all__ = ["ARMED", "EXCEPTION", "ILLEGAL_ACCESS", "NOT_ARMED", "events_of", "looks_like_text", "read_lines", "read_log"]
+__all__ = [
+    "ARMED",
+    "EXCEPTION",
+    "ILLEGAL_ACCESS",
+    "NOT_ARMED",
+    "events_of",
+    "lines_of",
+    "looks_like_text",
+    "read_lines",
+    "read_log",
+]
 
 LAST_CALLS = 8
 ILLEGAL_ACCESS = re.compile(
@@ -48,16 +58,16 @@ EXCEPTION = re.compile(r"^[ \t]{0,200}(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception|In
 _NO_CRASH = ("frame", "armed")
 _KIND_OF_CODE = {"cudaErrorIllegalAddress": "illegal-access", "cudaErrorAssert": "device-assert"}
 # What tells of the server and not of a crash, and what another line tells as well.
-_NO_LINE = (Batches, Chosen, ServerArgs, PoolAudit)
+_NO_LINE = (Batches, Chosen, ServerArgs)
 
 
 def read_log(file: BinaryIO, size: int, name: str) -> Incident | None:
     """The log as something to inspect; None if no line of it says anything and none has a time. size: bytes on disk."""
     log = reading.read_log(file, name, masked)
-    return None if not log.events and not log.stamped else incident_of(log, size)
+    return None if not log.events and not log.stamped else incident_of(log, size, name)
 
 
-def incident_of(log: Log, size: int) -> Incident:
+def incident_of(log: Log, size: int, name: str) -> Incident:
     """What `logs` read, with its typed events, and the same as lines."""
     lines = tuple(_lines(log.events))
     return Incident(
@@ -67,6 +77,7 @@ def incident_of(log: Log, size: int) -> Incident:
         notes=tuple(_notes(log, lines)),
         log=lines,
         faults=tuple(_faults(log.events)),
+        unread=(f"{name}: {log.unread}",) if log.unread else (),
         events=log.events,
     )
 
@@ -96,6 +107,8 @@ def _lines(events: tuple[Event, ...]) -> Iterator[LogEvent]:
         if isinstance(event, Stack):
             if event.main and event.surfaced:
                 yield _frame("stack", event, event.surfaced)
+            continue
+        if isinstance(event, PoolAudit) and event.raised:
             continue
         if isinstance(event, OutOfMemory) and event.of == "device":
             continue

@@ -11,7 +11,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from g4diag.logs.kernels import Kernel, kernel
-from g4diag.model.log import Batch, Batches, Chosen, DeviceSaid, Event, Frame, KernelSaid, Raised, ServerArgs, Stack
+from g4diag.model.log import (
+    Batch,
+    Batches,
+    Chosen,
+    DeviceSaid,
+    Event,
+    Frame,
+    KernelSaid,
+    PoolAudit,
+    Raised,
+    ServerArgs,
+    Stack,
+)
 
 # Python files of an attention backend -> the names by which sglang's flags call it.
 _BACKEND_FILES = {
@@ -159,7 +171,7 @@ def of(events: Sequence[Event]) -> LogFacts:
         swa_ratio=_float(flags.get("swa-full-tokens-ratio")),
         **{key: _int(flags.get(f"{key}-size") or flags.get(f"{key}")) for key in ("tp", "dp", "ep", "pp")},
         gemma4=_told(_GEMMA4, (model, architecture), (draft, *_names(frames))),
-        windowed=_told(_WINDOWED, (model, architecture), (draft,)),
+        windowed=_told(_WINDOWED, (model, architecture), (draft,)) or _has_swa_pool(events),
         launch_blocking=chosen["launch_blocking"].value == "1" if "launch_blocking" in chosen else None,
         gpu=chosen["gpu"].value if "gpu" in chosen else "",
         full_use=_use(last, "full_use"),
@@ -218,6 +230,16 @@ def _told(sign: re.Pattern[str], names: Iterable[str], hints: Iterable[str]) -> 
     if any(sign.search(text) for text in (*names, *hints)):
         return True
     return False if any("/" in name and not name.startswith(("/", ".", "~")) for name in names) else None
+
+
+def _has_swa_pool(events: Iterable[Event]) -> bool | None:
+    """True where a decode line or an audit names an SWA pool; None where none does."""
+    for event in events:
+        if isinstance(event, Batches) and any(batch.swa_use >= 0 for batch in event.samples):
+            return True
+        if isinstance(event, PoolAudit) and any(pool.pool == "swa" for pool in event.pools):
+            return True
+    return None
 
 
 def _last_batch(events: Sequence[Event]) -> Batch | None:

@@ -27,7 +27,12 @@ from g4diag.sandbox.wire import to_plain
 
 MAX_OPEN_FILES = 64
 # Listed folders: their modules are imported when first asked for, which must not be under the limits.
-_LISTED = (("g4diag.traps", "TRAP"), ("g4diag.analyzers", "ANALYZER"))
+_LISTED = (
+    ("g4diag.traps", "TRAP"),
+    ("g4diag.analyzers", "ANALYZER"),
+    ("g4diag.logs.prefixes", "PREFIX"),
+    ("g4diag.logs.events", "EVENT"),
+)
 
 
 def main() -> None:
