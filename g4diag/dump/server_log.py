@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from g4diag.dump.secrets import masked
-from g4diag.logs import reading
+from g4diag.logs import facts, reading
 from g4diag.logs.opening import looks_like_text
 from g4diag.logs.reading import Log
 from g4diag.model import Grade, Incident, KernelFault, LogEvent
@@ -69,10 +69,11 @@ def read_log(file: BinaryIO, size: int, name: str) -> Incident | None:
 
 def incident_of(log: Log, size: int, name: str) -> Incident:
     """What `logs` read, with its typed events, and the same as lines."""
-    lines = tuple(_lines(log.events))
+    lines, server = tuple(_lines(log.events)), facts.of(log.events)
     return Incident(
         origin="server-log",
         manifest=_manifest(log.events),
+        versions={server.engine: server.release} if server.engine and server.release else {},
         context={"bytes": size, "lines": log.lines, "events": sum(log.counts.values())},
         notes=tuple(_notes(log, lines)),
         log=lines,

@@ -90,7 +90,7 @@ _BY_WORD = (
 # Texts that stand in messages of other things too: only behind the name of CUDA.
 _COMMON = ("invalid argument", "misaligned address", "unknown error", "illegal instruction", "invalid resource handle")
 _ANY = re.compile("|".join(re.escape(word) for word in sorted(_BY_WORD, key=len, reverse=True)), re.I)
-_OF_CUDA = re.compile(r"cuda|cublas|cudnn|triton error|device", re.I)
+_OF_CUDA = re.compile(r"cuda|cublas|cudnn|triton error|device|\.cuh?:|launch", re.I)
 _LAUNCHER = re.compile(r"[Ff]ailed to launch|[Ll]aunch(?:ing)? (?:of )?(?:the )?kernel failed|cu(?:da)?LaunchKernel")
 _PLACE = re.compile(r"\b([\w.-]{1,120}\.cuh?):(\d{1,7})")
 _FUNCTION = re.compile(r"[Ee]rror in function '([\w:<>~]{1,200})'|\bin (?:function )?([A-Za-z_][\w:]{2,200})\(")

@@ -119,6 +119,9 @@ class _Reading:
         self._unwrapper = Unwrapper()
         self._tellers = [kind.new(self._where) for kind in kinds()]
         self._may_open = [teller for teller in self._tellers if not isinstance(teller, Quiet)]
+        for teller in self._may_open:
+            if isinstance(opened := getattr(teller, "opened", None), set):
+                self._unwrapper.open = opened
         self._seen: dict[bytes, int] = {}
         self._passed = 0
         self._asked: dict[str, tuple[Teller, ...]] = {}

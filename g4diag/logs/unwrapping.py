@@ -13,6 +13,11 @@ from g4diag.logs.contract import Line, Mark, Prefix
 TEXT, WHOLE = 4000, 1 << 16
 _ROUNDS, _WRITERS = 8, 4096
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,32}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[@-Z\\-_])")
+# How a record goes on below its first line, where an outer logger has put a stamp on each.
+_GOES_ON = re.compile(
+    r"\s|$|(?:\w{1,80}\.){0,8}\w{0,80}(?:Error|Exception|Exit|Interrupt)\b|Traceback|During handling|The above"
+    r"|Search for|CUDA kernel|For debugging|Compile with|\[\w{1,24}\] {1,8}total=|(?:full|swa|mamba|self)[_.]"
+)
 _RANKS = ("DP", "PP", "TP", "CP", "EP")
 
 
@@ -49,24 +54,25 @@ def _that_start_with(sign: str) -> tuple[Prefix, ...]:
 
 @dataclass
 class _Writer:
-    """What is known of one process so far. stamps: how many times its records begin with, at most."""
+    """What is known of one process so far."""
 
     rank: str = ""
     tp: int | None = None
     time: float | None = None
     clock: str = ""
     held: str = ""
-    stamps: int = 0
 
 
 @dataclass
 class Unwrapper:
-    """Lines of one log in order. A line without a stamp is of the record before it: of the process that wrote it."""
+    """Lines of one log in order. A line without a stamp is of the record before it: of the process that wrote it. open:
+    processes whose traceback goes on. stamps: with how many times the last record of each writer began."""
 
     last: dict[str, str] = field(default_factory=dict)
     writers: dict[str, _Writer] = field(default_factory=dict)
     clocks: set[str] = field(default_factory=set)
-    open: dict[str, None] = field(default_factory=dict)
+    open: set[str] = field(default_factory=set)
+    stamps: dict[str, int] = field(default_factory=dict)
 
     def lines(self, raw: bytes, number: int) -> list[Line]:
         """Those in one line of the file: none where it goes on, several where one holds a whole message."""
@@ -77,12 +83,13 @@ class Unwrapper:
             text = next((part for part in reversed(text.split("\r")) if part.strip()), "")
         marks, left = unwrap(text)
         outer, ranks, begins = _outer(marks), _ranks(marks), any(mark.begins for mark in marks)
+        stamps = sum(mark.begins and mark.time is not None for mark in marks)
+        goes_on = not ranks and stamps < self.stamps.get(outer, 0) and _GOES_ON.match(left) is not None
+        if begins and not goes_on:
+            self.stamps[outer] = stamps
+        begins = begins and not goes_on
         writer = self._writer(outer, ranks, begins)
         state = self.writers[writer]
-        stamps = sum(mark.begins and mark.time is not None for mark in marks)
-        goes_on = stamps < state.stamps
-        begins = begins and not goes_on
-        state.stamps = max(state.stamps, stamps)
         self._settle(state, marks, ranks, goes_on)
         left, state.held = state.held + left, ""
         if any(mark.partial for mark in marks) and len(left) < WHOLE:

@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "servers": _SERVED,
     "serve": _SERVED | {"doctor", "hazards", "servers"},
     "minimize": _SERVED | {"analyzers", "scenario", "signature", "verdict"},
-    "sandbox": _MECHANISM | {"analyzers", "dump", "traps"},
+    "sandbox": _MECHANISM | {"analyzers", "dump", "logs", "traps"},
     "report": _MECHANISM | {"analyzers", "dump", "scenario", "traps"},
     "plugin": _SERVED,
     "repro": _SERVED | {"scenario"},

@@ -15,8 +15,8 @@ from g4diag.logs.contract import EventKind, Line, Where
 from g4diag.model.log import Event, PoolAudit, PoolSum
 
 _MESSAGE = re.compile(
-    r"(?:\S{1,300}\.py:\d{1,7}: )?(?:[A-Za-z_.]{1,80}(?:Error|Warning|Exception)(?:: ))?(?:.{0,60}?)"
-    r"(?:\bpool\b|_pool\S{0,24}|allocator) ?(?:mem(?:ory)? )?leak detected",
+    r"(?:\S{1,300}\.py:\d{1,7}: )?(?:[A-Za-z_.]{1,80}(?:Error|Warning|Exception): )?(?:\w{1,40} )?"
+    r"\w{0,60}(?:pool|allocator)\w{0,40} ?(?:mem(?:ory)? )?leak detected",
     re.I,
 )
 _NEW = re.compile(r"\[(\w{1,24})\] {1,8}total=(\d{1,15}), (.{0,300}?)(?=\[\w{1,24}\] {1,8}total=|$)")

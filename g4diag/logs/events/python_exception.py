@@ -56,12 +56,12 @@ class _Teller:
     def __init__(self, where: Where) -> None:
         self._where = where
         self._of: dict[str, _Open] = {}
-        self._opened: set[str] = set()
+        self.opened: set[str] = set()
 
     def take(self, line: Line) -> Iterable[Event]:
         found = list(self._take(line))
         state = self._of.get(line.process)
-        (self._opened.add if state is not None and state.is_open else self._opened.discard)(line.process)
+        (self.opened.add if state is not None and state.is_open else self.opened.discard)(line.process)
         return found
 
     def _take(self, line: Line) -> Iterator[Event]:
@@ -86,7 +86,7 @@ class _Teller:
             yield from self._close(process)
 
     def is_open(self) -> bool:
-        return bool(self._opened)
+        return bool(self.opened)
 
     def _begin(self, line: Line, lead: str) -> Iterable[Event]:
         state = self._of.get(line.process)
@@ -132,7 +132,7 @@ class _Teller:
     def _close(self, process: str) -> Iterable[Event]:
         state = self._of.pop(process, None)
         if len(self._of) > _PROCESSES:
-            self._opened.discard(oldest := next(iter(self._of)))
+            self.opened.discard(oldest := next(iter(self._of)))
             del self._of[oldest]
         if state is None or not (state.chain or state.frames):
             return

@@ -22,7 +22,7 @@ def read(line: Line, place: dict[str, Any]) -> Event | None:
     """One time-out."""
     text = line.text[:1500]
     if found := _NCCL.match(text):
-        operation, limit = _OPERATION.search(found[1]), _LIMIT.search(found[1])
+        operation, limit = _OPERATION.search(found[1]), _LIMIT.search(text)
         seconds = int(limit[1]) / 1000 if limit else None
         return TimedOut(**place, of="nccl", operation=operation[1] if operation else "", seconds=seconds)
     if found := _SCHEDULER.match(text):

@@ -24,4 +24,4 @@ def take(text: str) -> tuple[Mark, str] | None:
     return Mark(*at, process=process, pid=pid), text[found.end() :]
 
 
-PREFIX = Prefix("journald", take, "0a")
+PREFIX = Prefix("journald", take, "0a", first=True)

@@ -31,7 +31,9 @@ def take(text: str) -> tuple[Mark, str] | None:
     number = str(said.get("pid") or said.get("process") or said.get("_PID") or "")
     pid = int(number) if number.isdecimal() and len(number) < 10 else None
     process = f"pid {pid}" if pid is not None else str(said.get("pod") or said.get("logger_process") or "")[:80]
-    return Mark(when, clock, process=process, pid=pid, begins=True), "\n".join(filter(None, (message, trace)))
+    return Mark(when, clock, process=process, pid=pid, begins="MESSAGE" not in said), "\n".join(
+        filter(None, (message, trace))
+    )
 
 
 def _time(said: dict[str, Any]) -> tuple[float | None, str]:
