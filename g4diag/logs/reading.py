@@ -34,7 +34,7 @@ _BYTE_DIGITS = bytes.maketrans(b"123456789", b"000000000")
 _ENOUGH, _ENOUGH_OPEN, _SHAPE = 4000, 20_000, 512
 _DECODE = b"Decode batch"
 # Decode lines looked at in a block of a MiB: nearly all of a small log's, evenly spread samples of a large one's.
-_SAMPLES, _SAMPLES_EARLY, _EARLY_LINES = 64, 512, 20_000
+_SAMPLES, _SAMPLES_EARLY, _EARLY_LINES = 16, 512, 20_000
 _STAMP = re.compile(rb"(?:\A|\n)[^\n]{0,60}?\d\d:\d\d:\d\d")
 
 
