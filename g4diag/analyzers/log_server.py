@@ -9,6 +9,16 @@ from g4diag.analyzers.log_words import told
 from g4diag.logs.facts import LogFacts
 from g4diag.model import Finding, Grade, Incident
 
+# A GPU's name in a log -> its architecture, as `g4diag doctor --gpu` takes it.
+_SM = {
+    **dict.fromkeys(("H100", "H200", "H800", "H20", "GH200"), "sm90"),
+    **dict.fromkeys(("B300", "GB300"), "sm103"),
+    **dict.fromkeys(("B200", "GB200"), "sm100"),
+    **dict.fromkeys(("A100", "A800"), "sm80"),
+    **dict.fromkeys(("L40", "RTX 4090"), "sm89"),
+    **dict.fromkeys(("RTX 5090", "RTX PRO 6000"), "sm120"),
+}
+
 
 def analyze(incident: Incident) -> Iterator[Finding]:
     """One line of facts; and one where the engine is another than sglang."""
@@ -17,7 +27,14 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     facts = told(incident).facts
     said = list(_said(facts))
     if said:
-        data = {"flags": dict(facts.flags), "engine": facts.engine, "release": facts.release, "model": facts.model}
+        promoted = {"speculative-algorithm": facts.algorithm.upper()} if facts.promoted else {}
+        data = {
+            "flags": {**facts.flags, **promoted},
+            "engine": facts.engine,
+            "release": facts.release,
+            "model": facts.model,
+            "sm": next((sm for name, sm in _SM.items() if name in facts.gpu), ""),
+        }
         yield Finding("log_server", f"the server: {', '.join(said)}", Grade.MEASURED, False, data)
     if facts.engine and facts.engine != "sglang":
         text = (

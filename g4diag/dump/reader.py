@@ -74,6 +74,8 @@ def _head(path: Path) -> tuple[bytes, int]:
 
 
 def _kind(head: bytes) -> Kind:
+    if packing(head) == "zst":
+        return Kind.TEXT  # whether it can be unpacked here is said where it is read
     if packing(head) or _is_json_lines(head):
         return Kind.TEXT if server_log.looks_like_text(unpacked_head(head)) else Kind.UNKNOWN
     known = next((kind for mark, kind in _MARKS if head.startswith(mark)), None)

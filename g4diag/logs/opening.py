@@ -21,7 +21,7 @@ from g4diag.errors import UnsafeInputError
 
 BLOCK, LINE = 1 << 20, 1 << 16
 _HEAD = 4096
-_PACKED = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
+_PACKED = {b"\x1f\x8b\x08": "gz", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
 _BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
@@ -39,6 +39,8 @@ class Opened:
 
 def packing(head: bytes) -> str:
     """What a file is packed with, by its first bytes; "" if nothing known."""
+    if head.startswith(b"BZh") and head[4:10] == b"1AY&SY":
+        return "bz2"
     return next((name for magic, name in _PACKED.items() if head.startswith(magic)), "")
 
 
@@ -85,7 +87,8 @@ def unpacked_head(head: bytes) -> bytes:
 def open_log(file: IO[bytes], opened: Opened) -> Iterator[bytes]:
     """Blocks of whole lines, UTF-8 as far as the log is. `opened` is filled on the way."""
     head = file.read(_HEAD)
-    opened.packed = packing(head)
+    # Text may begin with the same bytes; without a reader for zstd that is said, and nothing is guessed.
+    opened.packed = packing(head) if packing(head) == "zst" or unpacked_head(head) else ""
     source: Any = _Again(head, file)
     if opened.packed:
         source = _unpack(source, opened.packed)

@@ -200,7 +200,7 @@ class _Reading:
             if len(self._asked) >= _SHAPES:
                 self._asked.clear()
             pairs = zip(text_signs(), self._tellers, strict=True)
-            found = self._asked[shape] = tuple(teller for sign, teller in pairs if sign.search(shape))
+            found = self._asked[shape] = tuple(teller for sign, teller in pairs if sign.search(text))
         return found
 
     def _follow(self, open_before: bool) -> None:

@@ -2,89 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from g4diag.model.log_base import DeviceError, Event, Frame, Link
+from g4diag.model.log_state import (
+    Armed,
+    Batch,
+    Batches,
+    Chosen,
+    KernelCall,
+    PoolAudit,
+    PoolSum,
+    ServerArgs,
+    TrapSaid,
+)
 
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """Something that a log says. KIND: short key. line: its number in `file`, from 1. time: seconds since the epoch, or
-    on another clock, see `clock`: "zone" (a zone is written), "local" (none is: taken as UTC), "yearless" (of 1970),
-    "day" (of one day), "boot" (seconds since the machine started), "" (none is told). rank: as
-    the engine writes it, "DP3 TP3"; "" if it does not. tp: the tensor-parallel rank. process: what tells it from other
-    writers of the same log. text: the line, cut, plain, without secrets and quoted text."""
-
-    KIND: ClassVar[str] = ""
-    line: int = 0
-    file: str = ""
-    time: float | None = None
-    clock: str = ""
-    rank: str = ""
-    tp: int | None = None
-    process: str = ""
-    text: str = ""
-
-    @property
-    def source(self) -> str:
-        """As "server.log:204"."""
-        return f"{self.file}:{self.line}"
-
-    @property
-    def who(self) -> str:
-        """Its rank, else its process, else ""."""
-        return self.rank or self.process
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One Python frame. code: the source line that is printed below it, "" if none. at: its line in the log."""
-
-    path: str
-    line: int
-    function: str
-    code: str = ""
-    at: int = 0
-
-    @property
-    def where(self) -> str:
-        """As "sampler.py:120"."""
-        return f"{self.path.replace(chr(92), '/').rpartition('/')[2]}:{self.line}"
-
-
-@dataclass(frozen=True)
-class Link:
-    """One exception of a chain. kind: its class, with its module where told. how: what ties it to the one before,
-    "during" or "cause"; "" for the first. frames: outermost first."""
-
-    kind: str
-    message: str
-    frames: tuple[Frame, ...] = ()
-    how: str = ""
-
-    @property
-    def name(self) -> str:
-        """The class without its module."""
-        return self.kind.rpartition(".")[2]
-
-    @property
-    def surfaced(self) -> Frame | None:
-        """The innermost frame of a Python file: a binding's own frames say nothing of who called."""
-        return next((frame for frame in reversed(self.frames) if frame.path.endswith(".py")), None)
-
-
-@dataclass(frozen=True)
-class DeviceError:
-    """A CUDA error. code: as "cudaErrorIllegalAddress", "" if not known. blame: "waited" (asynchronous: the line only
-    waited for the device), "launch" (the call that raised is the one that failed). hardware: the GPU or its links, not
-    the program. function, place: the launcher and its source line, where the message names them."""
-
-    code: str
-    says: str
-    blame: str
-    hardware: bool = False
-    function: str = ""
-    place: str = ""
+__all__ = [
+    "Armed",
+    "AsyncAssert",
+    "Batch",
+    "Batches",
+    "Canary",
+    "Chosen",
+    "DeviceAsserts",
+    "DeviceError",
+    "DeviceSaid",
+    "Ended",
+    "Event",
+    "Frame",
+    "KernelCall",
+    "KernelSaid",
+    "Link",
+    "OutOfMemory",
+    "PoolAudit",
+    "PoolSum",
+    "Raised",
+    "Retractions",
+    "ServerArgs",
+    "Stack",
+    "TimedOut",
+    "TrapSaid",
+    "Xid",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,101 +200,6 @@ class Canary(Event):
     stored: int | None = None
     expected: int | None = None
     count: int = 1
-
-
-@dataclass(frozen=True)
-class PoolSum:
-    """One pool in an audit, in its own slots. available, evictable, protected, held, uncached: as printed, 0 where not.
-    total: what they should add up to. leaked: the ids that the audit names."""
-
-    pool: str
-    total: int
-    available: int
-    evictable: int = 0
-    protected: int = 0
-    held: int = 0
-    uncached: int = 0
-    leaked: tuple[int, ...] = ()
-
-    @property
-    def over(self) -> int:
-        """Slots too many; below 0: too few; 0: balanced."""
-        return self.available + self.evictable + self.protected + self.held + self.uncached - self.total
-
-
-@dataclass(frozen=True, kw_only=True)
-class PoolAudit(Event):
-    """A pool-leak audit of the scheduler. raised: it ended the process; else it warned."""
-
-    KIND: ClassVar[str] = "pool-leak"
-    pools: tuple[PoolSum, ...] = ()
-    raised: bool = True
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One decode line. Uses are shares, 0..1; -1: not told. requests: running. queued: waiting."""
-
-    line: int
-    time: float | None
-    requests: int = -1
-    full_use: float = -1.0
-    swa_use: float = -1.0
-    accept: float = -1.0
-    rate: float = -1.0
-    queued: int = -1
-    tokens_per_second: float = -1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batches(Event):
-    """The decode lines of one process, in order, thinned out evenly where there are very many. seen: lines that the
-    samples stand for, -1 where they were not all counted."""
-
-    KIND: ClassVar[str] = "batches"
-    samples: tuple[Batch, ...] = ()
-    seen: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerArgs(Event):
-    """What the server says that it was started with. values: plain ones, by sglang's own names; no key or secret."""
-
-    KIND: ClassVar[str] = "server-args"
-    values: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chosen(Event):
-    """One thing that the server chose or found, such as a backend. key: see `logs.facts`. value: as printed."""
-
-    KIND: ClassVar[str] = "chosen"
-    key: str = ""
-    value: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Armed(Event):
-    """A manifest of ours: what is armed in one process. refused: it is not, and why."""
-
-    KIND: ClassVar[str] = "armed"
-    manifest: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    pid: int | None = None
-    refused: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrapSaid(Event):
-    """A violation that a trap of ours logged; its text is read where violations are."""
-
-    KIND: ClassVar[str] = "violation"
-
-
-@dataclass(frozen=True, kw_only=True)
-class KernelCall(Event):
-    """A call that a kernel-API logger wrote down."""
-
-    KIND: ClassVar[str] = "kernel-call"
 
 
 @dataclass(frozen=True, kw_only=True)

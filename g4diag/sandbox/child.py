@@ -22,6 +22,7 @@ from typing import Any
 from g4diag.discover import contributions
 from g4diag.dump import core_dump
 from g4diag.errors import G4DiagError
+from g4diag.logs.reading import signs, text_signs
 from g4diag.sandbox import DOORS
 from g4diag.sandbox.wire import to_plain
 
@@ -53,6 +54,7 @@ def _answer(request: dict[str, Any]) -> bytes:
         function = getattr(importlib.import_module(DOORS[request["door"]][0]), request["door"])
         for package, constant in _LISTED:
             contributions(package, constant)
+        signs(), text_signs()  # compiled once: that takes longer than to read a small log
         core_dump.tell(request["cores"])
         limit(request["mib"] << 20, request["seconds"])
         return _json({"result": to_plain(function([Path(path) for path in request["paths"]]))})

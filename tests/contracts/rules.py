@@ -64,7 +64,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "cli": _SERVED
     | {
         *("analyzers", "doctor", "fuzz", "minimize", "report", "sandbox", "scenario", "serve", "servers"),
-        "signature",
+        *("matrix", "signature"),
     },
     "__main__": frozenset({"cli"}),
 }
