@@ -16,6 +16,7 @@ from g4diag.logs.reading import Log
 from g4diag.model import Grade, Incident, KernelFault, LogEvent
 from g4diag.model.log import (
     Armed,
+    AsyncAssert,
     Batches,
     Chosen,
     DeviceAsserts,
@@ -100,6 +101,7 @@ def lines_of(events: Iterable[Event]) -> tuple[LogEvent, ...]:
 
 def _lines(events: tuple[Event, ...]) -> Iterator[LogEvent]:
     calls = [event for event in events if isinstance(event, KernelCall)][-LAST_CALLS:]
+    asserted = {event.line for event in events if isinstance(event, AsyncAssert)}
     for event in events:
         if isinstance(event, _NO_LINE) or (isinstance(event, KernelCall) and event not in calls):
             continue
@@ -115,6 +117,8 @@ def _lines(events: tuple[Event, ...]) -> Iterator[LogEvent]:
             continue
         if isinstance(event, Raised) and event.surfaced:
             yield _frame("frame", event, event.surfaced)
+        if isinstance(event, Raised) and event.line in asserted:
+            continue  # the check that it raised for is told by itself
         yield LogEvent(_kind(event), event.text, event.source, _time(event), "", event.tp)
 
 

@@ -111,6 +111,6 @@ def test_clean_and_empty() -> None:
 @settings(max_examples=60, deadline=None)
 @given(strategies.incidents)
 def test_any_incident_has_a_verdict(incident: Incident) -> None:
-    assert verdict_lines(incident)[0].split(": ")[0] in {"ERROR", "WARNING", "HEALTHY", "INCONCLUSIVE"}
+    assert verdict_lines(incident)[0].split(": ")[0] in {"ERROR", "WARNING", "HEALTHY", "LIKELY", "INCONCLUSIVE"}
     for violation in incident.violations:
         assert verdict_line(violation).startswith(f"{violation.severity.upper()}: g4diag: ")
