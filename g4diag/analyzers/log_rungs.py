@@ -89,8 +89,9 @@ def healthy(incident: Incident) -> str | None:
         return None
     retracted = sum(event.count for event in incident.events if isinstance(event, Retractions))
     rest = f"; requests were retracted {retracted} times" if retracted else ""
-    lines = incident.context.get("lines", 0)
-    return f"{lines} lines, all read: no crash, no error of a device, no leak{rest}"
+    lines, passed = incident.context.get("lines", 0), incident.context.get("passed", 0)
+    read = f"{passed} of them repeats or decode lines that were counted only" if passed else "all read"
+    return f"{lines} lines, {read}: no crash, no error of a device, no leak{rest}"
 
 
 def headline(found: Crash) -> str:

@@ -75,7 +75,7 @@ def incident_of(log: Log, size: int, name: str) -> Incident:
         origin="server-log",
         manifest=_manifest(log.events),
         versions={server.engine: server.release} if server.engine and server.release else {},
-        context={"bytes": size, "lines": log.lines, "events": sum(log.counts.values())},
+        context={"bytes": size, "lines": log.lines, "passed": log.passed, "events": sum(log.counts.values())},
         notes=tuple(_notes(log, lines)),
         log=lines,
         faults=tuple(_faults(log.events)),

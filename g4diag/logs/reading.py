@@ -42,7 +42,7 @@ _STAMP = re.compile(rb"(?:\A|\n)[^\n]{0,60}?\d\d:\d\d:\d\d")
 class Log:
     """What a log tells. events: in the order of the file. counts: of every kind, those that were left out included.
     lines, size: of all that was read. clocks: those of its times. notes: what is odd. unread: why the rest was not
-    read, "" if all was. stamped: some line of it has a time."""
+    read, "" if all was. passed: lines that were counted and not read, see `notes`. stamped: some line of it has a time."""
 
     events: tuple[Event, ...]
     counts: dict[str, int]
@@ -51,6 +51,7 @@ class Log:
     clocks: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     unread: str = ""
+    passed: int = 0
     stamped: bool = False
 
     @property
@@ -123,7 +124,7 @@ class _Reading:
             if isinstance(opened := getattr(teller, "opened", None), set):
                 self._unwrapper.open = opened
         self._seen: dict[bytes, int] = {}
-        self._passed = 0
+        self._passed = self._unsampled = 0
         self._asked: dict[str, tuple[Teller, ...]] = {}
         self._kept: dict[str, _Kept] = {}
         self._counts: Counter[str] = Counter()
@@ -138,7 +139,9 @@ class _Reading:
         self._stamped = self._stamped or _STAMP.search(block, 0, 4096) is not None
         block = b"\n" + block
         at, counted, number = 0, 1, self._number + 1
-        for start in heapq.merge(self._telling(block), _decodes(block, self._number)):
+        decodes = _decodes(block, self._number)
+        self._unsampled += block.count(_DECODE) - len(decodes)
+        for start in heapq.merge(self._telling(block), decodes):
             if start < at:
                 continue
             number += block.count(b"\n", counted, start)
@@ -250,6 +253,8 @@ class _Reading:
             opened.notes.append(
                 f"{self._passed} lines that say the same as {_ENOUGH} before them, digits aside, were counted"
             )
+        if self._unsampled > 0:
+            opened.notes.append(f"{self._unsampled} decode lines lie between those that were sampled")
         if opened.cut:
             opened.notes.append(f"{opened.cut} lines are longer than 64 KiB: the beginning of each was read")
         clocks = frozenset(self._unwrapper.clocks)
@@ -261,6 +266,7 @@ class _Reading:
             clocks=clocks,
             notes=tuple(opened.notes),
             unread=opened.unread,
+            passed=self._passed + max(self._unsampled, 0),
             stamped=self._stamped or bool(clocks),
         )
 
