@@ -10,6 +10,7 @@ import bz2
 import codecs
 import gzip
 import importlib
+import importlib.util
 import io
 import lzma
 import zlib
@@ -22,7 +23,11 @@ from g4diag.errors import UnsafeInputError
 BLOCK, LINE = 1 << 20, 1 << 16
 _HEAD = 4096
 _PACKED = {b"\x1f\x8b\x08": "gz", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
-_BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError)
+_ZST: tuple[tuple[str, Callable[[Any, Any], Any]], ...] = (
+    ("compression.zstd", lambda found, source: found.ZstdFile(source)),
+    ("zstandard", lambda found, source: found.ZstdDecompressor().stream_reader(source, read_across_frames=True)),
+    ("pyzstd", lambda found, source: found.ZstdFile(source)),
+)
 
 
 @dataclass
@@ -79,7 +84,7 @@ def unpacked_head(head: bytes) -> bytes:
     }
     try:
         found: bytes = with_limit[name]() if name else head
-    except (*_BROKEN, UnsafeInputError):
+    except Exception:  # each library has its own
         return b""
     return found
 
@@ -88,7 +93,7 @@ def open_log(file: IO[bytes], opened: Opened) -> Iterator[bytes]:
     """Blocks of whole lines, UTF-8 as far as the log is. `opened` is filled on the way."""
     head = file.read(_HEAD)
     # Text may begin with the same bytes; without a reader for zstd that is said, and nothing is guessed.
-    opened.packed = packing(head) if packing(head) == "zst" or unpacked_head(head) else ""
+    opened.packed = packing(head) if unpacked_head(head) or _lacks_zst(head) else ""
     source: Any = _Again(head, file)
     if opened.packed:
         source = _unpack(source, opened.packed)
@@ -113,6 +118,11 @@ class _Again(io.RawIOBase):
         return len(piece)
 
 
+def _lacks_zst(head: bytes) -> bool:
+    """Whether it may be packed with zstd, and no library here reads that."""
+    return packing(head) == "zst" and not any(importlib.util.find_spec(name.partition(".")[0]) for name, _ in _ZST)
+
+
 def _unpack(source: Any, name: str) -> Any:
     """A stream of what is packed in another."""
     buffered = io.BufferedReader(source) if isinstance(source, io.RawIOBase) else source
@@ -125,14 +135,9 @@ def _unpack(source: Any, name: str) -> Any:
 
 def _zst(source: Any) -> Any:
     """Python 3.14's own, else zstandard's or pyzstd's reader."""
-    ways: tuple[tuple[str, Callable[[Any], Any]], ...] = (
-        ("compression.zstd", lambda found: found.ZstdFile(source)),
-        ("zstandard", lambda found: found.ZstdDecompressor().stream_reader(source, read_across_frames=True)),
-        ("pyzstd", lambda found: found.ZstdFile(source)),
-    )
-    for module, make in ways:
+    for module, make in _ZST:
         try:
-            return make(importlib.import_module(module))
+            return make(importlib.import_module(module), source)
         except ImportError:
             continue
     raise UnsafeInputError("packed with zstd: wanted the package zstandard to read it, found none; or `zstd -d` it")
@@ -145,7 +150,9 @@ def _pieces(source: Any, opened: Opened) -> Iterator[bytes]:
     while True:
         try:
             piece = source.read(BLOCK)
-        except _BROKEN as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # each library has its own
             opened.unread = f"its {opened.packed or 'end'} data is broken or cut off after {opened.size} bytes"
             opened.notes.append(f"{opened.unread}: {type(error).__name__}")
             return

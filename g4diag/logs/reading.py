@@ -42,7 +42,7 @@ _STAMP = re.compile(rb"(?:\A|\n)[^\n]{0,60}?\d\d:\d\d:\d\d")
 class Log:
     """What a log tells. events: in the order of the file. counts: of every kind, those that were left out included.
     lines, size: of all that was read. clocks: those of its times. notes: what is odd. unread: why the rest was not
-    read, "" if all was. passed: lines that were counted and not read, see `notes`. stamped: some line of it has a time."""
+    read, "" if all was. passed: lines that were counted and not read, see `notes`. stamped: some line has a time."""
 
     events: tuple[Event, ...]
     counts: dict[str, int]

@@ -115,6 +115,12 @@ def test_every_packing_is_read(code: str) -> None:
     assert event.surfaced is not None and event.surfaced.where == "eagle_worker.py:77" and not log.unread
 
 
+def test_zstd_is_read_where_its_package_is() -> None:
+    zstandard = pytest.importorskip("zstandard")
+    log = read(zstandard.ZstdCompressor().compress(each(lambda line: line).encode()))
+    assert len(raised(log)) == 1 and not log.unread
+
+
 def test_what_is_cut_off_is_read_up_to_there_and_said() -> None:
     packed = gzip.compress((each(lambda line: line) + "".join(f"noise {n * n}\n" for n in range(90_000))).encode())
     log = read(packed[: len(packed) - 2000])
