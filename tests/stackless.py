@@ -20,6 +20,7 @@ STACKLESS = (
     *(f"contracts/test_{name}.py" for name in ("analyzers", "architecture", "repository", "traps", "wording")),
     *(f"dump/test_{name}.py" for name in ("ring", "schema", "secrets", "server_log")),
     "hostile/test_hostile.py",
+    "logs",
     "matrix",
     "packaging",
     "report",

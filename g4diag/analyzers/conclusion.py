@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from g4diag.analyzers import log_rungs
 from g4diag.analyzers.causes import headline
 from g4diag.analyzers.judging import Judgement, judge
 from g4diag.analyzers.matching import Match, matches
@@ -53,7 +54,11 @@ def _error(incident: Incident) -> Conclusion | None:
 def _likely(incident: Incident) -> Conclusion | None:
     """By what a trap recorded and this file cannot show again, else by a known issue all of whose facts hold."""
     on_record = _not_cleared(incident)
+    if not on_record and log_rungs.leak(incident):
+        return None  # the arithmetic leads
     match = next((match for match in matches(incident) if match.is_matched), None)
+    if match is None and not on_record and (canary := log_rungs.recorded(incident)):
+        return Conclusion(Outcome.LIKELY, canary, Grade.MEASURED, kind="canary")
     if match is not None and judge(incident).checked and not on_record:
         return None  # what was judged is whole; the issue says why somebody else complained
     if match is None and not on_record:
@@ -63,6 +68,34 @@ def _likely(incident: Incident) -> Conclusion | None:
     text = f"{what}; by {' and '.join(sources)}; no view of it here to judge again"
     data: dict[str, Any] = {"issue": match.issue.id if match else None, "sources": list(sources)}
     return Conclusion(Outcome.LIKELY, text, Grade.DERIVED, data, premises=sources)
+
+
+def _leak(incident: Incident) -> Conclusion | None:
+    text = log_rungs.leak(incident)
+    if text is None:
+        return None
+    match = next((match for match in matches(incident) if match.is_matched), None)
+    issue = f"; {match.issue.id}: {match.issue.title}" if match else ""
+    return Conclusion(
+        Outcome.LEAK, text + issue, Grade.DERIVED, {"issue": match.issue.id if match else None}, kind="leak"
+    )
+
+
+def _hardware(incident: Incident) -> Conclusion | None:
+    text = log_rungs.fault_of_hardware(incident)
+    return None if text is None else Conclusion(Outcome.HARDWARE, text, Grade.DERIVED, kind="hardware")
+
+
+def _collapse(incident: Incident) -> Conclusion | None:
+    text = log_rungs.collapse(incident)
+    return None if text is None else Conclusion(Outcome.INCONCLUSIVE, text, Grade.MEASURED, kind="course")
+
+
+def _quiet(incident: Incident) -> Conclusion | None:
+    if judge(incident).checked:
+        return None
+    text = log_rungs.healthy(incident)
+    return None if text is None else Conclusion(Outcome.HEALTHY, text, Grade.MEASURED, kind="quiet")
 
 
 def _crash(incident: Incident) -> Conclusion | None:
@@ -103,7 +136,10 @@ def _inconclusive(incident: Incident) -> Conclusion:
     return Conclusion(Outcome.INCONCLUSIVE, text, Grade.MEASURED, {"checked": 0}, kind="nothing")
 
 
-_RUNGS: tuple[Callable[[Incident], Conclusion | None], ...] = (_error, _likely, _crash, _unread, _judged, _inconclusive)
+_RUNGS: tuple[Callable[[Incident], Conclusion | None], ...] = (
+    *(_error, _likely, _leak, _hardware, _crash, _collapse, _unread, _judged, _quiet),
+    _inconclusive,
+)
 
 
 def _place(violation: Violation) -> dict[str, Any]:
@@ -139,10 +175,12 @@ def _sources(incident: Incident, on_record: list[Violation], match: Match | None
         block = f", {fault.meaning}" if fault.meaning else ""
         yield f"a core dump ({fault.kernel.partition('(')[0]}: {fault.exception}{block})"
     if match is not None and not match.by_signature:
-        yield f"what was printed: {match.by}"
+        yield f"what was printed: {match.by}" + (f" ({', '.join(match.facts)})" if match.facts else "")
 
 
 def _crashed(incident: Incident) -> str | None:
+    if incident.events and incident.origin == "server-log":
+        return log_rungs.crash(incident)
     if incident.faults:
         fault = incident.faults[0]
         return f"{fault.kernel.partition('(')[0]} faulted ({fault.exception})"

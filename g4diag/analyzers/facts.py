@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from g4diag.analyzers.causes import headline
 from g4diag.analyzers.explanations import explanations, winner
 from g4diag.analyzers.judging import Judged, judge
+from g4diag.analyzers.log_words import NAMES as LOG_NAMES
+from g4diag.analyzers.log_words import words
 from g4diag.analyzers.recorded_violations import recorded
 from g4diag.analyzers.shapes.contract import Shape
 from g4diag.discover import contributions
@@ -36,7 +38,7 @@ NAMES = {
     "page": "larger or not larger than the layer's window",
     "algorithm": "the speculative algorithm of the server, none without one",
     "page_sizes": "of target and draft: same or differ",
-}
+} | LOG_NAMES
 # Readings of a table whose ids are those of the other pool, by slot or by page as the read is.
 _OF_OTHER_SPACE = ("full-ids", "swa-ids")
 # Kernels that one backend alone calls.
@@ -71,6 +73,8 @@ def facts_of(incident: Incident) -> Facts:
     found["swap"] = {_swap(hit) for hit in judgement.hits if isinstance(hit.view, PoolSwap)}
     for shape in shapes():
         found[shape.name] = {shape.told(hit.view, incident) for hit in judgement.hits if isinstance(hit.view, shape.of)}
+    for key, values in words(incident).items():
+        found[key] = found.get(key, set()) | values
     found |= _of_server(incident)
     return {key: frozenset(values - {""}) for key, values in found.items() if values - {""}}
 

@@ -6,16 +6,21 @@ known to be bad about a command line on a release that is not installed here.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from g4diag.cli.contract import Command
+from g4diag.cli.log_arguments import named_log
 from g4diag.errors import UsageError
 
 
 def doctor(
-    arguments: Annotated[list[str] | None, typer.Argument(help="sglang's, after --.", metavar="[-- SGLANG...]")] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="sglang's, after --; or a log that holds them.", metavar="[-- SGLANG...]")
+    ] = None,
     selftest: Annotated[bool, typer.Option("--selftest", help="Break each trap's invariant once, on the CPU.")] = False,
     sglang_version: Annotated[
         str, typer.Option(help="Judge the arguments for this release, which need not be installed.", metavar="RELEASE")
@@ -25,10 +30,14 @@ def doctor(
 ) -> None:
     """Versions, GPU, backends, plugin, patches and traps; with a command line of sglang's, what is bad about it.
 
+    With a log in place of the command line: what is bad about the server_args that stand in it.
+
     Exit 0 healthy, 1 a known-bad combination or a plugin that would not load, 2 usage, 3 no sglang or another version.
     With --selftest: 0 each trap woke, and alone; 1 one slept or a wrong one woke. With --sglang-version: 0 no hazard,
     1 one, 2 no version or no arguments, 3 a release that is not known here; nothing installed here is looked at.
     """
+    if not selftest and (log := named_log(arguments or ())) is not None:
+        _of_log(log, sglang_version, gpu, json)
     if gpu and not sglang_version:
         raise UsageError("--gpu goes with --sglang-version: wanted both, found --gpu alone")
     if sglang_version:
@@ -52,6 +61,19 @@ def doctor(
 
         render(checkup, console(120))
     raise typer.Exit(checkup.exit_code)
+
+
+def _of_log(log: Path, version: str, gpu: str, json: bool) -> NoReturn:
+    """A log's own server_args, for the release that it names; else for the one given, else for the newest known."""
+    from g4diag.cli.log_arguments import read_arguments
+    from g4diag.matrix.cells import matrix
+
+    found = read_arguments(log)
+    release = version or found.release
+    if not release:
+        release = matrix().releases[-1]
+        print(f"g4diag: the log names no release: judged as {release}; --sglang-version names another", file=sys.stderr)
+    _release(release, found.arguments, gpu or found.gpu, json)
 
 
 def _release(version: str, arguments: tuple[str, ...], gpu: str, json: bool) -> NoReturn:

@@ -160,6 +160,7 @@ def incident_of(found: PostMortem) -> Incident:
         context["flags"] = flags
     if last is not None:
         context |= {"pid": last.pid, "wall_ns": last.started_ns, "mono_ns": last.started_mono_ns}
+    log = server_log.read_lines(found.log_tail, found.log or "log")
     return Incident(
         origin="g4diag-postmortem",
         manifest=found.manifest,
@@ -167,6 +168,7 @@ def incident_of(found: PostMortem) -> Incident:
         context=context,
         notes=tuple(notes),
         ring=last.records if last is not None else (),
-        log=server_log.events_of(found.log_tail, found.log or "log"),
+        log=server_log.lines_of(log.events),
+        events=log.events,
         faults=tuple(fault for core in found.cores for fault in core_dump.faults(core.says, Path(core.file).name)),
     )

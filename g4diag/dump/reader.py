@@ -5,6 +5,7 @@ A ring, a post-mortem, a log or a core dump tells, but cannot be judged.
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from g4diag.dump.safe_pickle import parse_plain
 from g4diag.dump.schema import FORMAT, from_document
 from g4diag.dump.torch_zip import naming, open_regular, read_bytes
 from g4diag.errors import G4DiagError, UnsafeInputError, UsageError
+from g4diag.logs.opening import packing, unpacked_head
 from g4diag.model import Incident
 
 _HEAD = 4096
+# Keys under which a structured logger puts its text.
+_LOGGED = {"log", "message", "msg", "event", "MESSAGE", "textPayload"}
 
 
 class Kind(StrEnum):
@@ -77,8 +81,26 @@ def _head(path: Path) -> tuple[bytes, int]:
 
 
 def _kind(head: bytes) -> Kind:
+    if packing(head) == "zst":
+        return Kind.TEXT  # whether it can be unpacked here is said where it is read
+    if packing(head) or _is_json_lines(head):
+        return Kind.TEXT if server_log.looks_like_text(unpacked_head(head)) else Kind.UNKNOWN
     known = next((kind for mark, kind in _MARKS if head.startswith(mark)), None)
     return known or (Kind.TEXT if server_log.looks_like_text(head) else Kind.UNKNOWN)
+
+
+def _is_json_lines(head: bytes) -> bool:
+    """Whether a log's first line is one JSON object: Docker's, a structured logger's, or one line among others."""
+    line, end, rest = head.partition(b"\n")
+    if not line.startswith(b"{") or b'"schema"' in line or b'"function_name"' in head:
+        return False
+    if not end and len(head) < _HEAD:
+        rest = b"{"
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and (bool(_LOGGED & said.keys()) or bool(rest.strip()))
 
 
 def _log(path: Path) -> Incident | None:

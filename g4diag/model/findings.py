@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from g4diag.model.evidence import KernelFault, LogEvent
+from g4diag.model.log import Event
 from g4diag.model.nouns import (
     Grade,
     IndexMapping,
@@ -106,7 +107,8 @@ class Incident:
     manifest: {"patches": [...], "faults": [...], "traps": [...]} armed when it was written.
     versions: package -> version. context: scenario, state, seed and the like; plain values only.
     notes: statements the reader makes about the file, with how they are known.
-    ring: the flight recorder's last records, oldest first. log, faults: what others left of the crash.
+    ring: the flight recorder's last records, oldest first. log, faults: what others left of the crash. events: what
+    a log tells, typed; `log` holds the same as lines.
     others: views of every kind that has no field of its own here.
     unread: what belongs to it and could not be read, or was left out by its writer; one sentence each.
     """
@@ -132,6 +134,7 @@ class Incident:
     ring: tuple[RingRecord, ...] = ()
     log: tuple[LogEvent, ...] = ()
     faults: tuple[KernelFault, ...] = ()
+    events: tuple[Event, ...] = ()
     others: tuple[View, ...] = ()
     unread: tuple[str, ...] = ()
 

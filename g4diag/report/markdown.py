@@ -21,6 +21,12 @@ _CONTEXT = ("scenario", "state", "seed", "level", "cause", "status")
 _ROWS = 12
 _WHY = {
     "on_record": "",
+    "log_story": "",
+    "kv_canary": "",
+    "pool_leak": "",
+    "sanitizer": "",
+    "xid_triage": "",
+    "accept_course": "",
     "index_space": "",
     "page_lifetime": "",
     "ruled_out": "ruled out: ",
@@ -161,7 +167,10 @@ def _reproduction(inspection: Inspection) -> Iterator[str]:
     for kind in ("patches", "faults", "traps"):
         armed = [name for finding in inspection.of("provenance") for name in finding.data.get(kind, ())]
         known += [f"- armed {kind}: {', '.join(map(code, armed))}"] if armed else []
-    yield "\n".join(known) or "The file does not say how it came about."
+    known += [f"- {code(finding.text)}" for finding in inspection.of("log_server")]
+    is_log = inspection.origin == "server-log"
+    untold = "The log does not hold the server's arguments." if is_log else "The file does not say how it came about."
+    yield "\n".join(known) or untold
     if not is_ours:
         yield "<!-- Not in the file; please add: the server's command line, the model, and the requests. -->"
     for finding in inspection.of("next_command")[:1]:

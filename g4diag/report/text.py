@@ -26,7 +26,10 @@ _GRADES = {"measured": "green", "derived": "cyan", "guess": "yellow"}
 
 
 # The first screen in its order, then subjects that it has shown and those that only pictures need.
+_OF_LOGS = ("log_story", "kv_canary", "pool_leak", "sanitizer", "xid_triage", "accept_course")
 _SHOWN = {
+    *_OF_LOGS,
+    "log_server",
     "verdict",
     "on_record",
     "error_lines",
@@ -55,7 +58,7 @@ _LAYERS, _STRIPS, _MEANINGS, _RID = 8, 4, 3, 16
 def render(inspection: Inspection, console: Console) -> None:
     """Print the whole report to `console`: what a person needs on the first screen, then what stands behind it."""
     _verdict(inspection, console)
-    for subject in ("on_record", "index_space", "misattribution", "faulting_block", "parts"):
+    for subject in ("on_record", *_OF_LOGS, "index_space", "misattribution", "faulting_block", "parts", "log_server"):
         for finding in inspection.of(subject):
             _graded(finding, console)
     _ruled_out(inspection.of("ruled_out"), console)

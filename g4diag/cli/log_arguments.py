@@ -1,0 +1,42 @@
+"""A log in place of a command line: the arguments that its server says it was started with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from g4diag.errors import UsageError, VacuousError
+
+
+@dataclass(frozen=True)
+class LogArguments:
+    """arguments: as on sglang's command line. release, gpu: "" where the log does not name them."""
+
+    arguments: tuple[str, ...]
+    release: str
+    gpu: str
+
+
+def named_log(arguments: Sequence[str]) -> Path | None:
+    """The log that `doctor` was given instead of arguments; None where it was given arguments."""
+    if len(arguments) != 1 or (arguments[0].startswith("-") and arguments[0] != "-"):
+        return None
+    path = Path(arguments[0])
+    if arguments[0] != "-" and not path.exists():
+        raise UsageError(f"{arguments[0]}: wanted sglang's arguments after --, or a log; found no such file")
+    return path
+
+
+def read_arguments(path: Path) -> LogArguments:
+    """Of the last start that the log tells. Raises as `inspect` does, and VacuousError for a log without any."""
+    from g4diag.sandbox import inspect_files
+
+    inspection = inspect_files([path])
+    data = next((f.data for f in inspection.of("log_server") if f.data.get("flags")), None)
+    if data is None:
+        raise VacuousError(f"{path}: wanted a log that holds its server_args, found none in it")
+    if data["engine"] not in ("sglang", ""):
+        raise VacuousError(f"{path}: hazards are known of sglang alone, and this log is of {data['engine']}")
+    flags = [part for name, value in data["flags"].items() for part in (f"--{name}", *([value] if value else []))]
+    return LogArguments(tuple(map(str, flags)), str(data["release"]), str(data["sm"]))

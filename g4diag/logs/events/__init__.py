@@ -1,0 +1,1 @@
+"""Kinds of events in a log, one a file: EVENT."""

@@ -1,0 +1,1 @@
+"""Kinds of wrapping around a line, one a file: PREFIX."""

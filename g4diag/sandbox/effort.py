@@ -1,0 +1,73 @@
+"""How much processor time a log may take, and how far its reading is: a log of any size is read whole."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from g4diag.logs.opening import looks_like_text, packing, unpacked_head
+
+# A log whose every line is an event, on a busy machine; an ordinary one is read fifty times as fast.
+BYTES_A_SECOND = 4 << 20
+_PACKED, _MOST_SECONDS, _MOST_FILES, _HEAD = 20, 900.0, 256, 4096
+_QUIET_SECONDS = 1.0
+
+
+def seconds_for_logs(paths: Sequence[Path]) -> float:
+    """Processor time beyond what any file gets, for the logs among these files and right below these folders."""
+    read = sum(map(_bytes_of_log, itertools.islice(_files(paths), _MOST_FILES)))
+    return min(read / BYTES_A_SECOND, _MOST_SECONDS)
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):
+            if not path.is_dir():
+                yield path
+                continue
+            with os.scandir(path) as entries:
+                yield from (Path(entry.path) for entry in entries if entry.is_file(follow_symlinks=False))
+
+
+def _bytes_of_log(path: Path) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        if not path.is_file() or (size := path.stat().st_size) < BYTES_A_SECOND // 8:
+            return 0
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+        if looks_like_text(unpacked_head(head)):
+            return size * (_PACKED if packing(head) else 1)
+    return 0
+
+
+class Progress:
+    """On a terminal, how far a child has read, once it has taken a second; nothing elsewhere."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = set(map(os.path.realpath, paths))
+        self._began = time.monotonic()
+        self._shown = False
+        self._wanted = sys.stderr is not None and sys.stderr.isatty()
+
+    def look(self, pid: int) -> None:
+        """To be called now and then."""
+        if not self._wanted or time.monotonic() < self._began + _QUIET_SECONDS:
+            return
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                path = os.readlink(f"/proc/{pid}/fd/{fd}")
+                if path not in self._paths or not (size := os.path.getsize(path)):
+                    continue
+                at = int(Path(f"/proc/{pid}/fdinfo/{fd}").read_text().split()[1])
+                print(f"\rg4diag: reading, {min(at * 100 // size, 100)} %", end="", file=sys.stderr, flush=True)
+                self._shown = True
+
+    def done(self) -> None:
+        """Take the line away."""
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,53 @@
+"""A log through a pipe, and a log in place of a command line."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from g4diag.cli.log_arguments import named_log, read_arguments
+from g4diag.errors import UsageError, VacuousError
+from g4diag.sandbox.effort import BYTES_A_SECOND, seconds_for_logs
+from g4diag.sandbox.spool import spooled
+
+CASES = Path(__file__).parents[1] / "logs" / "cases"
+
+
+def test_standard_input_is_a_private_file_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"one\ntwo\n")))
+    with spooled([Path("-")]) as (path,):
+        assert path.name == "stdin" and path.read_bytes() == b"one\ntwo\n" and path.stat().st_mode & 0o077 == 0
+    assert not path.exists()
+
+
+def test_a_named_pipe_is_not_opened(tmp_path: Path) -> None:
+    with spooled([tmp_path / "fifo"]) as paths:
+        assert paths == [tmp_path / "fifo"]
+
+
+def test_a_large_log_gets_more_time_and_other_files_do_not(tmp_path: Path) -> None:
+    (tmp_path / "server.log").write_bytes(b"[2026-06-01 01:00:00] x\n" * (BYTES_A_SECOND // 24 * 3))
+    (tmp_path / "other").write_bytes(b"\x80\x02" + bytes(range(256)) * (BYTES_A_SECOND // 128))
+    assert 2.5 < seconds_for_logs([tmp_path]) < 3.5 and seconds_for_logs([tmp_path / "other"]) == 0
+
+
+def test_which_argument_is_a_log() -> None:
+    case = str(CASES / "01-sglang26957-frozenkv-trtllm.log")
+    assert named_log([case]) == Path(case) and named_log(["-"]) == Path("-")
+    assert named_log([]) is None and named_log(["--tp", "2"]) is None and named_log(["--help"]) is None
+    with pytest.raises(UsageError):
+        named_log(["no-such-file"])
+
+
+def test_the_arguments_of_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    from g4diag import analyzers, sandbox
+
+    monkeypatch.setattr(sandbox, "inspect_files", analyzers.inspect_files)
+    found = read_arguments(CASES / "01-sglang26957-frozenkv-trtllm.log")
+    assert "--attention-backend trtllm_mha" in " ".join(found.arguments) and not found.release
+    assert "--speculative-algorithm FROZEN_KV_MTP" in " ".join(found.arguments)
+    with pytest.raises(VacuousError):
+        read_arguments(CASES / "04-sglang22930-kvtc-replay.log")
