@@ -32,7 +32,8 @@ Rids = Mapping[int, str]
 
 @dataclass
 class Site:
-    """One place a table is checked. tensors: the latest (table, lengths, request rows) seen there, on the device."""
+    """One place a table is checked. tensors: the latest (table, lengths, request rows) seen there, on the device.
+    is_compared: ids are held against those of the request table, not the bound alone."""
 
     worker: str
     phase: str
@@ -48,6 +49,7 @@ class Site:
     indptr_B1: Any = None
     is_clipped: bool = False
     is_bound_only: bool = False
+    is_compared: bool = True
 
 
 class DeviceCheck:
@@ -136,6 +138,7 @@ class DeviceCheck:
         mapped = self._backends.mapped_pool(backend) if swa else None
         # Without the mapping nobody can say which SWA page belongs there; the bound still holds.
         compare = self._values and not handed.is_bound_only and (mapped is not None or not swa)
+        self._sites[site].is_compared = compare
         box = self._box(self._sites[site].worker)
         self.launches += 1
         handed_on = check_page_table(
@@ -270,7 +273,7 @@ def _violation(site: Site, verdict: Any, read: AttentionRead, rid: str | None) -
         checked=0,
         column=verdict.column,
         value=verdict.value,
-        expected=verdict.expected,
+        expected=verdict.expected if site.is_compared else None,
         bound=verdict.bound,
         value_space=site.space,
         expected_space=site.pool.space,
