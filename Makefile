@@ -67,7 +67,8 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# ARGS=--stackless: the tests that need no stack, with none importable. ARGS=--of-stack: all others. CI runs these.
+# ARGS=--stackless: the tests that need no stack, with none importable. ARGS=--of-stack: all others. ARGS=--of-release: of
+# these, what a release may change. CI runs these.
 pytest: setup
 	$(BIN)/pytest $(SHARED) $(if $(CI),--durations=25) $(ARGS)
 

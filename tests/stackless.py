@@ -1,5 +1,6 @@
-"""Tests that hold whatever stack is installed, or none: CI runs them once, where none can be imported, and every other
-test on each stack. A plain pytest, and so `make test`, runs all."""
+"""CI's parts. Tests that hold whatever stack is installed, or none, run once, where none can be imported. Tests that
+need a stack and say nothing of a release run on the default one alone, every other test on each. A plain pytest, and so
+`make test`, runs all."""
 
 from __future__ import annotations
 
@@ -27,20 +28,46 @@ STACKLESS = (
     "tools",
     "traps",
 )
+# Of the others: evidence that is read, commands and processes around a scenario that has tests of its own, and
+# mechanism that asks sglang for nothing, or for something to work on. What skips on some release is not for here.
+ON_ONE_STACK = (
+    "analyzers",
+    *(f"cli/test_{name}.py" for name in ("diff", "doctor_release", "fuzz", "inspect", "match", "minimize", "report")),
+    *(f"cli/test_{name}.py" for name in ("repro", "samples", "serve_postmortem")),
+    *(f"contracts/test_{name}.py" for name in ("patches", "releases", "stackless", "start")),
+    "doctor/test_elsewhere.py",
+    *(f"dump/test_{name}.py" for name in ("case", "core_dump", "legacy")),
+    *(f"fuzz/test_{name}.py" for name in ("jobs", "machines", "runner", "session")),
+    *(f"hooks/test_{name}.py" for name in ("attribute_patches", "targets")),
+    "hostile/test_directories.py",
+    "minimize",
+    "sandbox",
+    *(f"scenario/test_{name}.py" for name in ("catalogue", "on_server", "score", "standing")),
+    "serve",
+    *(f"servers/test_{name}.py" for name in ("load_metrics", "run")),
+    "stack/drive/test_reference.py",
+    *(f"test_{name}.py" for name in ("atomic_write", "discover", "guard", "settings", "signature")),
+)
 _ROOT = Path(__file__).parent
 _PATHS = frozenset(_ROOT / name for name in STACKLESS)
+_ONE = frozenset(_ROOT / name for name in ON_ONE_STACK)
 
 
 def add_options(parser: pytest.Parser) -> None:
     parser.addoption("--stackless", action="store_true", help="only tests/stackless.py's, with the stack hidden")
-    parser.addoption("--of-stack", action="store_true", help="all but tests/stackless.py's")
+    parser.addoption("--of-stack", action="store_true", help="all but tests/stackless.py's STACKLESS")
+    parser.addoption("--of-release", action="store_true", help="of these, all but tests/stackless.py's ON_ONE_STACK")
 
 
 def is_left_out(path: Path, config: pytest.Config) -> bool:
     """Whether the options leave this test file out."""
-    if path.is_dir() or not (config.option.stackless or config.option.of_stack):
+    options = config.option
+    if path.is_dir() or not (options.stackless or options.of_stack or options.of_release):
         return False
-    return bool(config.option.of_stack) is not _PATHS.isdisjoint((path, *path.parents))
+    places = (path, *path.parents)
+    if options.stackless:
+        return _PATHS.isdisjoint(places)
+    return not _PATHS.isdisjoint(places) or (options.of_release and not _ONE.isdisjoint(places))
 
 
 def hide_the_stack() -> None:

@@ -31,11 +31,13 @@ _PHASES = (Phase.reuse, Phase.generate, Phase.target, Phase.shrink)
 
 @dataclass(frozen=True)
 class Budget:
-    """examples: to run; None for as many as fit into `seconds`. shrinking: seconds for that, after a failure."""
+    """examples: to run; None for as many as fit into `seconds`. shrinking: seconds for that, after a failure. enough:
+    examples after which a run ends, at the end of a round, if it has reached every goal."""
 
     examples: int | None = None
     seconds: float = 60.0
     shrinking: float = 30.0
+    enough: int | None = None
 
 
 def run(
@@ -69,6 +71,9 @@ class _Rounds:
 
     def next_size(self) -> int:
         """Examples of the next round; 0 when the budget is spent."""
+        enough = self.budget.enough
+        if enough is not None and self.examples >= enough and not self.session.missing():
+            return 0
         if self.budget.examples is not None:
             return min(ROUND, self.budget.examples - self.examples)
         spent = time.perf_counter() - self.start

@@ -78,8 +78,8 @@ class Grade(StrEnum):
 class PoolView:
     """One KV pool.
 
-    name: "full", "swa" or "draft-own". space: the space of its ids. page_size: tokens a page; 1 where ids are slots.
-    num_pages: pages in the buffer with the dummy page 0, so readable ids are 0 .. num_pages-1 and
+    name: "full", "swa", "draft-own" or "mla". space: the space of its ids. page_size: tokens a page; 1 where ids are
+    slots. num_pages: pages in the buffer with the dummy page 0, so readable ids are 0 .. num_pages-1 and
     allocatable ids 1 .. num_pages-1. free_pages_N: int64 page ids on the free list, or None if not taken.
     """
 

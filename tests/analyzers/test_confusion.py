@@ -23,6 +23,7 @@ TRUTH: dict[str, tuple[str, set[str]]] = {
     "eagle-own-pool-allocator-seed0.pt": ("eagle-own-pool", set()),
     "evict-past-insert-faulty.pt": ("evict-past-insert", set()),
     "fa3-spec-swa-table-faulty.pt": ("fa3-spec-swa-table", set()),
+    "flashinfer-double-read-upstream.pt": ("flashinfer-double-read", set()),
     "flashinfer-spec-window-evicted.pt": ("flashinfer-spec-window", set()),
     "flashinfer-spec-window-half-cure.pt": ("flashinfer-spec-window", set()),
     "fp8-write-full-index-faulty.pt": ("fp8-write-full-index", set()),

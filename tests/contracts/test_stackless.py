@@ -1,4 +1,5 @@
-"""CI's parts are all of the tests, each test in one of them, and none that wants the stack is in the part without."""
+"""CI's parts are all of the tests, each test in one of them or on every stack, and none that wants the stack is in the
+part without."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ FILES = sorted(TESTS.rglob("test_*.py"))
 
 
 def left(**options: bool) -> set[Path]:
-    config: Any = SimpleNamespace(option=SimpleNamespace(**{"stackless": False, "of_stack": False} | options))
+    config: Any = SimpleNamespace(
+        option=SimpleNamespace(**{"stackless": False, "of_stack": False, "of_release": False} | options)
+    )
     return {path for path in FILES if not stackless.is_left_out(path, config)}
 
 
@@ -32,6 +35,31 @@ def test_the_parts_are_all_of_the_tests() -> None:
     without, of_stack = left(stackless=True), left(of_stack=True)
     assert without | of_stack == left() == set(FILES) and not without & of_stack
     assert len(without) > 40 and len(of_stack) > 100
+
+
+def test_what_runs_on_one_stack_alone_is_listed_is_there_and_runs_on_the_default() -> None:
+    of_stack, of_release = left(of_stack=True), left(of_release=True)
+    assert of_release < of_stack and len(of_release) > 80
+    listed = [TESTS / name for name in stackless.ON_ONE_STACK]
+    assert all(path.exists() for path in listed)
+    alone = of_stack - of_release
+    assert all(any(path in (test, *test.parents) for test in alone) for path in listed), "one is listed for nothing"
+    # Skipped on some releases: such a file must run on each.
+    assert not {test.name for test in alone if re.search("^from tests.marks import", test.read_text(), re.M)}
+
+
+def test_ci_runs_the_default_stack_whole_and_the_others_by_release() -> None:
+    run = (TESTS.parent / ".ci" / "run").read_text()
+    stacks = re.search(r"^STACKS=\((.+)\)$", run, re.M)
+    default = re.search(r'^stack = \["sglang==(.+)"\]$', (TESTS.parent / "pyproject.toml").read_text(), re.M)
+    assert stacks is not None and default is not None and stacks[1].split()[0] == default[1]
+    parts = re.findall(r"^ *part pytest (.+)$", run, re.M)
+    assert parts == [
+        "ARGS=--stackless",
+        'STACK="${STACKS[0]}" ARGS=--of-stack',
+        'STACK="$stack" ARGS=--of-release',
+    ]
+    assert 'for stack in "${STACKS[@]:1}"; do\n  part pytest STACK="$stack" ARGS=--of-release' in run
 
 
 @pytest.mark.parametrize("name", stackless.STACKLESS)

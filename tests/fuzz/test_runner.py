@@ -13,7 +13,7 @@ pytest.importorskip("sglang")
 from g4diag.dump.reader import read_dump
 from g4diag.errors import UsageError
 from g4diag.fuzz.contract import Machine
-from g4diag.fuzz.runner import Budget, run
+from g4diag.fuzz.runner import ROUND, Budget, run
 from g4diag.fuzz.session import Broken, ProbeFailed, current, opened
 from g4diag.hooks.install import Hook
 from g4diag.model import Allocation, FreeList
@@ -32,6 +32,15 @@ def test_a_broken_claim_is_found_named_and_shrunk(how: str, claim: str, tmp_path
     assert steps[:4] == ["state.start()", *["state.add(by=1)"] * 3]
     assert steps[4:] == ([] if how == "call" else ["state.holds()"])
     assert 3 <= found.failure.found_after <= found.steps <= 30 * 20
+
+
+def test_enough_ends_a_run_at_a_round_with_every_goal_reached_and_no_other() -> None:
+    done, goes_on = (replace(toy(), goals=goals) for goals in (toy().goals, (*toy().goals, "never")))
+    budget = Budget(examples=3 * ROUND, enough=1)
+    first, whole, missed = run(done, budget), run(done, Budget(examples=3 * ROUND)), run(goes_on, budget)
+    assert not first.missing and first.examples < whole.examples == missed.examples
+    assert missed.missing == ("never",)
+    assert run(done, Budget(examples=ROUND)).steps == first.steps, "the same examples as a shorter run's"
 
 
 @pytest.mark.parametrize(("how", "claim"), hows())

@@ -28,7 +28,7 @@ DRIVEN = [row.value for row in contributions("repro", "SCENARIO") if row.error i
 each = pytest.mark.parametrize("scenario", DRIVEN, ids=lambda scenario: scenario.name)
 # By running, on each release that CI has: how each bug stands, and which states do not apply.
 _BOTH = "flashinfer-spec-window swa-ratio-starvation table-width-draft-tokens"
-ALIVE = {"0.5.13": f"{_BOTH} free-swa-per-token xqa-strided-query", "0.5.23": _BOTH}
+ALIVE = {"0.5.13": f"{_BOTH} flashinfer-double-read free-swa-per-token xqa-strided-query", "0.5.23": _BOTH}
 NOT_YET = {"0.5.13": "bigram-units deferred-free-remap", "0.5.23": ""}
 LEFT_OUT = {"0.5.23": {"free-swa-per-token": ["cure"], "xqa-strided-query": ["cure", "cure-packed"]}}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import NamedTuple
 
 from g4diag.discover import contributions
 from g4diag.errors import PatchRefused
@@ -10,7 +11,7 @@ from g4diag.hooks.anchors import source_file
 from g4diag.hooks.dispatcher import refusal
 from g4diag.stack.backends.contract import Attention, hook
 
-__all__ = ["Attention", "here", "known", "unwatched", "why_not"]
+__all__ = ["Attention", "Fit", "fit", "known", "why_not"]
 
 PACKAGE, CONSTANT = "g4diag.stack.backends", "ATTENTION"
 
@@ -21,15 +22,22 @@ def known() -> tuple[Attention, ...]:
     return tuple(row.value for row in rows if isinstance(row.value, Attention))
 
 
-def here() -> tuple[Attention, ...]:
-    """Those that can be watched in this process: installed, importing, and of the form that we know. A server has
-    imported what they import; one whose own libraries are not on this machine cannot be at work in it."""
-    return tuple(attention for attention in _installed() if why_not(attention) is None)
+class Fit(NamedTuple):
+    """Which backends can be watched in this process. watched: installed, importing, and of the form that we know.
+    refused: by name, those of another form, and what was wanted."""
+
+    watched: tuple[Attention, ...]
+    refused: dict[str, PatchRefused]
 
 
-def unwatched() -> dict[str, PatchRefused]:
-    """Backends that may be at work here and are of another form than we know, by name, and what was wanted."""
-    return {attention.name: why for attention in _installed() if (why := why_not(attention)) is not None}
+def fit() -> Fit:
+    """Each known backend asked once. A server has imported what they import; one whose own libraries are not on this
+    machine cannot be at work in it, and is in neither."""
+    asked = [(attention, why_not(attention)) for attention in _installed()]
+    return Fit(
+        tuple(attention for attention, why in asked if why is None),
+        {attention.name: why for attention, why in asked if why is not None},
+    )
 
 
 def why_not(attention: Attention) -> PatchRefused | None:

@@ -4,7 +4,7 @@ backend it was."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -112,6 +112,10 @@ class Kernel:
     applies: Callable[[Any], bool]
 
 
+def _forward_metadata(backend: Any) -> Any:
+    return backend.forward_metadata
+
+
 @dataclass(frozen=True)
 class Attention:
     """One attention backend. name: as sglang's flag has it. backend: dotted path of its class.
@@ -120,11 +124,12 @@ class Attention:
     (layer, forward_batch); calls: the kernels that its forwards call with one, where no method does, or with another.
     forwards: its methods that run a layer, called with (q, k, v, layer, forward_batch).
     handed: (backend, layer, forward_batch, the table) -> Handed, None for a table of a kind that is not judged.
-    metadata_is_graph: backend -> whether its
-    metadata of now belongs to a CUDA graph. swa_state: backend -> the SWA pool it takes itself to read, None for none.
-    graph_tables: backend -> whether its graph buffers hold SWA tables, None if it has no graph buffers. keys_B:
-    (backend, forward_batch, whether it serves a frozen-KV draft) -> int64 host array, keys a row by the batch's own
-    lengths, None where it does not tell. writes: its own K/V writes. kernels: those that want packed queries."""
+    metadata: backend -> the object in which it keeps what it planned last, new for each plan outside of graphs.
+    metadata_is_graph: backend -> whether that belongs to a CUDA graph. swa_state: backend -> the SWA pool it takes
+    itself to read, None for none. graph_tables: backend -> whether its graph buffers hold SWA tables, None if it has
+    no graph buffers. keys_B: (backend, forward_batch, whether it serves a frozen-KV draft) -> int64 host array, keys
+    a row by the batch's own lengths, None where it does not tell. writes: its own K/V writes. kernels: those that
+    want packed queries."""
 
     name: str
     backend: str
@@ -135,6 +140,7 @@ class Attention:
     swa_state: Callable[[Any], Any]
     graph_tables: Callable[[Any], bool | None]
     keys_B: Callable[[Any, Any, bool], Any]
+    metadata: Callable[[Any], Any] = _forward_metadata
     table: Point | None = None
     calls: tuple[KernelCall, ...] = ()
     writes: tuple[Write, ...] = ()
@@ -179,10 +185,3 @@ def keyword(point: Point, name: str) -> KernelCall:
 def hook(point: Point, kind: Kind, function: Callable[..., Any]) -> Hook:
     """A probe's hook at a place of a backend, with its signature pinned."""
     return Hook(point.path, kind, function, observes=True, parameters=point.parameters)
-
-
-def of(attentions: Iterable[Attention], backend: Any) -> Attention | None:
-    """Whose backend it is, by the names of its class and of those it inherits from; None if nobody's."""
-    names = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(backend).__mro__]
-    by_class = {attention.backend: attention for attention in attentions}
-    return next((by_class[name] for name in names if name in by_class), None)

@@ -168,13 +168,19 @@ def split_sizes(serving: Serving) -> Any:
 
 
 def cuda_is_cpu() -> AbstractContextManager[Any]:
-    """For the body, code that names the device "cuda" where it makes a buffer gets one on the CPU."""
+    """For the body, code that names the device "cuda" where it makes a buffer gets one on the CPU; and none is pinned,
+    which takes a driver."""
+    import torch
     from torch.overrides import TorchFunctionMode
 
     class CudaIsCpu(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            device = {"device": "cpu"} if (kwargs or {}).get("device") == "cuda" else {}
-            return func(*args, **{**(kwargs or {}), **device})
+            kwargs = dict(kwargs or {})
+            if kwargs.get("device") == "cuda":
+                kwargs["device"] = "cpu"
+            if not torch.cuda.is_available():
+                kwargs.pop("pin_memory", None)
+            return func(*args, **kwargs)
 
     return CudaIsCpu()
 

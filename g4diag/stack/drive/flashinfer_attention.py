@@ -160,6 +160,14 @@ def _attended(wrapper: Any, q: Any, keys: Any, mask: Any, return_lse: bool) -> A
     return (o.to(q.dtype), lse) if return_lse else o.to(q.dtype)
 
 
+def causal(q_QHD: Any, k_NKD: Any, v_NKD: Any, scale: float) -> Any:
+    """Attention of the last Q of N tokens over themselves and what is before them: [Q, H, D]."""
+    import torch
+
+    seen_QN = torch.ones(len(q_QHD), len(k_NKD), dtype=torch.bool).tril(len(k_NKD) - len(q_QHD))
+    return _over(q_QHD, k_NKD, v_NKD, scale, seen_QN)[0].to(q_QHD.dtype)
+
+
 def _over(q_QHD: Any, k_NKD: Any, v_NKD: Any, scale: float, seen_QN: Any) -> tuple[Any, Any]:
     """(output [Q, H, D], log-sum-exp [Q, H]): 0 and -inf for a query that sees no key."""
     import torch

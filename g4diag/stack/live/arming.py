@@ -11,7 +11,6 @@ from pathlib import Path
 from g4diag.errors import PatchRefused
 from g4diag.hooks.install import Installation, install
 from g4diag.settings import Selection
-from g4diag.stack import backends
 from g4diag.stack.live.selection import selected_traps
 from g4diag.stack.live.selection import traps as known_traps
 from g4diag.stack.live.sink import Live, Part
@@ -91,7 +90,7 @@ def armed(
         logger.warning("g4diag level=%s: %s", level, live.reach)
     for refused in result.refused:
         logger.warning("g4diag trap NOT ARMED: %s", refused.told)
-    for name, why in backends.unwatched().items():
+    for name, why in live.unwatched.items():
         logger.warning("g4diag attention backend NOT WATCHED: %s: %s", name, why)
     return result
 

@@ -18,7 +18,7 @@ import numpy as np
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook
 from g4diag.model import AttentionRead, IndexSpace, LayerKind, PoolView, Severity, Violation
-from g4diag.stack.backends.contract import Handed, Rail
+from g4diag.stack.backends.contract import Attention, Handed, Rail
 from g4diag.stack.probes import page_table as host
 from g4diag.stack.probes.handed_tables import table_hooks
 from g4diag.stack.probes.pools import index_mapping, layer_pool
@@ -32,7 +32,8 @@ Rids = Mapping[int, str]
 
 @dataclass
 class Site:
-    """One place a table is checked. tensors: the latest (table, lengths, request rows) seen there, on the device."""
+    """One place a table is checked. tensors: the latest (table, lengths, request rows) seen there, on the device.
+    is_compared: ids are held against those of the request table, not the bound alone."""
 
     worker: str
     phase: str
@@ -48,6 +49,7 @@ class Site:
     indptr_B1: Any = None
     is_clipped: bool = False
     is_bound_only: bool = False
+    is_compared: bool = True
 
 
 class DeviceCheck:
@@ -67,7 +69,7 @@ class DeviceCheck:
 
     def hooks(self) -> list[Hook]:
         """Where each backend hands a layer its table, outermost: judged, and handed on, as the kernel will see it."""
-        return table_hooks(self._backends.attentions, self._observed)
+        return table_hooks(self._backends, self._observed)
 
     def begin_step(self) -> None:
         """The scheduler starts a step. The device reads the number only where something is wrong."""
@@ -92,36 +94,42 @@ class DeviceCheck:
             read = read or _remembered(site, verdict, rid)
             yield _violation(site, verdict, read, rid), read
 
-    def _observed(self, backend: Any, layer: Any, forward_batch: Any, table: Any) -> Any:
+    def _observed(self, attention: Attention, backend: Any, layer: Any, forward_batch: Any, table: Any) -> Any:
         with guard("checking a page table on the device"):
-            if self._backends.knows(backend):
-                table = self._checked(backend, layer, forward_batch, table)
+            table = self._checked(attention, backend, layer, forward_batch, table)
         return table
 
-    def _checked(self, backend: Any, layer: Any, forward_batch: Any, table: Any) -> Any:
-        metadata = backend.forward_metadata
+    def _checked(self, attention: Attention, backend: Any, layer: Any, forward_batch: Any, table: Any) -> Any:
+        metadata = attention.metadata(backend)
         capturing = host.is_capturing()
         place = (id(backend.token_to_kv_pool), int(layer.layer_id))
         if place not in self._pools:
             self._pools[place] = layer_pool(backend.token_to_kv_pool, layer.layer_id)
         pool, kind = self._pools[place]
-        if not capturing and self._backends.attention(backend).metadata_is_graph(backend):
+        if not capturing and attention.metadata_is_graph(backend):
             # A warm-up before capture: its metadata outlives it, so nothing of it may be remembered.
-            return self._launch(backend, layer, forward_batch, table, pool, kind)
+            return self._launch(attention, backend, layer, forward_batch, table, pool, kind)
         done = metadata.__dict__.setdefault("_g4diag_checked", {})
         key = (_address(table), pool.name, pool.num_pages, int(layer.sliding_window_size), capturing)
         if key not in done:
             if not capturing and self.step % self._every:
                 return table
-            done[key] = self._launch(backend, layer, forward_batch, table, pool, kind)
+            done[key] = self._launch(attention, backend, layer, forward_batch, table, pool, kind)
         return done[key]
 
     def _launch(
-        self, backend: Any, layer: Any, forward_batch: Any, table: Any, pool: PoolView, kind: LayerKind | None
+        self,
+        attention: Attention,
+        backend: Any,
+        layer: Any,
+        forward_batch: Any,
+        table: Any,
+        pool: PoolView,
+        kind: LayerKind | None,
     ) -> Any:
         from g4diag.stack.kernels.page_table_check import check_page_table
 
-        handed = self._backends.attention(backend).handed(backend, layer, forward_batch, table)
+        handed = attention.handed(backend, layer, forward_batch, table)
         if handed is None:
             return table
         pool = pool.by_slot() if handed.by_slot else pool
@@ -130,6 +138,7 @@ class DeviceCheck:
         mapped = self._backends.mapped_pool(backend) if swa else None
         # Without the mapping nobody can say which SWA page belongs there; the bound still holds.
         compare = self._values and not handed.is_bound_only and (mapped is not None or not swa)
+        self._sites[site].is_compared = compare
         box = self._box(self._sites[site].worker)
         self.launches += 1
         handed_on = check_page_table(
@@ -264,7 +273,7 @@ def _violation(site: Site, verdict: Any, read: AttentionRead, rid: str | None) -
         checked=0,
         column=verdict.column,
         value=verdict.value,
-        expected=verdict.expected,
+        expected=verdict.expected if site.is_compared else None,
         bound=verdict.bound,
         value_space=site.space,
         expected_space=site.pool.space,

@@ -23,7 +23,7 @@ from typing import Any
 
 from g4diag.atomic_write import atomic_write
 from g4diag.dump.writer import write_dump
-from g4diag.errors import TrapTripped
+from g4diag.errors import PatchRefused, TrapTripped
 from g4diag.guard import guard
 from g4diag.hooks.compose import Hook
 from g4diag.hooks.manifest import armed_manifest
@@ -104,6 +104,11 @@ class Live:
             self.device = DeviceCheck(self._backends, contain=contain, values=WRONG in names, every=every)
             self.on_device = tuple(trap.name for trap in self._traps if trap.name in ON_DEVICE)
             self._traps = tuple(trap for trap in self._traps if trap.name not in ON_DEVICE)
+
+    @property
+    def unwatched(self) -> Mapping[str, PatchRefused]:
+        """Attention backends of a form that we do not know, and what was wanted of them."""
+        return self._backends.unwatched
 
     @property
     def reach(self) -> str:

@@ -7,33 +7,39 @@ us while the forward lasts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from g4diag.hooks.install import Hook
-from g4diag.stack.backends.contract import Attention, KernelCall, hook, of
+from g4diag.stack.backends.contract import Attention, KernelCall, hook
 from g4diag.stack.probes.forwards import Forwards
+from g4diag.stack.probes.workers import Backends
 
-# (backend, layer, forward batch, table) -> the table to hand on.
-Observe = Callable[[Any, Any, Any, Any], Any]
+# (whose file describes the backend, backend, layer, forward batch, table) -> the table to hand on.
+Observe = Callable[[Attention, Any, Any, Any, Any], Any]
 
 
-def table_hooks(attentions: Iterable[Attention], observe: Observe) -> list[Hook]:
-    """Of every backend. What `observe` returns is handed on; it must not raise."""
-    attentions = tuple(attentions)
-    calling = tuple(attention for attention in attentions if attention.calls)
-    forwards = Forwards(calling)
+def table_hooks(backends: Backends, observe: Observe) -> list[Hook]:
+    """Of every backend. What `observe` returns is handed on; it must not raise. A backend that inherits a hooked method
+    from another is seen by its own file's hook alone."""
+    forwards = Forwards(tuple(attention for attention in backends.attentions if attention.calls))
 
-    def returned(original: Any, backend: Any, layer: Any, forward_batch: Any) -> Any:
-        return observe(backend, layer, forward_batch, original(backend, layer, forward_batch))
+    def returning(attention: Attention) -> Callable[..., Any]:
+        def around(original: Any, backend: Any, layer: Any, forward_batch: Any) -> Any:
+            table = original(backend, layer, forward_batch)
+            if backends.described(backend) is not attention:
+                return table
+            return observe(attention, backend, layer, forward_batch, table)
+
+        return around
 
     def called(call: KernelCall, attention: Attention) -> Callable[..., Any]:
         def around(original: Any, *args: Any, **kwargs: Any) -> Any:
             forward, table = forwards.now, call.table(*args, **kwargs)
-            if forward is None or table is None or of(attentions, forward.backend) is not attention:
+            if forward is None or table is None or backends.described(forward.backend) is not attention:
                 return original(*args, **kwargs)
-            table = observe(*forward, table)
+            table = observe(attention, *forward, table)
             args, kwargs = call.handing(table, args, kwargs)
             with call.placing(table, *args, **kwargs):
                 return original(*args, **kwargs)
@@ -48,9 +54,9 @@ def table_hooks(attentions: Iterable[Attention], observe: Observe) -> list[Hook]
         return around
 
     hooks = forwards.hooks()
-    for each in attentions:
+    for each in backends.attentions:
         if each.table is not None:
-            hooks.append(hook(each.table, "around", returned))
+            hooks.append(hook(each.table, "around", returning(each)))
         here = each.calls_here()
         hooks += [
             hook(call.point, "before", _pinned) if call.attribute else hook(call.point, "around", called(call, each))

@@ -16,7 +16,7 @@ import numpy as np
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook
 from g4diag.model import AttentionRead, LayerKind
-from g4diag.stack.backends.contract import Handed
+from g4diag.stack.backends.contract import Attention, Handed
 from g4diag.stack.probes.contract import Context, Probe
 from g4diag.stack.probes.handed_tables import table_hooks
 from g4diag.stack.probes.pools import layer_pool
@@ -37,18 +37,20 @@ class PageTableProbe:
 
     def hooks(self) -> list[Hook]:
         """Where each backend hands a layer its table."""
-        return table_hooks(self._backends.attentions, self._observed)
+        return table_hooks(self._backends, self._observed)
 
-    def _observed(self, backend: Any, layer: Any, forward_batch: Any, table: Any) -> Any:
+    def _observed(self, attention: Attention, backend: Any, layer: Any, forward_batch: Any, table: Any) -> Any:
         with guard("observing a page table"):
-            if not is_capturing() and self._backends.knows(backend):
-                handed = self._backends.attention(backend).handed(backend, layer, forward_batch, table)
+            if not is_capturing():
+                handed = attention.handed(backend, layer, forward_batch, table)
                 if handed is not None:
-                    self._sink(self._view(backend, layer, forward_batch, handed))
+                    self._sink(self._view(attention, backend, layer, forward_batch, handed))
         return table
 
-    def _view(self, backend: Any, layer: Any, forward_batch: Any, handed: Handed) -> AttentionRead:
-        attention, worker = self._backends.attention(backend), self._backends.worker(backend)
+    def _view(
+        self, attention: Attention, backend: Any, layer: Any, forward_batch: Any, handed: Handed
+    ) -> AttentionRead:
+        worker = self._backends.worker(backend)
         pool, kind = layer_pool(backend.token_to_kv_pool, layer.layer_id)
         pool = pool.by_slot() if handed.by_slot else pool
         window, rows = int(layer.sliding_window_size), _host(handed.rows_B)

@@ -11,9 +11,11 @@ from g4diag.stack.releases import current
 
 
 def pool_views(kv_pool: Any, allocator: Any | None = None) -> tuple[PoolView, ...]:
-    """The pools behind `kv_pool`: (full, SWA) of an SWAKVPool, else the one. allocator adds the free lists."""
+    """The pools behind `kv_pool`: (full, SWA) of an SWAKVPool, else the one: an MLA pool is a pool of its own kind.
+    allocator adds the free lists."""
     if not current().read.is_swa_pool(kv_pool):
-        return (_pool_view("draft-own", IndexSpace.FULL_PAGE, kv_pool, None),)
+        name = "draft-own" if hasattr(kv_pool, "k_buffer") else "mla"
+        return (_pool_view(name, IndexSpace.FULL_PAGE, kv_pool, None),)
     full = getattr(allocator, "full_attn_allocator", None)
     swa = getattr(allocator, "swa_attn_allocator", None)
     return (
@@ -41,5 +43,6 @@ def _pool_view(name: str, space: IndexSpace, pool: Any, allocator: Any | None) -
     free = None
     if allocator is not None and hasattr(allocator, "free_pages"):
         free = np.concatenate([pages.detach().cpu().numpy() for pages in current().read.free_lists(allocator)])
-    rows = pool.k_buffer[0].shape[0]
+    # An MLA pool keeps K and V in one; which layers are in it does not matter, since all are of a size.
+    rows = (pool.k_buffer if hasattr(pool, "k_buffer") else pool.kv_buffer)[0].shape[0]
     return PoolView(name, space, pool.page_size, rows // pool.page_size, free)

@@ -15,7 +15,7 @@ from g4diag.errors import G4DiagError
 from g4diag.hooks.install import Hook
 from g4diag.model import IndexMapping, PoolSwap, PoolView
 from g4diag.stack import backends
-from g4diag.stack.backends.contract import Attention, hook, of
+from g4diag.stack.backends.contract import Attention, hook
 from g4diag.stack.probes.pools import index_mapping, pool_views
 from g4diag.stack.probes.server_facts import flags_of, worker_of
 from g4diag.stack.releases import current
@@ -26,7 +26,8 @@ class Backends:
 
     def __init__(self, sink: Callable[[PoolSwap], None]) -> None:
         self._sink = sink
-        self.attentions: tuple[Attention, ...] = backends.here()
+        self.attentions, self.unwatched = backends.fit()
+        self._described: dict[type, Attention | None] = {}
         self._worker: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._pool_owner: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._allocator: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -40,13 +41,23 @@ class Backends:
 
     def attention(self, backend: Any) -> Attention:
         """What is known of this backend. G4DiagError for one that no file describes."""
-        if (found := of(self.attentions, backend)) is None:
+        if (found := self.described(backend)) is None:
             raise G4DiagError(f"no file of ours describes {type(backend).__name__}")
         return found
 
+    def described(self, backend: Any) -> Attention | None:
+        """The same, None for one that no file describes. By the names of its class and of those it inherits from, its
+        own first; asked at each kernel call, so looked up once a class."""
+        kind = type(backend)
+        if kind not in self._described:
+            by_class = {attention.backend: attention for attention in self.attentions}
+            names = [f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__]
+            self._described[kind] = next((by_class[name] for name in names if name in by_class), None)
+        return self._described[kind]
+
     def knows(self, backend: Any) -> bool:
         """Whether a file of ours describes it."""
-        return of(self.attentions, backend) is not None
+        return self.described(backend) is not None
 
     def worker(self, backend: Any) -> str:
         """ "target" or "draft"; "target" for a backend that was built before the probe was armed."""

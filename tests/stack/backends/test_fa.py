@@ -22,17 +22,15 @@ from g4diag.stack.drive.frozen_draft import FrozenDraft
 from g4diag.stack.drive.own_pool_draft import OwnPoolDraft
 from g4diag.stack.drive.reference import PagedAttention
 from g4diag.stack.drive.serving import Geometry, Serving
-from g4diag.stack.live.selection import traps
-from g4diag.stack.live.sink import Live
 from g4diag.stack.probes.contract import Context, made
 from g4diag.stack.probes.workers import Backends
+from tests.stack.backends.device_checks import PAGE_TABLE, armed, said, serve
 
 pytestmark = pytest.mark.skipif(
     not has_module("sglang.kernels.ops.attention.flash_attention_v4"),
     reason="this release has no fa4 that a CPU can drive",
 )
 CURE = "frozen-draft-fa-swa-state"
-PAGE_TABLE = ("page_table_stays_in_pool", "page_table_in_layer_space")
 
 
 @contextmanager
@@ -110,20 +108,14 @@ def test_an_eagle_draft_that_is_translated_is_named_and_a_released_one_is_not() 
 def test_the_device_check_judges_it_too(
     level: str, patches: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    live = Live([traps()[name] for name in PAGE_TABLE], tmp_path, level=level, on_device=True)
+    live = armed(level, tmp_path)
     with served(live.hooks(), *patches) as (serving, draft):
-        for rid, ids in serving.prompts():
-            live.begin_step()
-            serving.admit(rid, ids)
-            draft.graph()
-            serving.decode()
-            live.end_step(serving.rid_of)
-    assert live.device is not None and live.device.launches > 20
-    said = [record.message for record in caplog.records if record.message.startswith("g4diag violation")]
+        serve(live, serving, draft)
+    lines = said(caplog)
     if patches:
-        assert not said
+        assert not lines
     else:
-        assert "backend=FlashAttentionBackend" in said[0] and "path=graph" in said[0] and "layer=1" in said[0]
+        assert "backend=FlashAttentionBackend" in lines[0] and "path=graph" in lines[0] and "layer=1" in lines[0]
 
 
 def test_a_table_of_another_kind_is_not_judged() -> None:

@@ -4,7 +4,6 @@ one of both that sliding layers of a verify have."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,9 @@ from g4diag.stack.drive import draft_tree
 from g4diag.stack.drive.allocators import extend
 from g4diag.stack.drive.backends import SMALL, bare_server, cuda_is_cpu, flash_attention_imports, unpaged_server
 from g4diag.stack.drive.driver import driver
-from g4diag.stack.live.selection import traps
-from g4diag.stack.live.sink import Live
 from g4diag.stack.probes.contract import Context, made
 from g4diag.stack.probes.workers import Backends
+from tests.stack.backends.device_checks import armed, raising, said
 
 OUTSIDE, WRONG = "page_table_stays_in_pool", "page_table_in_layer_space"
 FAULT = "fa-spec-full-table"
@@ -160,13 +158,13 @@ def test_the_making_of_a_tree_is_silent_and_its_bound_and_prefix_are_judged(page
 def test_the_device_check_judges_the_bound(
     level: str, patches: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    live = Live([traps()[name] for name in (OUTSIDE, WRONG)], tmp_path, level=level, on_device=True)
+    live = armed(level, tmp_path)
     with applied(patches), install("test", live.hooks()):
         live.begin_step()
         assert verify(healthy) == 3
-        with pytest.raises(Exception, match="slot") if patches and level == "contain" else nullcontext():
+        with raising("slot", bool(patches) and level == "contain"):
             live.end_step({})
     assert live.device is not None and live.device.launches == 3
-    said = [record.message for record in caplog.records if record.message.startswith("g4diag violation")]
-    assert bool(said) == bool(patches)
-    assert not said or ("kind=swa" in said[0] and "layer=1" in said[0] and OUTSIDE in said[0])
+    lines = said(caplog)
+    assert bool(lines) == bool(patches)
+    assert not lines or ("kind=swa" in lines[0] and "layer=1" in lines[0] and OUTSIDE in lines[0])

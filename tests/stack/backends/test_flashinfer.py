@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,16 +22,14 @@ from g4diag.stack.drive import cpu
 from g4diag.stack.drive.frozen_draft import FrozenDraft
 from g4diag.stack.drive.reference import PagedAttention
 from g4diag.stack.drive.serving import Geometry, Serving
-from g4diag.stack.live.selection import traps
-from g4diag.stack.live.sink import Live
 from g4diag.stack.probes.contract import Context, made
 from g4diag.stack.probes.workers import Backends
 from repro import flashinfer_spec_window
+from tests.stack.backends.device_checks import PAGE_TABLE, armed, raising, said, serve
 from tests.stack.backends.flat_slots import every_forward_is_seen, slots_have_the_layers_space
 
 BACKEND = "sglang.srt.layers.attention.flashinfer_backend.FlashInferAttnBackend"
 MODULE = BACKEND.rpartition(".")[0]
-PAGE_TABLE = ("page_table_stays_in_pool", "page_table_in_layer_space")
 # Up to 0.5.20, where the model has a window and a prefill is split, full layers' paged wrapper is planned with the new
 # keys too, which the ragged one reads already and which are not written yet.
 READS_NEW_KEYS_TWICE = bool(
@@ -103,14 +101,14 @@ def test_a_verify_that_reads_the_oldest_keys_is_named(graph: bool) -> None:
 def test_the_device_check_sees_a_verify(
     graph: bool, committed: int, says: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    live = Live([traps()[name] for name in PAGE_TABLE], tmp_path, level="warn", on_device=True)
+    live = armed("warn", tmp_path)
     with install("test", [*flashinfer_spec_window._half_cure(), *live.hooks()]):
         live.begin_step()
         flashinfer_spec_window.drive(committed=committed, graph=graph)
         live.end_step({})
     assert live.device is not None and live.device.launches >= 2
-    said = [record.message for record in caplog.records if record.message.startswith("g4diag violation")]
-    assert len(said) == bool(says) and all(says in line and "target_verify" in line for line in said)
+    lines = said(caplog)
+    assert len(lines) == bool(says) and all(says in line and "target_verify" in line for line in lines)
 
 
 def _verified(**arguments: Any) -> list[AttentionRead]:
@@ -163,16 +161,9 @@ def test_contained_slots_are_in_the_wrapper_for_the_call_only() -> None:
 
 @pytest.mark.parametrize("level", ["warn", "contain"])
 def test_the_device_check_is_silent_on_it(level: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    live = Live([traps()[name] for name in PAGE_TABLE], tmp_path, level=level, on_device=True)
+    live = armed(level, tmp_path)
     with served(live.hooks()) as (serving, _):
-        draft = FrozenDraft(serving)
-        for rid, ids in serving.prompts():
-            live.begin_step()
-            serving.admit(rid, ids)
-            draft.graph()
-            serving.decode()
-            live.end_step(serving.rid_of)
-    assert live.device is not None and live.device.launches > 20
+        serve(live, serving, FrozenDraft(serving))
     assert not [record.message for record in caplog.records if record.message.startswith("g4diag")]
 
 
@@ -188,7 +179,7 @@ def test_the_device_check_names_a_slot_past_the_pool(
             planned.append((wrapper, wrapper._paged_kv_indices_buf))
             wrapper._paged_kv_indices_buf[0] = backend.token_to_kv_pool.swa_kv_pool.k_buffer[0].shape[0] + 3
 
-    live = Live([traps()[name] for name in PAGE_TABLE], tmp_path, level=level, on_device=True)
+    live = armed(level, tmp_path)
     outside: list[int] = []
     with served([Hook(f"{BACKEND}.init_forward_metadata", "after", past), *live.hooks()]) as (serving, kernel):
         for rid, ids in serving.prompts():
@@ -197,10 +188,10 @@ def test_the_device_check_names_a_slot_past_the_pool(
             with _counting(kernel, outside):
                 serving.decode()
             assert all(wrapper._paged_kv_indices_buf is slots for wrapper, slots in planned[-1:])
-            with pytest.raises(Exception, match="slot") if level == "contain" else nullcontext():
+            with raising("slot", level == "contain"):
                 live.end_step(serving.rid_of)
-    said = [record.message for record in caplog.records if record.message.startswith("g4diag violation")]
-    assert "backend=FlashInferAttnBackend" in said[0] and "slot" in said[0]
+    lines = said(caplog)
+    assert "backend=FlashInferAttnBackend" in lines[0] and "slot" in lines[0]
     assert len(planned) == 3 and bool(sum(outside)) == (level == "warn")
 
 

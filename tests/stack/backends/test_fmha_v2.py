@@ -18,10 +18,9 @@ from g4diag.stack.backends.trtllm_mha import ATTENTION
 from g4diag.stack.drive import cpu, fmha_v2_prefill
 from g4diag.stack.drive.reference import PagedAttention
 from g4diag.stack.drive.serving import Geometry, Serving
-from g4diag.stack.live.selection import traps
-from g4diag.stack.live.sink import Live
 from g4diag.stack.probes.contract import Context, made
 from g4diag.stack.probes.workers import Backends
+from tests.stack.backends.device_checks import armed, raising, said
 
 pytestmark = pytest.mark.skipif(not ATTENTION.calls_here(), reason="this release does not expand its tables")
 EXPAND = f"{ATTENTION.backend}._fmha_v2_paged_inputs"
@@ -128,18 +127,15 @@ def test_what_is_wrong_in_the_blocks_is_named_and_the_table_is_not(offsets: bool
 def test_the_device_check_judges_them(
     level: str, broken: Break | None, offsets: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    live = Live([traps()[name] for name in (OUTSIDE, WRONG)], tmp_path, level=level, on_device=True)
+    live = armed(level, tmp_path)
     with served([], offsets) as (serving, _):
         wanted = tokens(serving)
     with served([*breaking(broken), *live.hooks()], offsets) as (serving, _):
         live.begin_step()
         found = tokens(serving)
-        if broken is None or level == "warn":
+        with raising("page", broken is not None and level == "contain"):
             live.end_step(serving.rid_of)
-        else:
-            with pytest.raises(Exception, match="page"):
-                live.end_step(serving.rid_of)
     assert live.device is not None and live.device.launches > 10
-    said = [record.message for record in caplog.records if record.message.startswith("g4diag violation")]
-    assert bool(said) == bool(broken)
+    lines = said(caplog)
+    assert bool(lines) == bool(broken)
     assert broken is not None or found == wanted, "contained and healthy, it reads what it read"

@@ -18,14 +18,12 @@ from g4diag.stack.drive import cpu
 from g4diag.stack.drive.frozen_draft import FrozenDraft
 from g4diag.stack.drive.reference import PagedAttention
 from g4diag.stack.drive.serving import Geometry, Serving
-from g4diag.stack.live.selection import traps
-from g4diag.stack.live.sink import Live
 from g4diag.stack.probes.contract import Context, made
 from g4diag.stack.probes.workers import Backends
+from tests.stack.backends.device_checks import PAGE_TABLE, armed, raising, said, serve
 from tests.stack.backends.flat_slots import every_forward_is_seen, slots_have_the_layers_space
 
 BACKEND = "sglang.srt.layers.attention.triton_backend.TritonAttnBackend"
-PAGE_TABLE = ("page_table_stays_in_pool", "page_table_in_layer_space")
 
 
 @contextmanager
@@ -95,15 +93,9 @@ def test_a_stale_length_is_named() -> None:
 
 @pytest.mark.parametrize("level", ["warn", "contain"])
 def test_the_device_check_is_silent_on_it(level: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    live = Live([traps()[name] for name in PAGE_TABLE], tmp_path, level=level, on_device=True)
+    live = armed(level, tmp_path)
     with served(live.hooks()) as (serving, draft):
-        for rid, ids in serving.prompts():
-            live.begin_step()
-            serving.admit(rid, ids)
-            draft.graph()
-            serving.decode()
-            live.end_step(serving.rid_of)
-    assert live.device is not None and live.device.launches > 20
+        serve(live, serving, draft)
     assert not [record.message for record in caplog.records if record.message.startswith("g4diag")]
 
 
@@ -116,7 +108,7 @@ def test_the_device_check_names_a_slot_past_the_pool(
         if forward_batch.forward_mode.is_decode() and indices is not None and len(indices):
             indices[0] = backend.token_to_kv_pool.swa_kv_pool.k_buffer[0].shape[0] + 3
 
-    live = Live([traps()[name] for name in PAGE_TABLE], tmp_path, level=level, on_device=True)
+    live = armed(level, tmp_path)
     hooks = [Hook(f"{BACKEND}.init_forward_metadata", "after", past), *live.hooks()]
     kernel = PagedAttention()
     with install("test", hooks), cpu.attention_kernels(kernel.decode, kernel.prefill):
@@ -125,16 +117,11 @@ def test_the_device_check_names_a_slot_past_the_pool(
             live.begin_step()
             serving.admit(rid, ids)
             serving.decode()
-            with pytest.raises(Exception, match="slot") if level == "contain" else _goes_on():
+            with raising("slot", level == "contain"):
                 live.end_step(serving.rid_of)
-    said = [record.message for record in caplog.records if record.message.startswith("g4diag violation")]
-    assert "backend=TritonAttnBackend" in said[0] and "slot" in said[0]
+    lines = said(caplog)
+    assert "backend=TritonAttnBackend" in lines[0] and "slot" in lines[0]
     assert (kernel.out_of_range_B == [0] * len(kernel.out_of_range_B)) or level == "warn"
-
-
-@contextmanager
-def _goes_on() -> Iterator[None]:
-    yield
 
 
 @pytest.mark.parametrize("window", [0, 64])

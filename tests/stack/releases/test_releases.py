@@ -266,6 +266,6 @@ def test_on_the_installed_stack_every_trap_fits(tmp_path: Path) -> None:
 
 
 def test_a_view_says_which_space_its_table_is_in() -> None:
-    (attention,) = [each for each in backends.here() if each.name == "trtllm_mha"]
+    (attention,) = [each for each in backends.fit().watched if each.name == "trtllm_mha"]
     assert attention.class_name == "TRTLLMHAAttnBackend"
     assert IndexSpace.FULL_PAGE and AttentionRead and INSIDE in selection.traps()
