@@ -32,7 +32,8 @@ def doctor(
 
     With a log in place of the command line: what is bad about the server_args that stand in it.
 
-    Exit 0 healthy, 1 a known-bad combination or a plugin that would not load, 2 usage, 3 no sglang or another version.
+    Exit 0 healthy, 1 a known-bad combination or a plugin that would not load, 2 usage, 3 no sglang or another version,
+    4 known bad if the models are what their names say.
     With --selftest: 0 each trap woke, and alone; 1 one slept or a wrong one woke. With --sglang-version: 0 no hazard,
     1 one, 2 no version or no arguments, 3 a release that is not known here; nothing installed here is looked at.
     """

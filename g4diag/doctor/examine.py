@@ -12,7 +12,7 @@ from g4diag.doctor.series import patch_rows, trap_rows
 from g4diag.errors import CannotRunError
 from g4diag.hazards.command_line import model_config, parse
 from g4diag.hazards.deployment import Deployment
-from g4diag.hazards.judging import judge
+from g4diag.hazards.judging import judge, possible
 from g4diag.hooks.versions import installed, version_of
 from g4diag.model.doctor import Checkup, FlagCheck, HazardRow
 from g4diag.patches import applying
@@ -44,6 +44,7 @@ def examine(arguments: Sequence[str] = (), environ: Mapping[str, str] = os.envir
         cannot_run=_cannot_run(),
         judged=bool(arguments),
         remarks=(*flags.remarks, *remarks),
+        possible=_possible(arguments, environ, patches, capability),
         flags=flags,
     )
 
@@ -63,6 +64,13 @@ def judged(
     if deployment is None or not arguments:
         return (), ()
     return judge(deployment, patches), tuple(unknown(deployment))
+
+
+def _possible(
+    arguments: Sequence[str], environ: Mapping[str, str], patches: Sequence[str], capability: tuple[int, int] | None
+) -> tuple[HazardRow, ...]:
+    deployment = deployment_of(arguments, environ, capability)
+    return () if deployment is None or not arguments else possible(deployment, patches)
 
 
 def deployment_of(

@@ -6,14 +6,16 @@ that needs it is silent.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
 ASSISTANTS = ("Gemma4AssistantForCausalLM", "Gemma4UnifiedAssistantForCausalLM")
 GEMMA4 = ("Gemma4ForConditionalGeneration", "Gemma4ForCausalLM", "Gemma4UnifiedForConditionalGeneration")
+_GEMMA4_NAME = re.compile(r"gemma[-_]?4(?!\d)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,13 @@ class Deployment:
             return False
         return _is_one_of(self.draft, ASSISTANTS)
 
+    def as_named(self) -> Deployment | None:
+        """The same with models taken for what their names say, where no config.json tells; None if that adds nothing.
+        Only that a target is a Gemma-4 and a draft its assistant is taken from a name."""
+        target = self.target or _named(self.flag("model-path", "model"), GEMMA4)
+        draft = self.draft or _named(self.flag("speculative-draft-model-path"), ASSISTANTS)
+        return None if (target, draft) == (self.target, self.draft) else replace(self, target=target, draft=draft)
+
     @property
     def is_moe(self) -> bool | None:
         """Whether the target has experts."""
@@ -114,6 +123,11 @@ class Deployment:
         config = self.target or {}
         quantized = self.flag("quantization") or config.get("quantization_config") or self.flag("modelopt-quant")
         return None if quantized and self.is_moe and self.is_in("<0.5.14") else "trtllm_mha"
+
+
+def _named(path: str | None, architectures: tuple[str, ...]) -> Mapping[str, Any] | None:
+    """The least of a config.json that the name of a model stands for."""
+    return {"architectures": [architectures[0]]} if path and _GEMMA4_NAME.search(path) else None
 
 
 def _is_one_of(config: Mapping[str, Any] | None, architectures: tuple[str, ...]) -> bool | None:

@@ -24,6 +24,14 @@ def judge(deployment: Deployment, patches: Collection[str] = ()) -> tuple[Hazard
     return tuple(rows)
 
 
+def possible(deployment: Deployment, patches: Collection[str] = ()) -> tuple[HazardRow, ...]:
+    """The hazards that it holds besides if a model whose config.json is not here is what its name says, a Gemma-4. None
+    where every config.json was read, or no name says so."""
+    said = deployment.as_named()
+    known = {row.name for row in judge(deployment, patches)}
+    return () if said is None else tuple(row for row in judge(said, patches) if row.name not in known)
+
+
 def _found(deployment: Deployment, patches: Collection[str]) -> Iterator[HazardRow]:
     for hazard in hazards().values():
         if (found := _held(hazard, deployment)) is not None:

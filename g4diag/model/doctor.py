@@ -203,7 +203,8 @@ class Selftest:
 @dataclass(frozen=True)
 class Checkup:
     """All that `doctor` finds. cannot_run: why sglang cannot be served here, "" if it can. judged: whether a
-    command line was judged. remarks: what could not be told. flags: its flags by sglang's own parser."""
+    command line was judged. remarks: what could not be told. flags: its flags by sglang's own parser. possible:
+    hazards that it has besides if models whose config.json is not here are what their names say."""
 
     versions: dict[str, str | None]
     gpus: tuple[Gpu, ...]
@@ -218,6 +219,7 @@ class Checkup:
     judged: bool = False
     remarks: tuple[str, ...] = ()
     flags: FlagCheck = field(default_factory=FlagCheck)
+    possible: tuple[HazardRow, ...] = ()
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -232,5 +234,5 @@ class Checkup:
 
     @property
     def exit_code(self) -> int:
-        """3 cannot run here, 1 unhealthy, 0 healthy."""
-        return 3 if self.cannot_run else 1 if self.problems else 0
+        """3 cannot run here, 1 unhealthy, 4 unhealthy if models are what their names say, 0 healthy."""
+        return 3 if self.cannot_run else 1 if self.problems else 4 if self.possible else 0

@@ -11,7 +11,7 @@ from g4diag.model.doctor import Checkup, HazardRow
 from g4diag.report.patches_text import render as render_patches
 from g4diag.report.plain import plain
 
-_STYLE = {0: "bold green", 1: "bold red", 3: "bold yellow"}
+_STYLE = {0: "bold green", 1: "bold red", 3: "bold yellow", 4: "bold yellow"}
 _YES = {True: "yes", False: "no", None: "not known"}
 
 
@@ -49,6 +49,10 @@ def _verdict(checkup: Checkup) -> str:
         return f"CANNOT RUN: g4diag: {checkup.cannot_run}"
     if checkup.problems:
         return f"UNHEALTHY: g4diag: {len(checkup.problems)} problem{'s' if len(checkup.problems) > 1 else ''}"
+    if checkup.possible:
+        names = ", ".join(row.name for row in checkup.possible)
+        said = f"{names}: known to be bad if the models are what their names say"
+        return f"INCONCLUSIVE: g4diag: {said}; {'; '.join(checkup.remarks)}"
     if checkup.remarks:
         return f"HEALTHY AS FAR AS JUDGED: g4diag: nothing known to be bad; {'; '.join(checkup.remarks)}"
     judged = "" if checkup.judged else "; no command line judged (give one after --)"
@@ -74,7 +78,10 @@ def _hazards(checkup: Checkup, console: Console) -> None:
     for row in checkup.hazards:
         for line in hazard_lines(row):
             _line(f"  {line}", console, "" if row.cured_by else "red")
-    if not checkup.hazards:
+    for row in checkup.possible:
+        for line in hazard_lines(row):
+            _line(f"  possible: {line}" if not line.startswith(" ") else f"  {line}", console, "yellow")
+    if not checkup.hazards and not checkup.possible:
         _line(f"  {_none_found(checkup)}", console)
     for remark in checkup.remarks:
         _line(f"  {remark}", console, "dim")

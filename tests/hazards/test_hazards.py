@@ -12,7 +12,7 @@ from g4diag.discover import contributions
 from g4diag.hazards.command_line import parse
 from g4diag.hazards.contract import Hazard
 from g4diag.hazards.deployment import Deployment
-from g4diag.hazards.judging import hazards, judge
+from g4diag.hazards.judging import hazards, judge, possible
 from tests.contracts import wheels
 
 ASSISTANT = {"architectures": ["Gemma4AssistantForCausalLM"]}
@@ -329,3 +329,18 @@ def test_contract(found: Any) -> None:
     assert found.value.severity in ("fatal", "harmful") and SpecifierSet(found.value.releases)
     assert found.value.why.endswith(".") and found.value.reference and (found.value.cures or found.value.instead)
     assert set(found.value.behind) <= set(hazards())
+
+
+def test_a_model_that_is_not_here_is_taken_for_what_its_name_says() -> None:
+    flags = {
+        "model-path": "google/gemma-4-E4B-it",
+        "attention-backend": "fa4",
+        "speculative-algorithm": "NEXTN",
+        "speculative-draft-model-path": "google/gemma-4-E4B-it-assistant",
+    }
+    blind = deployment(flags, target=None, draft=None)
+    assert not judge(blind) and "frozen-draft-fa" in {row.name for row in possible(blind)}
+    assert not possible(
+        deployment(flags | {"model-path": "m", "speculative-draft-model-path": "d"}, target=None, draft=None)
+    )
+    assert "frozen-draft-fa" not in {row.name for row in possible(deployment(flags))}, "it is found, not possible"
