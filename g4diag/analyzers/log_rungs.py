@@ -52,9 +52,9 @@ def recorded(incident: Incident) -> str | None:
 def canary(event: Canary) -> str:
     """One violation decoded."""
     pool = f"{event.pool} pool, {event.part.upper()}" if event.pool else event.tag
-    token = f", token {event.stored}" if event.stored is not None else ""
-    if event.stored != event.expected and event.expected is not None:
-        token += f" where {event.expected} belongs"
+    # Which tokens is the prompt's business.
+    other = event.stored is not None and event.expected is not None and event.stored != event.expected
+    token = ", another token than the one that belongs there" if other else ""
     count = f"; {event.count} violations of it" if event.count > 1 else ""
     who = f" on {event.who}" if event.who else ""
     place = f"slot {event.slot}, position {event.position}"
