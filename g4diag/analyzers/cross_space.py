@@ -17,11 +17,14 @@ from g4diag.model import AttentionRead, Grade, Incident, IndexMapping, IndexSpac
 
 @dataclass(frozen=True)
 class Owner:
-    """A request that holds the page. first, last: token positions of the page in it, both included."""
+    """A request that holds the id. first, last: token positions of it in the request, both included. row: its row,
+    where it was found in the table's rows. has_rid: rid is its id, and not the name of a row that has none."""
 
     rid: str
     first: int
     last: int
+    row: int | None = field(default=None, compare=False)
+    has_rid: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ def sentence(meaning: Meaning) -> str:
     if meaning.belongs:
         small = ": the pool that is read is too small for it" if meaning.past else ""
         return f"{meaning.value} is the {unit} that belongs there{small}"
+    if meaning.value <= 0:
+        return f"0 is the dummy {unit}, which holds no key" if meaning.value == 0 else f"{meaning.value} is no {unit}"
     article = "an" if meaning.space.is_swa else "a"
     head = f"{meaning.value} as {article} {meaning.space} is "
     if meaning.beyond is not None:
@@ -65,7 +70,8 @@ def sentence(meaning: Meaning) -> str:
         state = {True: "on the free list", False: "in use by no request recorded here", None: "of unrecorded owner"}
         head += f"{state[meaning.free]}; the entry serves positions {meaning.serves[0]}..{meaning.serves[1]}"
     else:
-        whose = f"this request's own {unit}" if meaning.is_own else f"a {unit} of request {meaning.owner.rid}"
+        named = f"request {meaning.owner.rid}" if meaning.owner.has_rid else meaning.owner.rid
+        whose = f"this request's own {unit}" if meaning.is_own else f"a {unit} of {named}"
         head += f"{whose} for positions {meaning.owner.first}..{meaning.owner.last}"
         head += ", and yet on the free list" if meaning.free else ""
     return head + (f"; its {meaning.space.other} is {meaning.other}" if meaning.other is not None else "")
@@ -100,9 +106,9 @@ def meanings_of(read: AttentionRead, places: Sequence[tuple[int, int]], incident
     space, mapping = read.expected_space.other, _mapping(read, incident)
     full_N = _full_pages(values_N, mapping) if space.is_swa else values_N
     other_N = full_N if space.is_swa else _swa_pages(values_N, mapping)
-    owners, free = _owners(read, rows_N, full_N, incident), _on_free_list(values_N, space, read, incident)
+    owners, free = _owners(read, rows_N, full_N, incident), _on_free_list(values_N, space, incident)
     size, last, expected_BP = read.pool.page_size, read.pool.num_pages - 1, read.expected_BP()
-    there = max((ids for pool in incident.pools if (ids := _ids_of(pool, space))), default=None)
+    there = max((ids for pool in _servers(incident) if (ids := _ids_of(pool, space))), default=None)
     starts_B = read.starts_B()
     found = []
     for n, (row, column) in enumerate(places):
@@ -112,12 +118,12 @@ def meanings_of(read: AttentionRead, places: Sequence[tuple[int, int]], incident
         if read.is_clamped and value == last:
             found.append(Meaning(value, space, None, False, None, None, Grade.DERIVED, serves, is_clamp=True))
             continue
-        is_own = owner is not None and owner.rid == (_rid(read, row) or f"row {row}")
+        is_own = owner is not None and (owner.row == row or (owner.has_rid and owner.rid == _rid(read, row)))
         known = other if other >= 0 else None
         is_free = None if free is None else bool(free[n])
         belongs = expected_BP is not None and int(expected_BP[row, column]) == value
         beyond = there if there is not None and value >= there else None
-        grade = Grade.MEASURED if belongs or beyond is not None else _grade(owner, read)
+        grade = Grade.MEASURED if belongs or beyond is not None or value <= 0 else _grade(owner, read)
         found.append(
             Meaning(
                 value,
@@ -140,6 +146,11 @@ def _mapping(read: AttentionRead, incident: Incident) -> IndexMapping | None:
     """The mapping in the read's own units: a slot is a page of one token."""
     mapping = read.mapping or incident.mapping
     return replace(mapping, page_size=1) if mapping is not None and read.expected_space.unit == "slot" else mapping
+
+
+def _servers(incident: Incident) -> list[PoolView]:
+    """The pools that the mapping is between. A draft's own counts its pages by itself."""
+    return [pool for pool in incident.pools if pool.name != "draft-own"]
 
 
 def _ids_of(pool: PoolView, space: IndexSpace) -> int:
@@ -226,10 +237,12 @@ def _held_BP(read: AttentionRead) -> IntArray:
 def _of_rows(read: AttentionRead, held_RP: IntArray, first_row: int, wanted_N: IntArray) -> Owners:
     size, columns, starts_B = read.pool.page_size, held_RP.shape[1], read.starts_B()
     places = [divmod(at, columns) if at >= 0 else None for at in _first_at(wanted_N, held_RP.ravel()).tolist()]
-    return [
-        _owner(_rid(read, (row := first_row + at[0])) or f"row {row}", int(starts_B[row]) + at[1], size) if at else None
-        for at in places
-    ]
+    return [None if at is None else _of_row(read, first_row + at[0], at[1], starts_B, size) for at in places]
+
+
+def _of_row(read: AttentionRead, row: int, column: int, starts_B: IntArray, size: int) -> Owner:
+    rid, first = _rid(read, row), (int(starts_B[row]) + column) * size
+    return Owner(rid or f"row {row}", first, first + size - 1, row, bool(rid))
 
 
 def _of_requests(read: AttentionRead, incident: Incident, which: Sequence[int], wanted_N: IntArray) -> Owners:
@@ -243,27 +256,29 @@ def _of_requests(read: AttentionRead, incident: Incident, which: Sequence[int], 
     at_N = _first_at(wanted_N * read.pool.page_size // size, held_M)
     which_N = np.searchsorted(ends_R, at_N, side="right")
     starts_R = ends_R - [len(request.full_pages_N) for request in requests]
+    # An id that is a slot has one position, wherever in its page it lies.
+    ids, inside_N = min(read.pool.page_size, size), wanted_N * read.pool.page_size % size
     return [
-        _owner(requests[int(which)].rid, int(at - starts_R[int(which)]), size) if at >= 0 else None
-        for at, which in zip(at_N.tolist(), which_N.tolist(), strict=True)
+        _owner(requests[which].rid, int(at - starts_R[which]) * size + inside, ids) if at >= 0 else None
+        for at, which, inside in zip(at_N.tolist(), which_N.tolist(), inside_N.tolist(), strict=True)
     ]
 
 
 def _request_page_size(read: AttentionRead, incident: Incident) -> int:
     """Tokens a page of the pages that requests hold, which a read of flat slots does not tell."""
-    sizes = [pool.page_size for pool in incident.pools if read.expected_space.unit == "slot"]
+    sizes = [pool.page_size for pool in _servers(incident) if read.expected_space.unit == "slot"]
     return next(iter(sizes), read.pool.page_size)
 
 
-def _owner(rid: str, page: int, size: int) -> Owner:
-    return Owner(rid, page * size, page * size + size - 1)
+def _owner(rid: str, first: int, ids: int) -> Owner:
+    return Owner(rid, first, first + ids - 1)
 
 
-def _on_free_list(values_N: IntArray, space: IndexSpace, read: AttentionRead, incident: Incident) -> Any:
+def _on_free_list(values_N: IntArray, space: IndexSpace, incident: Incident) -> Any:
     """bool[N], or None if no free list of that space was taken."""
     hits = [
         np.isin(values_N if pool.space is space else values_N // pool.page_size, pool.free_pages_N)
-        for pool in (*incident.pools, read.pool)
+        for pool in _servers(incident)
         if _ids_of(pool, space) and pool.free_pages_N is not None
     ]
     return np.logical_or.reduce(hits) if hits else None

@@ -20,23 +20,26 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     steps = [record for record in incident.ring if record.kind == "step"]
     end = incident.ring[-1].time_ns
     if steps:
-        yield _finding(_last(steps[-1]), steps[-1])
+        last, text = steps[-1], _last(steps[-1])
+        data = {"seq": last.seq, "kind": last.kind, "step": last.step, "mode": last.mode}
+        data |= {"batch": last.batch, "waiting": last.waiting, "use": _uses(last)}
+        yield Finding("flight_recorder", text, Grade.MEASURED, False, data, "last-step")
     for mark in [record for record in incident.ring if record.kind != "step"][-_MARKS:]:
         step = f" at step {mark.step}" if mark.step >= 0 else ""
         yield _finding(f"{mark.kind}{step}, {_ago(mark, end)}: {mark.text}", mark)
 
 
 def _last(step: RingRecord) -> str:
-    pools = ""
-    if step.full_size > 0:
-        pools = f", full pool {_use(step.full_size, step.full_free):.0%}"
-    if step.swa_size > 0:
-        pools += f", SWA pool {_use(step.swa_size, step.swa_free):.0%} used"
-    return f"last step {step.step}: {step.mode}, {step.batch} requests, {step.waiting} waiting{pools}"
+    """Without what the record does not know: -1, or an empty mode."""
+    mode = [step.mode] if step.mode else []
+    counts = [f"{n} {what}" for n, what in ((step.batch, "requests"), (step.waiting, "waiting")) if n >= 0]
+    pools = [f"{name} pool {use:.0%} used" for name, use in _uses(step).items()]
+    return f"last step {step.step}: {', '.join([*mode, *counts, *pools]) or 'nothing is told of it'}"
 
 
-def _use(size: int, free: int) -> float:
-    return 1.0 - free / size if size > 0 else -1.0
+def _uses(step: RingRecord) -> dict[str, float]:
+    pools = (("full", step.full_size, step.full_free), ("SWA", step.swa_size, step.swa_free))
+    return {name: 1.0 - free / size for name, size, free in pools if size > 0 and free >= 0}
 
 
 def _ago(record: RingRecord, end: int) -> str:

@@ -1,4 +1,5 @@
-"""Which layers read which pool with which table, and which of them were handed a wrong one."""
+"""Which layers read which pool with which table, and which of them were handed a wrong one: with an id in it that is
+not the one that belongs there, or that is past the pool."""
 
 from __future__ import annotations
 
@@ -28,9 +29,15 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     ordered = [rows[key] for key in sorted(rows)]
     wrong = [row for row in ordered if row["bad_reads"]]
     kinds = ", ".join(sorted({row["layer_kind"] for row in wrong}))
-    text = f"{len(wrong)} of {len(ordered)} recorded layers were handed a wrong table" + (f": {kinds}" if kinds else "")
-    data = {"layers": ordered[:_LAYERS], "left_out": max(len(ordered) - _LAYERS, 0)}
-    yield Finding("layer_map", text, Grade.MEASURED, False, data)
+    # A layer has several rows where it was handed tables of several kinds.
+    bad, all_of = len(_layers(wrong)), len(_layers(ordered))
+    text = f"{bad} of {all_of} recorded layers were handed a wrong table" + (f": {kinds}" if kinds else "")
+    data = {"layers": ordered[:_LAYERS], "left_out": max(len(ordered) - _LAYERS, 0), "wrong": bad, "recorded": all_of}
+    yield Finding("layer_map", text, Grade.MEASURED, False, data, "layers")
+
+
+def _layers(rows: list[dict[str, Any]]) -> set[tuple[str, int]]:
+    return {(row["worker"], row["layer_id"]) for row in rows}
 
 
 def _row(read: AttentionRead, table: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from g4diag.analyzers.contract import Analyzer
+from g4diag.analyzers.tables import mapping_of
 from g4diag.model import Finding, Grade, Incident, IndexMapping, IndexSpace, IntArray, PoolView
 
 _POINTS = 2048
@@ -21,21 +22,34 @@ _FREE, _UNMAPPED, _SAME, _MOVED, _MAPPED_FREE, _SHARED = range(len(_STATES))
 
 def analyze(incident: Incident) -> Iterator[Finding]:
     """One finding, where there is a mapping. Whether a page is in use is told from the full pool's free list."""
-    mapping = incident.mapping or next((read.mapping for read in incident.reads if read.mapping), None)
-    if mapping is None or (len(mapping.full_to_swa_M) - 1) // mapping.page_size < 2:
+    found = mapping_of(incident)
+    if found is None or (len(found[0].full_to_swa_M) - 1) // found[0].page_size < 2:
         return
-    full, swa = (_pool(incident, space) for space in (IndexSpace.FULL_PAGE, IndexSpace.SWA_PAGE))
+    mapping, unit = found
+    full, swa = _full_pool(incident, mapping), _swa_pool(incident, mapping)
     swa_F, states_F = _states(mapping, None if full is None else full.free_pages_N)
     mapped, moved = int((swa_F > 0).sum()), int(((swa_F > 0) & (swa_F != np.arange(1, len(swa_F) + 1))).sum())
-    text = f"{mapped} of {len(swa_F)} full pages have an SWA page, {moved} of them under another number"
+    text = f"{mapped} of {len(swa_F)} full {unit}s have an SWA {unit}, {moved} of them under another number"
     odd = {name: int((states_F == state).sum()) for state, name in enumerate(_STATES) if state >= _MAPPED_FREE}
     text += "".join(f"; {name}: {count}" for name, count in odd.items() if count)
-    yield Finding("mapping_map", text, Grade.MEASURED, False, _picture(swa_F, states_F, swa))
+    data = _picture(swa_F, states_F, swa) | {"mapped": mapped, "moved": moved, "unit": unit}
+    yield Finding("mapping_map", text, Grade.MEASURED, False, data, "mapping")
 
 
-def _pool(incident: Incident, space: IndexSpace) -> PoolView | None:
+def _full_pool(incident: Incident, mapping: IndexMapping) -> PoolView | None:
+    """The pool that the mapping is of, by its size: a draft's own has full pages too, and another free list."""
+    slots, size = len(mapping.full_to_swa_M) - 1, mapping.page_size
+    pools = [pool for pool in _pools(incident, IndexSpace.FULL_PAGE) if pool.page_size == size]
+    return next((pool for pool in pools if pool.num_pages * size == slots), None)
+
+
+def _swa_pool(incident: Incident, mapping: IndexMapping) -> PoolView | None:
+    return next((pool for pool in _pools(incident, IndexSpace.SWA_PAGE) if pool.page_size == mapping.page_size), None)
+
+
+def _pools(incident: Incident, space: IndexSpace) -> list[PoolView]:
     pools = (*incident.pools, *(read.pool for read in incident.reads))
-    return next((pool for pool in pools if pool.space is space), None)
+    return [pool for pool in pools if pool.space is space and pool.name != "draft-own"]
 
 
 def _states(mapping: IndexMapping, free_N: IntArray | None) -> tuple[IntArray, IntArray]:

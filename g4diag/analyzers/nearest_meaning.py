@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from g4diag.analyzers.contract import Analyzer
-from g4diag.analyzers.cross_space import Meaning, meanings_of, sentence
+from g4diag.analyzers.cross_space import Meaning, meanings_of, placed, sentence
 from g4diag.analyzers.tables import bad_reads
 from g4diag.model import AttentionRead, Finding, Incident
 
@@ -25,7 +25,9 @@ def analyze(incident: Incident) -> Iterator[Finding]:
         shown = places[:_SHOWN_PER_READ].tolist()
         meanings = meanings_of(read, shown, incident)
         entries = [_entry(read, row, column, meaning) for (row, column), meaning in zip(shown, meanings, strict=True)]
+        first = placed(meanings[0], read, *shown[0], incident)
         data = {
+            "read": next(n for n, other in enumerate(incident.reads) if other is read),
             "step": read.step,
             "layer_id": read.layer_id,
             "layer_kind": str(read.layer_kind),
@@ -37,7 +39,8 @@ def analyze(incident: Incident) -> Iterator[Finding]:
             "left_out": len(places) - len(entries),
             "left_out_reads": max(len(found) - _SHOWN_READS, 0),
         }
-        yield Finding("nearest_meaning", sentence(meanings[0]), meanings[0].grade, True, data)
+        # The sentence is of the first entry.
+        yield Finding("nearest_meaning", sentence(meanings[0]), meanings[0].grade, True, first | data, "meaning")
 
 
 def _entry(read: AttentionRead, row: int, column: int, meaning: Meaning) -> dict[str, Any]:

@@ -21,9 +21,13 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     for said, placed in zip(told(incident)[:_SHOWN], recorded(incident), strict=False):
         text = f"on record, not judged again: {verdict_line(said)}"
         data = {"trap": said.trap, "layer_id": said.layer_id, "row": said.row, "value": said.value, "bound": said.bound}
-        yield Finding("on_record", text, Grade.MEASURED, False, data)
+        yield Finding("on_record", text, Grade.MEASURED, False, data, "recorded")
         if placed != said:
-            yield Finding("on_record", _reading(placed), Grade.DERIVED, False, {"trap": said.trap})
+            data = {"trap": said.trap, "bound": placed.bound, "value": placed.value, "layer_id": placed.layer_id}
+            data |= {"kind": str(placed.layer_kind), "space": str(placed.expected_space)}
+            data |= {"value_space": str(placed.value_space) if placed.value_space else None}
+            why = ("the recorder's pool sizes are those of the pools that the trap judged by",)
+            yield Finding("on_record", _reading(placed), Grade.DERIVED, False, data, "placed", why)
 
 
 def _reading(placed: Violation) -> str:

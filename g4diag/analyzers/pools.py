@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from g4diag.analyzers.contract import Analyzer
+from g4diag.analyzers.tables import mapping_of
 from g4diag.model import Finding, Grade, Incident, IndexMapping, PoolView
 
 
@@ -15,14 +16,16 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     for pool in _pools(incident):
         use = pool.use
         filled = f", {use:.0%} in use" if use is not None else ""
-        text = f"{pool.name}: {pool.num_pages} pages of {pool.page_size} tokens, page 0 the dummy{filled}"
+        size = f"{pool.page_size} token{'s' if pool.page_size > 1 else ''}"
+        text = f"{pool.name}: {pool.num_pages} pages of {size}, page 0 the dummy{filled}"
         data = {"name": pool.name, "space": str(pool.space), "page_size": pool.page_size, "num_pages": pool.num_pages}
-        yield Finding("pools", text, Grade.MEASURED, False, data | {"use": None if use is None else round(use, 4)})
-    mapping = incident.mapping or next((read.mapping for read in incident.reads if read.mapping), None)
-    if mapping is not None:
-        mapped, moved = divergence(mapping)
-        text = f"{moved} of {mapped} mapped full pages have another number in SWA space"
-        yield Finding("pools", text, Grade.MEASURED, False, {"mapped_pages": mapped, "divergent_pages": moved})
+        data |= {"use": None if use is None else round(use, 4), "dummy": 0}
+        yield Finding("pools", text, Grade.MEASURED, False, data, "pool")
+    if found := mapping_of(incident):
+        mapped, moved = divergence(found[0])
+        text = f"{moved} of {mapped} mapped full {found[1]}s have another number in SWA space"
+        data = {"mapped_pages": mapped, "divergent_pages": moved, "unit": found[1]}
+        yield Finding("pools", text, Grade.MEASURED, False, data, "divergence")
 
 
 def _pools(incident: Incident) -> list[PoolView]:

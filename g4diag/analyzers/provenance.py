@@ -12,7 +12,8 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     """The origin, a loud line for fault states that were armed, what else was, then the reader's notes."""
     held = f"{len(incident.reads)} reads, {len(incident.swaps)} pool swaps, {len(incident.allocations)} allocations"
     data = {"origin": incident.origin, "versions": incident.versions, "context": incident.context}
-    yield Finding("provenance", f"{incident.origin}: {held}", Grade.MEASURED, False, data)
+    data |= {"counts": [len(incident.reads), len(incident.swaps), len(incident.allocations)]}
+    yield Finding("provenance", f"{incident.origin}: {held}", Grade.MEASURED, False, data, "held")
     armed = {kind: names for kind, names in incident.manifest.items() if names}
     if faults := armed.pop("faults", None):
         text = f"FAULT STATE RE-INTRODUCED ON PURPOSE: {', '.join(faults)}"

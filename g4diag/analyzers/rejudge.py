@@ -18,9 +18,10 @@ def analyze(incident: Incident) -> Iterator[Finding]:
             continue
         data = {"trap": row.name, "claim": row.claim, "views": row.views, "violations": row.violations}
         data |= {"error": row.error, "judged": row.judged, "needs": row.needs}
-        yield Finding("rejudge", f"{row.name}: {_text(row)}", Grade.MEASURED, row.violations > 0, data)
+        yield Finding("rejudge", f"{row.name}: {_text(row)}", Grade.MEASURED, row.violations > 0, data, "trap")
     if idle := [row.name for row in judgement.rows if not (row.views or row.error)]:
-        yield Finding("rejudge", f"{len(idle)} claims have no view in this file", Grade.MEASURED, data={"traps": idle})
+        data = {"traps": idle, "count": len(idle)}
+        yield Finding("rejudge", f"{len(idle)} claims have no view in this file", Grade.MEASURED, False, data, "idle")
     yield from _disagreement(incident, judgement)
 
 
@@ -34,16 +35,19 @@ def _text(row: TrapRow) -> str:
 
 def _disagreement(incident: Incident, judgement: Judgement) -> Iterator[Finding]:
     recorded = {violation.trap for violation in incident.violations}
-    judged = {row.name for row in judgement.rows if row.judged}
+    judged = {row.name: row.judged for row in judgement.rows if row.judged}
     today = {hit.violation.trap for hit in judgement.hits}
     for trap in sorted(recorded - today):
-        again = "judged again, it holds" if trap in judged else "what it was seen in is not in the file"
+        # Whether the view that broke it is among them, nobody knows.
+        views = judged.get(trap, 0)
+        held = f"it holds in the {views} views" if views > 1 else "it holds in the one view"
+        again = f"judged again, {held} of this file" if views else "this file holds nothing to judge it by"
         text = f"{trap} was recorded as broken when the file was written; {again}"
-        data = {"trap": trap, "disagrees": "cleared" if trap in judged else "not judged"}
-        yield Finding("rejudge", text, Grade.MEASURED, False, data)
+        data = {"trap": trap, "disagrees": "cleared" if views else "not judged", "judged": views}
+        yield Finding("rejudge", text, Grade.MEASURED, False, data, "disagrees")
     for trap in sorted(today - recorded) if incident.violations else ():
         text = f"{trap} was not recorded as broken when the file was written; judged again, it is"
-        yield Finding("rejudge", text, Grade.MEASURED, False, {"trap": trap, "disagrees": "new"})
+        yield Finding("rejudge", text, Grade.MEASURED, False, {"trap": trap, "disagrees": "new"}, "disagrees")
 
 
 ANALYZER = Analyzer("rejudge", "Which claims hold by today's traps?", analyze)

@@ -27,7 +27,7 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     others = [other for other in dict.fromkeys(map(signature, violations)) if other != named]
     data = {"signature": named, "others": others[:_OTHERS], "recorded": first is None}
     as_told = first is not None or told(incident)[:1] == tuple(violations[:1])
-    yield Finding("signature", named, Grade.MEASURED if as_told else Grade.DERIVED, data=data)
+    yield Finding("signature", named, Grade.MEASURED if as_told else Grade.DERIVED, False, data, "signature")
 
 
 ANALYZER = Analyzer("signature", "Which crash is this, whatever the run, the machine and the pool sizes?", analyze)

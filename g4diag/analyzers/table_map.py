@@ -35,8 +35,9 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     shown = bad[:_READS] or judged[:1]
     for read, states_BP in shown:
         data = _picture(read, states_BP, incident, _CELLS // len(shown))
-        data |= {"left_out_reads": max(len(bad) - _READS, 0)}
-        yield Finding("table_map", _text(read, states_BP), Grade.MEASURED, bool(bad), data)
+        data |= {"left_out_reads": max(len(bad) - _READS, 0)} | _told(read, states_BP)
+        data |= {"read": next(n for n, other in enumerate(incident.reads) if other is read)}
+        yield Finding("table_map", _text(read, data), Grade.MEASURED, bool(bad), data, "table")
 
 
 def _states_BP(read: AttentionRead) -> IntArray:
@@ -52,15 +53,28 @@ def _states_BP(read: AttentionRead) -> IntArray:
     return states_BP
 
 
-def _text(read: AttentionRead, states_BP: IntArray) -> str:
-    rows, columns = states_BP.shape
-    live, bad = int((states_BP > _NOT_LIVE).sum()), int((states_BP >= _WRONG).sum())
-    bad_rows = int((states_BP >= _WRONG).any(axis=1).sum())
-    where = f", in {bad_rows} of {rows} rows" if bad else ""
-    unjudged = int((states_BP == _UNKNOWN).sum())
-    where += f", {unjudged} cannot be judged" if unjudged else ""
+def _told(read: AttentionRead, states_BP: IntArray) -> dict[str, int]:
+    bad_BP, expected_BP = states_BP >= _WRONG, read.expected_BP()
+    belong_BP = bad_BP & (read.page_table_BP == expected_BP) if expected_BP is not None else np.zeros_like(bad_BP)
+    return {
+        "live": int((states_BP > _NOT_LIVE).sum()),
+        "bad": int(bad_BP.sum()),
+        "bad_rows": int(bad_BP.any(axis=1).sum()),
+        "not_judged": int((states_BP == _UNKNOWN).sum()),
+        "belong": int(belong_BP.sum()),
+    }
+
+
+def _text(read: AttentionRead, told: dict[str, Any]) -> str:
+    bad, belong, unit = told["bad"], told["belong"], read.expected_space.unit
+    where = f", in {told['bad_rows']} of {told['table_rows']} rows" if bad else ""
+    where += f", {told['not_judged']} cannot be judged" if told["not_judged"] else ""
     whose = f" of layer {read.layer_id}" if read.layer_id >= 0 else ""
-    return f"{bad} of {live} live entries{whose} are wrong{where}; the table has {columns} columns"
+    # The right id is not wrong where the pool ends before it.
+    how = "are wrong or outside the pool" if belong else "are wrong"
+    also = f"; {belong} of them are the {unit}s that belong there, outside the pool that is read" if belong else ""
+    text = f"{bad} of {told['live']} live entries{whose} {how}{where}{also}"
+    return f"{text}; the table has {told['table_columns']} columns"
 
 
 def _picture(read: AttentionRead, states_BP: IntArray, incident: Incident, budget: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from g4diag.model import AttentionRead, BoolArray, Incident, IntArray
+from g4diag.model import AttentionRead, BoolArray, Incident, IndexMapping, IndexSpace, IntArray
 
 
 def outside_BP(read: AttentionRead) -> BoolArray:
@@ -32,3 +32,12 @@ def live_entries(read: AttentionRead) -> tuple[IntArray, IntArray, IntArray]:
     """int64[L] each: row, column and page id of every live entry, in row order."""
     row_L, column_L = np.nonzero(read.live_BP())
     return row_L, column_L, read.page_table_BP[row_L, column_L].astype(np.int64)
+
+
+def mapping_of(incident: Incident) -> tuple[IndexMapping, str] | None:
+    """The mapping when the file was written, else that of the first read that holds one; and what its ids are: pages,
+    or the slots of a read that is handed those."""
+    if incident.mapping is not None:
+        return incident.mapping, IndexSpace.FULL_PAGE.unit
+    read = next((read for read in incident.reads if read.mapping is not None), None)
+    return None if read is None or read.mapping is None else (read.mapping, read.expected_space.unit)

@@ -37,4 +37,5 @@ TRAP = Trap(
     judges=KVWrite,
     judge=judge,
     group="frozen-draft",
+    counts="write",
 )

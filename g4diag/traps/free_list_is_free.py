@@ -47,4 +47,5 @@ TRAP = Trap(
     judge=judge,
     group="allocator",
     needs=needs,
+    counts="ids of this free list",
 )

@@ -48,4 +48,5 @@ TRAP = Trap(
     judges=MappingUpdate,
     judge=judge,
     group="allocator",
+    counts="slots of this call",
 )

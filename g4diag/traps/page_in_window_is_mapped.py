@@ -56,4 +56,5 @@ TRAP = Trap(
     judge=judge,
     group="page-table",
     needs=needs,
+    counts="live table entries that stand for a full page",
 )

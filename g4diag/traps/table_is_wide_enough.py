@@ -22,15 +22,16 @@ def judge(read: AttentionRead) -> Iterator[Violation]:
     needed_B = -(-read.seq_lens_B.astype(np.int64) // read.pool.page_size) - read.starts_B()
     short_B = needed_B > columns
     if read.batch_rows is not None and read.batch_rows > rows:
-        summary, row, value = f"a table of {rows} rows for {read.batch_rows} requests", rows, None
+        summary, row = f"a table of {rows} rows for {read.batch_rows} requests", rows
+        counts = {"count": read.batch_rows - rows, "checked": read.batch_rows}
     elif short_B.any():
         row = int(np.flatnonzero(short_B)[0])
         value = int(read.seq_lens_B[row])
+        counts = {"count": int(short_B.sum()), "checked": rows}
         needed = f"{int(needed_B[row])} {read.expected_space.unit}s"
         summary = f"row {row} of {value} tokens needs {needed}, the table has {columns} columns"
     else:
         return
-    counts = {"count": max(int(short_B.sum()), 1), "checked": rows}
     yield violation_in(read, TRAP.name, Severity.ERROR, summary, row=row, **counts)
 
 
@@ -43,4 +44,5 @@ TRAP = Trap(
     judges=AttentionRead,
     judge=judge,
     group="page-table",
+    counts="rows of this batch",
 )

@@ -75,8 +75,8 @@ def test_lifetime_names_the_calls_and_the_steps() -> None:
     said = [finding.text for finding in page_lifetime.analyze(incident)]
     assert "full page 188 was handed out by call 1 of 1 recorded" in said
     assert "full page 188 was given back by call 1 of 1 recorded" in said
-    assert "its owner first ran at step 4 (EXTEND) and last at step 9: allocated in between" in said
-    assert "SWA pages had been freed apart from full ones at step 9 (256 slots)" in said
+    assert "request r7, which holds 188, first ran at step 4 (EXTEND) and last at step 9" in said
+    assert "SWA pages had been freed apart from full ones at step 9: 256 slots, or more" in said
 
 
 def test_an_unknown_lifetime_says_what_would_tell() -> None:
@@ -88,7 +88,7 @@ def test_an_unknown_lifetime_says_what_would_tell() -> None:
 def test_ruled_out_says_by_what() -> None:
     found = {f.data["hypothesis"]: f.data["by"] for f in ruled_out.analyze(samples.faulty_incident())}
     assert found["a stale entry the kernel never follows"].startswith("column 60 is one of the live 60..62 of row 0")
-    assert found["a damaged mapping"] == "the 3 live full pages map to 3 different SWA pages"
+    assert found["a live page unmapped, or mapped with another"] == "the 3 live full pages map to 3 different SWA pages"
     assert "an exhausted pool" in found and "a read past the pool" not in found
     assert not list(ruled_out.analyze(clean()))
 
@@ -99,7 +99,7 @@ def test_what_is_broken_is_not_ruled_out() -> None:
     full = replace(samples.swa_pool(), free_pages_N=np.array([], dtype=np.int64))
     incident = samples.incident(samples.faulty_read(mapping=mapping), mapping=mapping, pools=(full,))
     found = {finding.data["hypothesis"] for finding in ruled_out.analyze(incident)}
-    assert found and not found & {"a damaged mapping", "an exhausted pool"}
+    assert found and not found & {"a live page unmapped, or mapped with another", "an exhausted pool"}
 
 
 def test_a_silent_wrong_read_is_not_past_the_end() -> None:

@@ -27,9 +27,9 @@ def test_start_peak_and_end() -> None:
     full, swa, sides = ANALYZER.analyze(ring(step(1, 900, 100), step(2, 700, 2), mark, step(4, 700, 50)))
     assert full.text == (
         "full pool: 10.0% in use at step 1, peak 30.0% at step 2, 30.0% at step 4; "
-        "never filled, 700 slots free at the peak"
+        "full at none of these steps, 700 slots free at the peak"
     )
-    assert "peak 99.0% at step 2, 75.0% at step 4; never filled, 2 slots free at the peak" in swa.text
+    assert "peak 99.0% at step 2, 75.0% at step 4; full at none of these steps, 2 slots free at the peak" in swa.text
     assert swa.data["points"]["seconds"] == [-3.0, -2.0, 0.0] and swa.data["points"]["use"] == [0.5, 0.99, 0.75]
     assert (sides.grade, sides.data["points"]) == (Grade.DERIVED, {"step": [1, 2, 4], "slots": [0, 102, 150]})
 
