@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from g4diag.model import Severity, Violation
 
-_BOUNDS_CLAIMS = {"page_table_stays_in_pool", "slot_inside_allocator"}
+BOUNDS_CLAIMS = {"page_table_stays_in_pool", "slot_inside_allocator"}
 
 
 def precedence(violation: Violation) -> tuple[bool, ...]:
@@ -17,7 +17,7 @@ def precedence(violation: Violation) -> tuple[bool, ...]:
         violation.severity is not Severity.ERROR,
         not out_of_bounds(violation),
         # Two claims can break on one entry; for an id past the end the claim about bounds says it best.
-        violation.trap not in _BOUNDS_CLAIMS,
+        violation.trap not in BOUNDS_CLAIMS,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from g4diag.analyzers.tables import bad_BP
 from g4diag.model import (
     Allocation,
     AttentionRead,
+    BoolArray,
+    FreeList,
     Incident,
     IndexSpace,
     KVSlots,
@@ -24,6 +27,7 @@ from g4diag.model import (
     Release,
     Severity,
 )
+from g4diag.traps.slots import repeated
 
 _TABLES = ("page_table_in_layer_space", "page_table_stays_in_pool", "page_in_window_is_mapped", "table_is_wide_enough")
 _WRITES = ("kv_slots_in_layer_space",)
@@ -76,15 +80,18 @@ CAUSES = (
         _ids_in_common,
     ),
 )
+_NAMED = 8
 _BY_TRAP = {cause.trap: cause for cause in CAUSES}
 
 
 @dataclass(frozen=True)
 class Chain:
-    """first: the cause. then: what followed from it, each with the way it does."""
+    """first: the cause. then: what followed from it, each with the way it does. links: of each of these, in the same
+    order, what its two views have in common, as plain values."""
 
     first: Judged
     then: tuple[tuple[Judged, str], ...]
+    links: tuple[dict[str, Any], ...] = ()
 
 
 def chain_of(incident: Incident) -> Chain | None:
@@ -95,7 +102,9 @@ def chain_of(incident: Incident) -> Chain | None:
     if top is None:
         return None
     first = _first(top, hits)
-    return Chain(first, tuple(_effects_of(first, hits)))
+    found = [*_effects_of(first, hits)]
+    then = tuple((effect, _BY_TRAP[cause.violation.trap].why) for cause, effect in found)
+    return Chain(first, then, tuple(_common(cause, effect) for cause, effect in found))
 
 
 def headline(incident: Incident) -> Judged | None:
@@ -115,8 +124,9 @@ def _first(top: Judged, hits: Sequence[Judged]) -> Judged:
     return first
 
 
-def _effects_of(first: Judged, hits: Sequence[Judged]) -> Iterator[tuple[Judged, str]]:
-    """What came of it, nearest first; of several views that break one claim the one that says it best."""
+def _effects_of(first: Judged, hits: Sequence[Judged]) -> Iterator[tuple[Judged, Judged]]:
+    """(cause, effect): what came of it, nearest first; of several views that break one claim the one that says it
+    best."""
     seen, near = {first.violation.trap}, [first]
     while near:
         cause = near.pop(0)
@@ -125,7 +135,7 @@ def _effects_of(first: Judged, hits: Sequence[Judged]) -> Iterator[tuple[Judged,
             # What else the same view breaks is the same finding.
             seen.update(hit.violation.trap for hit in of_it if hit.view is effect.view)
             near.append(effect)
-            yield effect, _BY_TRAP[cause.violation.trap].why
+            yield cause, effect
 
 
 def _leads_to(hit: Judged, effect: Judged) -> bool:
@@ -133,6 +143,19 @@ def _leads_to(hit: Judged, effect: Judged) -> bool:
     if cause is None or effect.violation.trap not in cause.effects or hit.violation.severity is not Severity.ERROR:
         return False
     return _in_order(hit, effect) and cause.link(hit, effect)
+
+
+def _common(cause: Judged, effect: Judged) -> dict[str, Any]:
+    """What links the two, so that it can be looked up: a backend, a step's read, or the first ids in common."""
+    told: dict[str, Any] = {"cause": cause.violation.trap, "effect": effect.violation.trap}
+    link = _BY_TRAP[cause.violation.trap].link
+    if link is _same_backend:
+        return told | {"by": "backend", "backend": effect.violation.backend}
+    if link is _same_read:
+        return told | {"by": "read", "step": effect.violation.step, "layer_id": effect.violation.layer_id}
+    left, right = _ids(cause), _ids(effect)
+    space, ids = next((space, both) for space in left if (both := left[space] & right.get(space, set())))
+    return told | {"by": "ids", "space": str(space), "ids": sorted(ids)[:_NAMED], "left_out": max(len(ids) - _NAMED, 0)}
 
 
 def _in_order(hit: Judged, effect: Judged) -> bool:
@@ -148,16 +171,32 @@ def _ids(hit: Judged) -> _Ids:
     """The ids that are wrong in the view, as slots of each space."""
     view = hit.view
     if isinstance(view, Allocation | Release):
-        return {view.pool.slot_space: _set(view.slots_N)}
+        return {view.pool.slot_space: _set(view.slots_N[_wrong_N(view)])}
+    if isinstance(view, FreeList) and (free_N := view.pool.free_pages_N) is not None:
+        wrong_N = repeated(free_N) | np.isin(free_N, view.live_pages_N)
+        return _of_pages(view.pool.slot_space, free_N[wrong_N], view.pool.page_size)
     if isinstance(view, MappingUpdate):
         bad_N = view.mapped_N != view.swa_slots_N
         swa = {IndexSpace.SWA_SLOT: _set(np.concatenate([view.mapped_N[bad_N], view.swa_slots_N[bad_N]]))}
         return {IndexSpace.FULL_SLOT: _set(view.full_slots_N[bad_N])} | swa
     if isinstance(view, KVSlots) and view.slots_N is not None:
-        return {view.pool.slot_space: _set(view.slots_N)}
+        right_N = view.expected_N()
+        wrong_N = np.ones(len(view.slots_N), bool) if right_N is None else view.slots_N != right_N
+        return {view.pool.slot_space: _set(view.slots_N[wrong_N])}
     if isinstance(view, AttentionRead):
         return _of_read(view)
     return {}
+
+
+def _wrong_N(call: Allocation | Release) -> BoolArray:
+    """bool[N]: freed and not live, or handed out though it is live or no slot of the pool; and what is there twice."""
+    pool, slots_N, alive_N = call.pool, call.slots_N, call.live_pages_N
+    is_live_N = np.isin(slots_N // pool.page_size, np.zeros(0, np.int64) if alive_N is None else alive_N)
+    if isinstance(call, Release):
+        return repeated(slots_N) | ~is_live_N
+    outside_N = (slots_N < pool.page_size) | (slots_N >= pool.num_pages * pool.page_size)
+    begins_N = slots_N % pool.page_size == 0
+    return repeated(slots_N) | outside_N | (begins_N & is_live_N)
 
 
 def _of_read(read: AttentionRead) -> _Ids:

@@ -18,6 +18,8 @@ from g4diag.model import AttentionRead, Finding, Grade, Incident
 
 _READS = 4
 _NAMED = 3
+_PREMISE_KNOWN = "a table is of one kind: what explains nearly all of its entries, and alone, is what it holds"
+_PREMISE_INFERRED = "the ids that belong there are not in the file: the bound, the window and the page size alone tell"
 
 
 def analyze(incident: Incident) -> Iterator[Finding]:
@@ -27,6 +29,7 @@ def analyze(incident: Incident) -> Iterator[Finding]:
         best = winner(ranked)
         known = read.expected_BP() is not None
         data = {
+            "read": next(n for n, other in enumerate(incident.reads) if other is read),
             "step": read.step,
             "layer_id": read.layer_id,
             "winner": best.name if best else None,
@@ -34,7 +37,8 @@ def analyze(incident: Incident) -> Iterator[Finding]:
             "bad_entries": int(bad.sum()),
             "hypotheses": [asdict(one) for one in ranked],
         }
-        yield Finding("index_space", _sentence(read, ranked, best, known), Grade.DERIVED, False, data)
+        text, why = _sentence(read, ranked, best, known), (_PREMISE_KNOWN if known else _PREMISE_INFERRED,)
+        yield Finding("index_space", text, Grade.DERIVED, False, data, "reading", why)
 
 
 def _sentence(read: AttentionRead, ranked: tuple[Explanation, ...], best: Explanation | None, known: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from g4diag.discover import contributions
 from g4diag.model import (
@@ -47,11 +47,13 @@ class TrapRow:
 
 @dataclass(frozen=True)
 class Judgement:
-    """hits: in the order of traps, then views. checked: entries, slots and pool edges that could be judged."""
+    """hits: in the order of traps, then views. checked: entries, slots and pool edges that could be judged. counts: by
+    trap, what its violations count where that is not what the view says."""
 
     hits: tuple[Judged, ...]
     rows: tuple[TrapRow, ...]
     checked: int
+    counts: dict[str, str] = field(default_factory=dict)
 
     @property
     def errors(self) -> tuple[TrapRow, ...]:
@@ -73,6 +75,7 @@ def judge(incident: Incident) -> Judgement:
 def _judge(incident: Incident) -> Judgement:
     hits: list[Judged] = []
     rows: list[TrapRow] = []
+    counts: dict[str, str] = {}
     for found in contributions("g4diag.traps", "TRAP"):
         if found.error is not None:
             rows.append(TrapRow(found.name, "", 0, 0, found.error))
@@ -80,7 +83,8 @@ def _judge(incident: Incident) -> Judgement:
             row, more = _run(found.value, incident)
             rows.append(row)
             hits.extend(more)
-    return Judgement(tuple(hits), tuple(rows), sum(map(_size, incident.views())))
+            counts[found.name] = found.value.counts
+    return Judgement(tuple(hits), tuple(rows), sum(map(_size, incident.views())), counts)
 
 
 def _run(trap: Trap, incident: Incident) -> tuple[TrapRow, list[Judged]]:

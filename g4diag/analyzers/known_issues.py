@@ -18,7 +18,7 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     found = matches(incident)
     sure = [match for match in found if match.grade is found[0].grade]
     for match in sure[:_SHOWN]:
-        yield Finding("known_issues", _sentence(match), match.grade, False, _data(match))
+        yield Finding("known_issues", _sentence(match), match.grade, False, _data(match), "issue", match.facts)
 
 
 def _sentence(match: Match) -> str:

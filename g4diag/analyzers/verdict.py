@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Any
 
 from g4diag.analyzers.causes import chain_of, headline
 from g4diag.analyzers.conclusion import conclude
@@ -10,7 +12,9 @@ from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.cross_space import meaning_of, placed, sentence
 from g4diag.analyzers.judging import Judged, Judgement, judge
 from g4diag.model import AttentionRead, Finding, Grade, Incident, PoolSwap, Severity
-from g4diag.verdict import out_of_bounds
+from g4diag.verdict import BOUNDS_CLAIMS, out_of_bounds
+
+_NUMBER = re.compile(r"(?<![\w.])-?[0-9]{1,20}(?!\w)")
 
 
 def verdict_lines(incident: Incident) -> list[str]:
@@ -30,8 +34,10 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     said = conclude(incident)
     data = {"line": "verdict", "outcome": str(said.outcome), **said.data}
     is_defect = said.outcome.is_defect
-    yield Finding("verdict", said.first_line, said.grade, is_defect, data, said.kind, said.premises)
     first = headline(incident)
+    if first is not None:
+        data["said"] = _numbers(first.violation.summary)
+    yield Finding("verdict", said.first_line, said.grade, is_defect, data, said.kind, said.premises)
     if first is None:
         return
     yield from _cause(incident)
@@ -54,17 +60,35 @@ def _cause(incident: Incident) -> Iterator[Finding]:
     steps = "; then ".join(f"{hit.violation.trap}, since {why}" for hit, why in chain.then)
     traps = [chain.first.violation.trap, *(hit.violation.trap for hit, _ in chain.then)]
     text = f"first cause: {chain.first.violation.summary}; then {steps}"
-    data = {"line": "cause", "traps": traps}
-    yield Finding("verdict", text, Grade.DERIVED, False, data, "cause", tuple(why for _, why in chain.then))
+    said = _numbers(chain.first.violation.summary)
+    data = {"line": "cause", "traps": traps, "links": list(chain.links), "said": said}
+    premises = (f"{why}: {_in_common(link)}" for (_, why), link in zip(chain.then, chain.links, strict=True))
+    yield Finding("verdict", text, Grade.DERIVED, False, data, "cause", tuple(premises))
+
+
+def _numbers(summary: str) -> list[int]:
+    """The numbers that a trap's own sentence names, in its order."""
+    return [int(number) for number in _NUMBER.findall(summary)]
+
+
+def _in_common(link: dict[str, Any]) -> str:
+    if link["by"] == "backend":
+        return f"both are of {link['backend']}"
+    if link["by"] == "read":
+        return "both are of one read"
+    more = f" and {link['left_out']} more" if link["left_out"] else ""
+    return f"both are of {link['space']} {', '.join(map(str, link['ids']))}{more}"
 
 
 def _evidence(first: Judged, judgement: Judgement) -> Iterator[Finding]:
     violation, view = first.violation, first.view
     if violation.checked and not isinstance(view, PoolSwap):
-        how = "outside the bound" if out_of_bounds(violation) else "broken"
-        what = getattr(view, "CHECKED", "ids of this call")
-        text = f"{violation.count} of {violation.checked} {what} are {how}"
-        yield _told(text, "count", trap=violation.trap, count=violation.count, checked=violation.checked)
+        # Other claims count what is wrong, whether or not the first of it is past the pool.
+        how = "outside the bound" if violation.trap in BOUNDS_CLAIMS and out_of_bounds(violation) else "broken"
+        what = judgement.counts.get(violation.trap) or getattr(view, "CHECKED", "ids of this call")
+        text = f"{violation.count} of {violation.checked} {what} {'is' if violation.checked == 1 else 'are'} {how}"
+        place = {"layer_id": violation.layer_id, "step": violation.step, "call": violation.phase}
+        yield _told(text, "count", trap=violation.trap, count=violation.count, checked=violation.checked, **place)
     if isinstance(view, AttentionRead):
         yield from _table_evidence(view)
     rest = [hit for hit in judgement.hits if hit is not first]
@@ -88,8 +112,10 @@ def _table_evidence(read: AttentionRead) -> Iterator[Finding]:
         place = {"step": read.step, "layer_id": read.layer_id, "pool": read.pool.name}
         yield _told(text, "label", table=str(read.table_space), wants=str(read.expected_space), **place)
     if read.is_clamped:
-        text = "the table was clamped: ids past the end were moved onto the last page, not mended"
-        yield _told(text, "clamped", step=read.step, layer_id=read.layer_id)
+        last = read.pool.num_pages - 1
+        count, unit = int((read.live_BP() & (read.page_table_BP == last)).sum()), read.expected_space.unit
+        text = f"the table was clamped, not mended: a changed copy was handed, {count} of its live ids are {last}, the "
+        yield _told(f"{text}last {unit}", "clamped", step=read.step, layer_id=read.layer_id, count=count, last=last)
 
 
 ANALYZER = Analyzer("verdict", "What went wrong first, where, and how far past the bound?", analyze)
