@@ -36,7 +36,9 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     is_defect = said.outcome.is_defect
     first = headline(incident)
     if first is not None:
-        data["said"] = _numbers(first.violation.summary)
+        value, low = first.violation.value, first.violation.low
+        data |= {"said": _numbers(first.violation.summary)}
+        data |= {"before_the_first": low - value if value is not None and value < low else None}
     yield Finding("verdict", said.first_line, said.grade, is_defect, data, said.kind, said.premises)
     if first is None:
         return

@@ -6,12 +6,33 @@ formula that `AttentionRead` uses.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
 
 from g4diag.model import AttentionRead, Incident, IndexMapping, PoolView
 
 Place = tuple[int, int]
+_Made = Callable[[Any], Any]
+# What was made of a view, kept while the view lives: every sentence asks anew.
+_KEPT: dict[tuple[str, int], tuple[Any, Any]] = {}
+
+
+def kept(made: _Made) -> Any:
+    """`made` of one object, remembered for the last few."""
+
+    @wraps(made)
+    def look(of: Any) -> Any:
+        key = made.__qualname__ + made.__module__, id(of)
+        if key not in _KEPT or _KEPT[key][0] is not of:
+            if len(_KEPT) > 400:
+                _KEPT.clear()
+            _KEPT[key] = of, made(of)
+        return _KEPT[key][1]
+
+    return look
+
+
 SWA = ("SWA page", "SWA slot")
 OTHER = {"SWA page": "full page", "full page": "SWA page", "SWA slot": "full slot", "full slot": "SWA slot"}
 
@@ -28,18 +49,20 @@ def slot_space(pool: PoolView) -> str:
     return "SWA slot" if is_swa(pool) else "full slot"
 
 
+@kept
 def starts(read: AttentionRead) -> list[int]:
     return [0] * len(read.seq_lens_B) if read.first_B is None else read.first_B.tolist()
 
 
+@kept
 def live(read: AttentionRead) -> list[Place]:
     """(row, column) of each entry that a query of its row follows, in row order."""
-    found, size, columns = [], read.pool.page_size, read.page_table_BP.shape[1]
+    found, size, columns, start = [], read.pool.page_size, read.page_table_BP.shape[1], starts(read)
     for row, keys in enumerate(read.seq_lens_B.tolist()):
         # The oldest query of this step stands at keys - q_len, and sees window_left keys before itself.
         oldest = max(keys - read.q_len - read.window_left, 0) if read.window_left >= 0 else 0
         for column in range(columns):
-            first_key = (starts(read)[row] + column) * size
+            first_key = (start[row] + column) * size
             if first_key < keys and first_key + size > oldest and first_key >= 0:
                 found.append((row, column))
     return found
@@ -57,6 +80,7 @@ def swa_page(mapping: IndexMapping | None, page: int, size: int) -> int:
     return slot // size
 
 
+@kept
 def expected(read: AttentionRead) -> dict[Place, int] | None:
     """What belongs into each entry, None if the file does not tell."""
     if read.full_page_table_BP is None or (is_swa(read.pool) and read.mapping is None):
@@ -77,12 +101,14 @@ def is_outside(read: AttentionRead, at: Place) -> bool:
     return not 0 <= value(read, at) < read.pool.num_pages
 
 
+@kept
 def wrong(read: AttentionRead) -> list[Place]:
     """Live entries that do not hold what belongs there."""
     right = expected(read)
     return [] if right is None else [at for at in live(read) if value(read, at) != right[at]]
 
 
+@kept
 def bad(read: AttentionRead) -> list[Place]:
     """Live entries that are outside the pool or hold another id."""
     right = expected(read)
@@ -105,6 +131,7 @@ def mapping_of(incident: Incident) -> IndexMapping | None:
     return incident.mapping or next((read.mapping for read in incident.reads if read.mapping is not None), None)
 
 
+@kept
 def pages_of(mapping: IndexMapping) -> dict[int, int]:
     """Full page -> SWA page, of every page but the dummy."""
     size = mapping.page_size

@@ -28,8 +28,6 @@ QUOTES = {
 }
 QUOTED_KINDS = ("errors",)
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?%?(?![\w])")
-# Names that hold digits, and the texts of others.
-_NAMES = ("rid", "owner", "name", "call", "pool", "trap", "backend")
 
 
 @dataclass
@@ -57,33 +55,45 @@ def false_in(finding: Finding, incident: Incident) -> Iterator[str]:
 
 
 def unnamed_numbers(finding: Finding, incident: Incident) -> Iterator[str]:
-    """Numbers in the text that are no value of the data."""
+    """Numbers in the text that are no value of the data. Names that the file gave may hold digits of their own."""
+    known = [*arrays.numbers(finding.data)]
+    if not any(True for _ in _unnamed(finding.text, known)):
+        return
     text = finding.text
     for name in sorted({*_words(finding, incident)}, key=len, reverse=True):
         text = text.replace(name, "_")
-    known = [*arrays.numbers(finding.data)]
+    yield from (f"{said} is not in the data" for said in _unnamed(text, known))
+
+
+def _unnamed(text: str, known: list[int | float]) -> Iterator[str]:
     for said in _NUMBER.findall(text.replace("..", " ")):
         number, digits = said.rstrip("%"), len(said.rstrip("%").partition(".")[2])
         scale = 100 if said.endswith("%") else 1
         if not any(f"{value * scale:.{digits}f}" == number for value in known):
-            yield f"{said} is not in the data"
+            yield said
 
 
 def _words(finding: Finding, incident: Incident) -> Iterator[str]:
-    """Strings that the file gave, which may hold digits of their own."""
-    def strings(value: object) -> Iterator[str]:
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict):
-            for inner in value.values():
-                yield from strings(inner)
-        elif isinstance(value, list | tuple):
-            for inner in value:
-                yield from strings(inner)
-
-    by = {key: value for key, value in finding.data.items() if key != "by"}
-    named = [*strings(by), incident.origin]
-    for read in (*incident.reads, *incident.kv_slots, *incident.query_rows):
-        named += [read.backend, read.phase, read.worker, read.path, read.pool.name if hasattr(read, "pool") else "", *getattr(read, "rids", ())]
-    named += [request.rid for request in incident.requests]
+    named = [*_strings({key: value for key, value in finding.data.items() if key != "by"}), incident.origin]
+    for view in (*incident.reads, *incident.kv_slots, *incident.query_rows):
+        named += [view.backend, view.phase, view.worker, view.path, *getattr(view, "rids", ())]
+    for view in (*incident.reads, *incident.kv_slots, *incident.allocations, *incident.releases, *incident.free_lists):
+        named += [view.pool.name, getattr(view, "call", "")]
+    for swap in incident.swaps:
+        named += [swap.site, swap.moment, swap.backend, swap.read_pool, swap.swa_state or "", swap.wanted_pool or ""]
+        named += [str(part) for part in swap.before or ()]
+    named += [name for write in incident.kv_writes for name in (write.inside, write.pool)]
+    named += [update.call for update in incident.mapping_updates]
+    named += [request.rid for request in incident.requests] + [pool.name for pool in incident.pools]
     yield from (name for name in named if any(letter.isdigit() for letter in name))
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _strings(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _strings(inner)

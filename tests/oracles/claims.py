@@ -221,7 +221,7 @@ _OF = {
     "query_rows": (query_rows_are_packed,),
     "swaps": (swa_state_follows_pool,),
 }
-CLAIMS: dict[str, tuple[str, Claim]] = {claim.__name__: (kind, claim) for kind, those in _OF.items() for claim in those}
+CLAIMS: dict[str, tuple[str, Claim]] = {claim.__name__: (kind, arrays.kept(claim)) for kind, those in _OF.items() for claim in those}
 
 
 def can_be_judged(name: str, view: Any) -> bool:

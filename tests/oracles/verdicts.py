@@ -18,7 +18,9 @@ _PLACE = ("step", "layer_id", "row", "column", "value", "expected", "bound", "wi
 def broken(finding: Finding, incident: Incident) -> Iterator[str]:
     """The first line: some view breaks this very claim at this very place, in so many entries."""
     data = finding.data
-    made = [(_headline(found, place), place.get("said", [])) for _, found in broken_in(incident, data["trap"]) for place in found.places]
+    is_warning = finding.text.startswith("WARNING: ")
+    hits = [found for _, found in broken_in(incident, data["trap"]) if found.is_warning is is_warning]
+    made = [(_headline(found, place), place.get("said", [])) for found in hits for place in found.places]
     if not any(not [*differ(data, wanted)] and names(data["said"], said) for wanted, said in made):
         yield f"no view breaks {data['trap']} at {[data[key] for key in _PLACE]}, {data['count']} times: {made[:3]}"
     yield from says(finding.text, {f"g4diag: {data['trap']}: ": True})
@@ -26,9 +28,6 @@ def broken(finding: Finding, incident: Incident) -> Iterator[str]:
     yield from says(finding.text, {" past the end": past is not None})
     if past is not None and f"{past} past the end" not in finding.text:
         yield f"the text has another distance than {past}"
-    worst = any(not found.is_warning for name in CLAIMS for _, found in broken_in(incident, name))
-    if finding.text.startswith("WARNING") is worst:
-        yield "an error and a warning are mixed up"
 
 
 def names(said: list[int], wanted: list[int]) -> bool:
@@ -37,11 +36,12 @@ def names(said: list[int], wanted: list[int]) -> bool:
 
 
 def _headline(found: Broken, place: dict[str, Any]) -> dict[str, Any]:
-    value, bound = place.get("value"), place.get("bound")
+    value, bound, low = place.get("value"), place.get("bound"), place.get("low", 0)
     past = value - bound + 1 if value is not None and bound is not None and value >= bound else None
     return {
         **{name: place.get(name) for name in _PLACE},
-        **{"low": place.get("low", 0), "count": found.count, "past_the_end": past},
+        **{"low": low, "count": found.count, "past_the_end": past},
+        "before_the_first": low - value if value is not None and value < low else None,
     }
 
 
