@@ -5,8 +5,12 @@ The first line of every report, of `g4diag repro`, and of what a strict trap rai
 
 from __future__ import annotations
 
+import re
+
 from g4diag.model import Severity, Violation
 
+_NUMBER = re.compile(r"(?<![\w.])-?[0-9]{1,20}(?!\w)")
+# Claims whose every offending id is outside the bound.
 BOUNDS_CLAIMS = {"page_table_stays_in_pool", "slot_inside_allocator"}
 
 
@@ -81,3 +85,8 @@ def past_the_end(violation: Violation) -> int | None:
     """How many ids past the last legal one the value lies, None if it does not."""
     value, bound = violation.value, violation.bound
     return value - bound + 1 if value is not None and bound is not None and value >= bound else None
+
+
+def numbers_of(summary: str) -> list[int]:
+    """The numbers that a trap's own sentence names, in its order."""
+    return [int(number) for number in _NUMBER.findall(summary)]

@@ -23,6 +23,7 @@ STACKLESS = (
     "hostile/test_hostile.py",
     "logs",
     "matrix",
+    "oracles",
     "packaging",
     "report",
     "tools",

@@ -196,7 +196,8 @@ def _wrong_N(call: Allocation | Release) -> BoolArray:
         return repeated(slots_N) | ~is_live_N
     outside_N = (slots_N < pool.page_size) | (slots_N >= pool.num_pages * pool.page_size)
     begins_N = slots_N % pool.page_size == 0
-    return repeated(slots_N) | outside_N | (begins_N & is_live_N)
+    wrong_N: BoolArray = repeated(slots_N) | outside_N | (begins_N & is_live_N)
+    return wrong_N
 
 
 def _of_read(read: AttentionRead) -> _Ids:

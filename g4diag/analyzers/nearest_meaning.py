@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ def analyze(incident: Incident) -> Iterator[Finding]:
         shown = places[:_SHOWN_PER_READ].tolist()
         meanings = meanings_of(read, shown, incident)
         entries = [_entry(read, row, column, meaning) for (row, column), meaning in zip(shown, meanings, strict=True)]
-        first = placed(meanings[0], read, *shown[0], incident)
+        first = placed(meanings[0], read, shown[0][0], shown[0][1], incident)
         data = {
             "read": next(n for n, other in enumerate(incident.reads) if other is read),
             "step": read.step,
@@ -57,10 +56,15 @@ def _entry(read: AttentionRead, row: int, column: int, meaning: Meaning) -> dict
         "past_the_end": past if past > 0 else None,
         "meaning": sentence(meaning),
         "grade": str(meaning.grade),
-        "owner": asdict(meaning.owner) if meaning.owner else None,
+        "owner": _owner(meaning),
         "other_space_page": meaning.other,
         "on_free_list": meaning.free,
     }
+
+
+def _owner(meaning: Meaning) -> dict[str, Any] | None:
+    owner = meaning.owner
+    return None if owner is None else {"rid": owner.rid, "first": owner.first, "last": owner.last}
 
 
 ANALYZER = Analyzer("nearest_meaning", "What do the offending ids mean in the other index space?", analyze)

@@ -33,7 +33,9 @@ def analyze(incident: Incident) -> Iterator[Finding]:
         )
         shown = [step for step in kept if _is_known(step, "full") and _is_known(step, "swa")]
         points = {"step": [step.step for step in shown], "slots": [_one_sided(step) for step in shown]}
-        named = {name: [_one_sided(step), step.step] for name, step in (("first", first), ("most", most), ("last", last))}
+        named = {
+            name: [_one_sided(step), step.step] for name, step in (("first", first), ("most", most), ("last", last))
+        }
         why = ("each SWA slot in use is the other side of one full slot in use",)
         yield Finding(
             "occupancy", text, Grade.DERIVED, False, {"line": "one-sided", "points": points} | named, "one-sided", why
@@ -61,9 +63,15 @@ def _of_pool(name: str, steps: Sequence[RingRecord], kept: Sequence[RingRecord])
         "batch": [step.batch for step in shown],
         "waiting": [step.waiting for step in shown],
     }
-    data = {"line": "pool", "pool": name, "slots": _size(last, name), "filled": not fewest, "points": points}
+    data: dict[str, object] = {
+        "line": "pool",
+        "pool": name,
+        "slots": _size(last, name),
+        "filled": not fewest,
+        "points": points,
+    }
     data |= {"free": fewest, "refused": max(refused, 0)}
-    data |= {name: [_use(step, data["pool"]), step.step] for name, step in (("first", first), ("peak", peak), ("last", last))}
+    data |= {key: [_use(at, name), at.step] for key, at in (("first", first), ("peak", peak), ("last", last))}
     return Finding("occupancy", text, Grade.MEASURED, False, data, "pool-use")
 
 

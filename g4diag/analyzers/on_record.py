@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.judging import judge
 from g4diag.analyzers.recorded_violations import recorded, told
 from g4diag.model import Finding, Grade, Incident, Violation
-from g4diag.verdict import verdict_line
+from g4diag.verdict import numbers_of, past_the_end, verdict_line
 
 _SHOWN = 3
+_TOLD = ("trap", "step", "layer_id", "row", "column", "value", "expected", "low", "bound", "window_left")
 
 
 def analyze(incident: Incident) -> Iterator[Finding]:
@@ -20,7 +22,8 @@ def analyze(incident: Incident) -> Iterator[Finding]:
         return
     for said, placed in zip(told(incident)[:_SHOWN], recorded(incident), strict=False):
         text = f"on record, not judged again: {verdict_line(said)}"
-        data = {"trap": said.trap, "layer_id": said.layer_id, "row": said.row, "value": said.value, "bound": said.bound}
+        data: dict[str, Any] = {name: getattr(said, name) for name in _TOLD} | {"past_the_end": past_the_end(said)}
+        data |= {"said": numbers_of(said.summary)}
         yield Finding("on_record", text, Grade.MEASURED, False, data, "recorded")
         if placed != said:
             data = {"trap": said.trap, "bound": placed.bound, "value": placed.value, "layer_id": placed.layer_id}

@@ -32,7 +32,11 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     named = {m.value: m for m in meanings if m.value > 0 and not (m.is_clamp or m.belongs or m.beyond is not None)}
     meanings = [*named.values()]
     steps = [record for record in incident.ring if record.kind == "step"]
-    told = [*_calls(meanings, incident), *_free(meanings, read.mapping or incident.mapping), *_owners_steps(meanings, steps)]
+    told = [
+        *_calls(meanings, incident),
+        *_free(meanings, read.mapping or incident.mapping),
+        *_owners_steps(meanings, steps),
+    ]
     told += _apart(steps)
     unknown = {"known": False, "pages": [m.value for m in meanings], "space": str(read.expected_space.other)}
     yield from told or [_finding(_UNKNOWN, unknown, "no-lifetime")] * bool(meanings)

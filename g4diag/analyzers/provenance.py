@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from g4diag.analyzers.contract import Analyzer
 from g4diag.model import Finding, Grade, Incident
@@ -11,7 +12,7 @@ from g4diag.model import Finding, Grade, Incident
 def analyze(incident: Incident) -> Iterator[Finding]:
     """The origin, a loud line for fault states that were armed, what else was, then the reader's notes."""
     held = f"{len(incident.reads)} reads, {len(incident.swaps)} pool swaps, {len(incident.allocations)} allocations"
-    data = {"origin": incident.origin, "versions": incident.versions, "context": incident.context}
+    data: dict[str, Any] = {"origin": incident.origin, "versions": incident.versions, "context": incident.context}
     data |= {"counts": [len(incident.reads), len(incident.swaps), len(incident.allocations)]}
     yield Finding("provenance", f"{incident.origin}: {held}", Grade.MEASURED, False, data, "held")
     armed = {kind: names for kind, names in incident.manifest.items() if names}

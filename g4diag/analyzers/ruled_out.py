@@ -61,7 +61,9 @@ def _of_read(read: AttentionRead, first: Judged, judgement: Judgement, incident:
 
 def _is_of_this_batch(read: AttentionRead, incident: Incident) -> bool:
     """Every live id is what this batch has there, by number of the other space. Lengths alone would not tell: a table
-    that a replay did not copy is read with the right ones."""
+    that a replay did not copy is read with the right ones. Nor does a table's shape, where its ids are not known."""
+    if read.expected_BP() is None:
+        return False
     best = winner(explanations(read, incident))
     return best is not None and best.name in ("full-ids", "swa-ids") and best.explained == best.of
 

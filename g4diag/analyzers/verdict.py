@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +11,7 @@ from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.cross_space import meaning_of, placed, sentence
 from g4diag.analyzers.judging import Judged, Judgement, judge
 from g4diag.model import AttentionRead, Finding, Grade, Incident, PoolSwap, Severity
-from g4diag.verdict import BOUNDS_CLAIMS, out_of_bounds
-
-_NUMBER = re.compile(r"(?<![\w.])-?[0-9]{1,20}(?!\w)")
+from g4diag.verdict import BOUNDS_CLAIMS, numbers_of, out_of_bounds
 
 
 def verdict_lines(incident: Incident) -> list[str]:
@@ -37,7 +34,7 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     first = headline(incident)
     if first is not None:
         value, low = first.violation.value, first.violation.low
-        data |= {"said": _numbers(first.violation.summary)}
+        data |= {"said": numbers_of(first.violation.summary)}
         data |= {"before_the_first": low - value if value is not None and value < low else None}
     yield Finding("verdict", said.first_line, said.grade, is_defect, data, said.kind, said.premises)
     if first is None:
@@ -62,15 +59,10 @@ def _cause(incident: Incident) -> Iterator[Finding]:
     steps = "; then ".join(f"{hit.violation.trap}, since {why}" for hit, why in chain.then)
     traps = [chain.first.violation.trap, *(hit.violation.trap for hit, _ in chain.then)]
     text = f"first cause: {chain.first.violation.summary}; then {steps}"
-    said = _numbers(chain.first.violation.summary)
+    said = numbers_of(chain.first.violation.summary)
     data = {"line": "cause", "traps": traps, "links": list(chain.links), "said": said}
     premises = (f"{why}: {_in_common(link)}" for (_, why), link in zip(chain.then, chain.links, strict=True))
     yield Finding("verdict", text, Grade.DERIVED, False, data, "cause", tuple(premises))
-
-
-def _numbers(summary: str) -> list[int]:
-    """The numbers that a trap's own sentence names, in its order."""
-    return [int(number) for number in _NUMBER.findall(summary)]
 
 
 def _in_common(link: dict[str, Any]) -> str:

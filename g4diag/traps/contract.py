@@ -20,8 +20,8 @@ class Trap:
     without_it: what breaks unseen. cost: what it costs where. runs: subset of {"eager", "captured", "offline"}.
     judges: the view class it looks at. judge: that view -> violations; pure, numpy only, never raises on a
     well-formed view. group: a short name that arms it together with others, "" for none. needs: what a view lacks
-    for the claim to be judged in it, "" if nothing; a view that lacks something does not make the claim hold. counts: what
-    a violation's count and checked count, "" for what the view says (CHECKED)."""
+    for the claim to be judged in it, "" if nothing; a view that lacks something does not make the claim hold. counts:
+    what a violation's count and checked count, "" for what the view says (CHECKED)."""
 
     name: str
     claim: str

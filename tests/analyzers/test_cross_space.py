@@ -23,7 +23,7 @@ def one_by_one(read: AttentionRead, row: int, column: int, incident: Incident) -
     full = value if space is IndexSpace.FULL_PAGE else _full_page(value, mapping)
     rid = read.rids[row] if row < len(read.rids) else None
     owner = None if full is None else _owner_in_row(full, read, row, rid) or _owner(full, rid, incident, read)
-    is_own = owner is not None and (owner.rid == rid if rid else owner.rid == _row_name(row))
+    is_own = owner is not None and (owner.row == row or (owner.has_rid and owner.rid == rid))
     other = _swa_page(value, mapping) if space is IndexSpace.FULL_PAGE else full
     first = (_start(read, row) + column) * size
     free, serves = _is_free(value, space, read, incident), (first, first + size - 1)
@@ -49,6 +49,7 @@ def _start(read: AttentionRead, row: int) -> int:
 
 
 def _row_name(row: int) -> str:
+    """Of a row without a request id. A request may be called so too, and is another one."""
     return f"row {row}"
 
 
@@ -62,7 +63,7 @@ def _owner_in_row(full: int, read: AttentionRead, row: int, rid: str | None) -> 
     if full <= 0 or not len(columns):
         return None
     first = (start + int(columns[0])) * size
-    return Owner(rid or _row_name(row), first, first + size - 1)
+    return Owner(rid or _row_name(row), first, first + size - 1, row, bool(rid))
 
 
 def _owner(full: int, rid: str | None, incident: Incident, read: AttentionRead) -> Owner | None:
@@ -98,8 +99,8 @@ def _same(read: AttentionRead, incident: Incident) -> int:
     found = meanings_of(read, places, incident)
     for place, meaning in zip(places, found, strict=True):
         known = one_by_one(read, *place, incident)
-        # What belongs there, and what no pool has, is certain; the oracle knows neither.
-        if meaning.belongs or meaning.beyond is not None:
+        # What belongs there, what no pool has, and what stands for none, is certain; the oracle knows none of it.
+        if meaning.belongs or meaning.beyond is not None or (meaning.value <= 0 and not meaning.is_clamp):
             assert meaning.grade is Grade.MEASURED
             known = replace(known, grade=Grade.MEASURED)
         assert meaning == known

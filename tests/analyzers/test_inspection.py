@@ -61,7 +61,7 @@ def test_a_broken_analyzer_is_said_and_hides_no_defect(monkeypatch: pytest.Monke
 def test_recorded_violations_that_no_longer_hold_are_said() -> None:
     recorded = tuple(TRAP.judge(samples.faulty_read()))
     findings = list(REJUDGE.analyze(samples.incident(samples.healthy_read(), violations=recorded)))
-    assert findings[-1].data == {"trap": "page_table_stays_in_pool", "disagrees": "cleared"}
+    assert findings[-1].data == {"trap": "page_table_stays_in_pool", "disagrees": "cleared", "judged": 1}
 
 
 def test_what_a_claim_needs_and_the_file_lacks_is_neither_broken_nor_not() -> None:
@@ -124,7 +124,7 @@ def test_a_claim_that_is_broken_by_what_is_there_needs_nothing() -> None:
 def test_a_recorded_violation_is_not_cleared_by_a_file_that_cannot_show_it() -> None:
     recorded = (Violation("table_is_of_this_step", Severity.ERROR, "x"),)
     findings = list(REJUDGE.analyze(samples.incident(samples.healthy_read(), violations=recorded)))
-    assert findings[-1].data == {"trap": "table_is_of_this_step", "disagrees": "not judged"}
+    assert findings[-1].data == {"trap": "table_is_of_this_step", "disagrees": "not judged", "judged": 0}
 
 
 @settings(max_examples=40, deadline=None)

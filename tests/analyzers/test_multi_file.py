@@ -102,5 +102,7 @@ def test_no_allocator_is_ruled_out_whose_trap_is_broken_in_another_file() -> Non
     files = [DUMPS / "draft-pool-too-small-faulty.pt", DUMPS / "legacy-allocator.pt"]
     alone, both = inspect_files(files[:1]), inspect_files(files)
     names = [[finding.data["hypothesis"] for finding in found.of("ruled_out")] for found in (alone, both)]
-    assert [name for name in names[0] if name not in names[1]] == ["an allocator that handed out wrong slots in a call recorded"]
+    assert [name for name in names[0] if name not in names[1]] == [
+        "an allocator that handed out wrong slots in a call recorded"
+    ]
     assert names[1], "what no other file speaks against stays"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from g4diag.model import Finding, Grade, Incident, Inspection
-from tests.oracles import arrays, derived, pools, readings, refuted, tables, verdicts
+from tests.oracles import arrays, derived, pools, readings, refuted, sentences, tables, verdicts
 from tests.oracles.contract import Oracle
 
 ORACLES: dict[str, Oracle] = {}
@@ -41,7 +41,8 @@ class Checked:
         for finding in inspection.findings:
             if finding.kind in ORACLES:
                 self.counts[finding.kind] += 1
-            self.false += [f"{finding.subject} ({finding.kind}): {finding.text}: {what}" for what in false_in(finding, incident)]
+            said = f"{finding.subject} ({finding.kind}): {finding.text}"
+            self.false += [f"{said}: {what}" for what in false_in(finding, incident)]
 
 
 def false_in(finding: Finding, incident: Incident) -> Iterator[str]:
@@ -49,9 +50,14 @@ def false_in(finding: Finding, incident: Incident) -> Iterator[str]:
     if finding.kind in ORACLES:
         yield from ORACLES[finding.kind](finding, incident)
         yield from unnamed_numbers(finding, incident)
-    elif finding.grade is Grade.MEASURED and finding.kind not in QUOTED_KINDS:
-        if finding.kind or finding.subject not in QUOTES:
-            yield "a measured sentence without an oracle"
+        yield from sentences.misplaced(finding)
+    elif finding.grade is Grade.MEASURED and not is_quote(finding):
+        yield "a measured sentence without an oracle"
+
+
+def is_quote(finding: Finding) -> bool:
+    """Whether it is one of those that only repeat what the file says."""
+    return finding.kind in QUOTED_KINDS or (not finding.kind and finding.subject in QUOTES)
 
 
 def unnamed_numbers(finding: Finding, incident: Incident) -> Iterator[str]:

@@ -197,7 +197,9 @@ def table_is_of_this_step(read: Any) -> Broken | None:
 def table_is_wide_enough(read: Any) -> Broken | None:
     rows, columns = read.page_table_BP.shape
     if read.batch_rows is not None and read.batch_rows > rows:
-        return Broken(read.batch_rows - rows, read.batch_rows, [{"row": rows, **_of_read(read), "said": [rows, read.batch_rows]}])
+        return Broken(
+            read.batch_rows - rows, read.batch_rows, [{"row": rows, **_of_read(read), "said": [rows, read.batch_rows]}]
+        )
     start, size = arrays.starts(read), read.pool.page_size
     # The column of a row's last key has to be there.
     lens = read.seq_lens_B.tolist()
@@ -221,7 +223,9 @@ _OF = {
     "query_rows": (query_rows_are_packed,),
     "swaps": (swa_state_follows_pool,),
 }
-CLAIMS: dict[str, tuple[str, Claim]] = {claim.__name__: (kind, arrays.kept(claim)) for kind, those in _OF.items() for claim in those}
+CLAIMS: dict[str, tuple[str, Claim]] = {
+    claim.__name__: (kind, arrays.kept(claim)) for kind, those in _OF.items() for claim in those
+}
 
 
 def can_be_judged(name: str, view: Any) -> bool:
@@ -257,6 +261,8 @@ def entries(incident: Incident) -> int:
     many += sum(len(call.slots_N) for call in (*incident.allocations, *incident.releases))
     many += sum(len(stock.pool.free_pages_N) for stock in incident.free_lists if stock.pool.free_pages_N is not None)
     many += sum(len(update.mapped_N) for update in incident.mapping_updates)
-    return many + sum(len(those) for those in (incident.kv_writes, incident.kv_slots, incident.query_rows)) + len(
-        incident.swaps
+    return (
+        many
+        + sum(len(those) for those in (incident.kv_writes, incident.kv_slots, incident.query_rows))
+        + len(incident.swaps)
     )

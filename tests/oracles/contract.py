@@ -1,4 +1,4 @@
-"""What every oracle is: (finding, incident) -> what is false in the finding, as sentences; none if all of it is true."""
+"""What every oracle is: (finding, incident) -> what is false in the finding, as sentences; none if all is true."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Oracles of derived sentences: the chain of causes with each of its links, and the facts a known issue is matched by."""
+"""Oracles of derived sentences: the chain of causes with each of its links, and the facts of a known issue."""
 
 from __future__ import annotations
 
@@ -96,7 +96,11 @@ def issue(finding: Finding, incident: Incident) -> Iterator[str]:
             if not {*words.split(", ")} <= there and not (incident.log or incident.ring):
                 yield f"{words}: broken are {there}"
         elif key in _FIELDS and views:
-            told = {str(getattr(view, _FIELDS[key], "")) for view in (*views, *recorded)} | {"free", "free list", "draft"}
+            told = {str(getattr(view, _FIELDS[key], "")) for view in (*views, *recorded)} | {
+                "free",
+                "free list",
+                "draft",
+            }
             if not {*words.split(", ")} <= told:
                 yield f"{key} is {words}: the views say {told}"
         elif key == "pool" and not {*words.split(", ")} <= {view.pool.name for view in views if hasattr(view, "pool")}:

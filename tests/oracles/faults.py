@@ -49,7 +49,8 @@ def _somewhere(rng: Random, read: AttentionRead, value: int) -> AttentionRead:
 
 @_of_table
 def ids_of_the_other_space(rng: Random, read: AttentionRead) -> AttentionRead:
-    assert read.full_page_table_BP is not None
+    if read.full_page_table_BP is None:
+        return read
     if read.expected_space.is_swa or read.mapping is None:
         return _with(read, read.full_page_table_BP, table_space=rng.choice((None, read.expected_space.other)))
     return _with(read, read.mapping.swa_pages(read.full_page_table_BP))
@@ -57,7 +58,8 @@ def ids_of_the_other_space(rng: Random, read: AttentionRead) -> AttentionRead:
 
 @_of_table
 def clamped_ids(rng: Random, read: AttentionRead) -> AttentionRead:
-    assert read.full_page_table_BP is not None
+    if read.full_page_table_BP is None:
+        return read
     small = replace(read.pool, num_pages=max(read.pool.num_pages // 3, 2))
     return _with(read, np.minimum(read.full_page_table_BP, small.num_pages - 1), is_clamped=True, pool=small)
 
@@ -156,9 +158,7 @@ def runs_swapped(rng: Random, incident: Incident) -> Incident:
     one, other = (slice(page * size, page * size + size) for page in (rng.choice(pages), rng.choice(pages)))
     slots_M[one], slots_M[other] = slots_M[other].copy(), slots_M[one].copy()
     mapping = replace(incident.mapping, full_to_swa_M=slots_M)
-    reads = tuple(
-        replace(read, mapping=replace(mapping, page_size=read.pool.page_size)) for read in incident.reads
-    )
+    reads = tuple(replace(read, mapping=replace(mapping, page_size=read.pool.page_size)) for read in incident.reads)
     return replace(incident, mapping=mapping, reads=reads)
 
 

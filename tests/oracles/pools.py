@@ -111,20 +111,21 @@ def last_step(finding: Finding, incident: Incident) -> Iterator[str]:
 
 
 def held(finding: Finding, incident: Incident) -> Iterator[str]:
-    yield from differ(
-        finding.data, {"counts": [len(incident.reads), len(incident.swaps), len(incident.allocations)]}
-    )
+    yield from differ(finding.data, {"counts": [len(incident.reads), len(incident.swaps), len(incident.allocations)]})
 
 
 def recorded(finding: Finding, incident: Incident) -> Iterator[str]:
     """A record's own numbers: of the file's violations, or of one line or mark."""
-    keys = ("trap", "layer_id", "row", "value", "bound")
+    keys = ("trap", "layer_id", "row", "column", "value", "bound")
+    value, bound = finding.data["value"], finding.data["bound"]
+    past = value - bound + 1 if value is not None and bound is not None and value >= bound else None
+    yield from differ(finding.data, {"past_the_end": past})
     told = {key: finding.data[key] for key in keys}
     if incident.violations:
         if not any(told == {key: getattr(one, key) for key in keys} for one in incident.violations):
             yield f"no violation on record is {told}"
         return
-    names = {"layer_id": "layer", "trap": "trap", "row": "row", "value": "value", "bound": "bound"}
+    names = {key: key for key in keys} | {"layer_id": "layer"}
     lines = [event.text for event in incident.log if event.kind == "violation"]
     lines += [f"trap={record.text}" for record in incident.ring if record.kind == "violation"]
     wanted = [f"{names[key]}={value}" for key, value in told.items() if value is not None]

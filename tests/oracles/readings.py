@@ -50,8 +50,12 @@ def reading(finding: Finding, incident: Incident) -> Iterator[str]:
         if told not in made:
             yield f"{one['name']} ({one['text']}) explains {told}, the arrays give {made}"
     named = [one for one in data["hypotheses"] if one["name"] == data["winner"]]
-    yield from says(finding.text, {"cannot tell": data["winner"] is None, "inferred: ": data["inferred"] and bool(named)})
-    if data["winner"] and not any(f"holds {one['text']}: that explains {one['explained']} of" in finding.text for one in named):
+    yield from says(
+        finding.text, {"cannot tell": data["winner"] is None, "inferred: ": data["inferred"] and bool(named)}
+    )
+    if data["winner"] and not any(
+        f"holds {one['text']}: that explains {one['explained']} of" in finding.text for one in named
+    ):
         yield "it names another reading than the one that won"
     if data["winner"] and all(one["telling"] == 0 for one in named):
         yield "the winner and the right ids agree on every entry it explains"
@@ -87,9 +91,10 @@ def _made(one: dict[str, Any], table: _Table) -> Iterator[tuple[int, int, int | 
         yield from _other_request(one, table)
     elif name == "earlier-step":
         for then in table.incident.reads:
-            if (then.worker, then.layer_id) == (read.worker, read.layer_id) and f"step {then.step}" in one["text"]:
-                if then.step < read.step and then.page_table_BP.shape == read.page_table_BP.shape:
-                    yield table.where(lambda at, then=then: value[at] == arrays.value(then, at))  # type: ignore[misc]
+            same = (then.worker, then.layer_id) == (read.worker, read.layer_id) and then.step < read.step
+            same = same and then.page_table_BP.shape == read.page_table_BP.shape
+            if same and one["text"].endswith(f"step {then.step}"):
+                yield table.where(lambda at, then=then: value[at] == arrays.value(then, at))  # type: ignore[misc]
 
 
 def _full(table: _Table, at: arrays.Place) -> int:

@@ -42,7 +42,9 @@ def this_step(finding: Finding, incident: Incident) -> Iterator[str]:
     read = incident.reads[finding.data["read"]]
     if read.batch_lens_B is None or read.batch_lens_B.tolist() != read.seq_lens_B.tolist():
         yield "the lengths are not the batch's"
-    assert read.full_page_table_BP is not None
+    if read.full_page_table_BP is None or arrays.expected(read) is None:
+        yield "the batch's own ids are not in the file"
+        return
     for at in arrays.live(read):
         full = int(read.full_page_table_BP[at[0]][at[1]])
         other = full

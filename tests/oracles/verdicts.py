@@ -154,7 +154,7 @@ def signature(finding: Finding, incident: Incident) -> Iterator[str]:
         yield "not a signature"
         return
     if finding.data["recorded"]:
-        if re.sub(r"[^a-z0-9_>.-]+", "_", name) not in re.sub(r"[^a-z0-9_>.-]+", "_", _recorded(incident).lower()):
+        if name != "-" and name not in re.sub(r"[^a-z0-9_>.-]+", "_", _recorded(incident).lower()):
             yield f"{name} is not on record"
         return
     made = [[*_parts(name, view)] for view, _ in broken_in(incident, name)]
