@@ -88,7 +88,7 @@ def _hardware(incident: Incident) -> Conclusion | None:
 
 def _collapse(incident: Incident) -> Conclusion | None:
     text = log_rungs.collapse(incident)
-    return None if text is None else Conclusion(Outcome.INCONCLUSIVE, text, Grade.MEASURED, kind="course")
+    return None if text is None else Conclusion(Outcome.INCONCLUSIVE, text, Grade.DERIVED)
 
 
 def _quiet(incident: Incident) -> Conclusion | None:
