@@ -127,8 +127,8 @@ def write(found: PostMortem, path: Path) -> Path:
     head = {"schema": SCHEMA, "version": VERSION}
     # surrogateescape in a file name or a log line becomes an escape that the reader takes.
     text = json.dumps(head | _POSTMORTEM.pack(found), indent=1, ensure_ascii=True, allow_nan=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return atomic_write(path, text)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return atomic_write(path, text, private=True)
 
 
 def parse(raw: bytes) -> PostMortem:

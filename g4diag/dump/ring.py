@@ -54,9 +54,9 @@ class RingWriter:
         self._marked = self._last = 0
         size = HEADER_BYTES + self._capacity * RECORD_BYTES
         temp = path.with_name(f".{path.name}.tmp")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            with temp.open("x+b") as file:
+            with open(os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, size)
                 self._map = mmap.mmap(file.fileno(), size)
             self._map[:HEADER_BYTES] = _header(self._capacity, about)

@@ -28,8 +28,8 @@ def write_dump(incident: Incident, path: Path, *, max_bytes: int = MAX_DUMP_BYTE
     (what could not be read back is not written), OSError if the disk refuses; `path` is then as it was.
     """
     data = _fitting(_capped(incident), max_bytes)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return atomic_write(path, data, durable=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return atomic_write(path, data, durable=True, private=True)
 
 
 def _capped(incident: Incident) -> Incident:

@@ -7,9 +7,10 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from g4diag.dump.secrets import known_values, masker
 from g4diag.guard import guard
 from g4diag.serve import postmortem
 from g4diag.serve.tee import Tee
@@ -21,9 +22,16 @@ Streams = tuple[int | None, int | None]
 
 class CrashEvidence:
     """Of one server. watched: by traps, the recorder or a core dump; without a log of its last words their evidence
-    would have no cause."""
+    would have no cause. arguments: its command line; what is secret in it is hidden in the log."""
 
-    def __init__(self, environ: Mapping[str, str], run_dir: Path, watched: bool, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        run_dir: Path,
+        watched: bool,
+        say: Callable[[str], None],
+        arguments: Sequence[str] = (),
+    ) -> None:
         given = environ.get("G4DIAG_DUMP_DIR", "").strip()
         self._folder, self._run_dir = dump_dir(environ=environ), run_dir
         self._environ, self._say, self._wanted = environ, say, watched or bool(given)
@@ -31,7 +39,8 @@ class CrashEvidence:
         self._tee: Tee | None = None
         if self._wanted:
             with guard("opening the server's log"):
-                self._tee = Tee(self._folder / f"server-{time.time_ns()}-pid{os.getpid()}.log")
+                mask = masker(known_values(arguments, environ))
+                self._tee = Tee(self._folder / f"server-{time.time_ns()}-pid{os.getpid()}.log", mask=mask)
         self._schedulers: set[int] = set()
         self._gone: set[int] = set()
         self._asked = False

@@ -77,7 +77,7 @@ def gather(end: End, dump_dir: Path, run_dir: Path, environ: Mapping[str, str], 
     rings = _rings(dump_dir, {record.pid for record in spoken}, end.started)
     cause, line, grade = cause_of(end, log, [ring for _, ring in rings])
     return PostMortem(
-        *(cause, line[: _LINE * 4], grade, end.status, end.signal),
+        *(cause, masked(line[: _LINE * 4]), grade, end.status, end.signal),
         written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         seconds=int(time.time() - end.started),
         asked=end.asked,

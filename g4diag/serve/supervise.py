@@ -43,7 +43,7 @@ def run(plan: Plan, say: Say, *, server: Sequence[str] = SERVER, checker: Sequen
     with tempfile.TemporaryDirectory(prefix="g4diag-run-") as folder:
         armed = with_run_dir(plan, Path(folder))
         command = [*server, *plan.arguments]
-        evidence = CrashEvidence(armed.environ, Path(folder), plan.watches, say)
+        evidence = CrashEvidence(armed.environ, Path(folder), plan.watches, say, command)
         return Supervisor(command, armed.environ, Path(folder), say, must_arm=plan.arms, evidence=evidence).run()
 
 

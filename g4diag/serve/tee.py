@@ -1,4 +1,5 @@
-"""The server's output, copied to a log file on its way to where it was going, unchanged.
+"""The server's output, copied to a log file on its way to where it was going. It goes on unchanged; in the log secrets
+are hidden before anything is written, line by line, and nobody but its owner reads the file.
 
 A stream that went to a terminal still does as far as the server can tell: its end of it is a pseudo-terminal.
 """
@@ -7,24 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import termios
 import threading
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from g4diag.dump.secrets import masked
+
 MAX_BYTES = 64 << 20
-_CHUNK, _DRAIN = 1 << 16, 2.0  # bytes; seconds for what is still on its way once the server has ended
+_CHUNK, _LONG_LINE = 1 << 16, 1 << 16  # bytes
+_DRAIN = 2.0  # seconds for what is still on its way once the server has ended
 
 
 class Tee:
-    """The log of one server. At `max_bytes` it is renamed to NAME.1, over an earlier one, and begun anew."""
+    """The log of one server. At `max_bytes` it is renamed to NAME.1, over an earlier one, and begun anew. mask: takes
+    secrets out of a line."""
 
-    def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
-        self.path, self._max_bytes = path, max_bytes
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("wb", buffering=0)
+    def __init__(self, path: Path, max_bytes: int = MAX_BYTES, mask: Callable[[str], str] = masked) -> None:
+        self.path, self._max_bytes, self._mask = path, max_bytes, mask
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._file = _private(path)
         self._lock = threading.Lock()
         self._written = 0
 
@@ -57,6 +63,7 @@ class Tee:
         return text[-max_bytes:].decode(errors="replace")
 
     def _pump(self, source: int, target: int) -> None:
+        pending = b""
         while True:
             try:
                 data = os.read(source, min(_CHUNK, self._max_bytes))
@@ -64,20 +71,39 @@ class Tee:
                 data = b""
             if not data:
                 os.close(source)
+                self._keep(pending)
                 return
             # Whoever read our output may be gone; the server is not to notice, nor the log to end.
             with contextlib.suppress(OSError):
                 _write_all(target, data)
-            with self._lock, contextlib.suppress(OSError):
-                self._log(data)
+            pending += data
+            end = max(pending.rfind(b"\n"), pending.rfind(b"\r")) + 1
+            if not end and len(pending) >= min(_LONG_LINE, self._max_bytes):
+                end = len(pending)
+            self._keep(pending[:end])
+            pending = pending[end:]
+
+    def _keep(self, data: bytes) -> None:
+        """Whole lines, or a long piece of one, into the log."""
+        if not data:
+            return
+        lines = data.decode(errors="surrogateescape").splitlines(keepends=True)
+        shown = "".join(map(self._mask, lines)).encode(errors="surrogateescape")
+        with self._lock, contextlib.suppress(OSError):
+            self._log(shown)
 
     def _log(self, data: bytes) -> None:
         if self._written + len(data) > self._max_bytes:
             self._file.close()
             os.replace(self.path, self.path.with_name(self.path.name + ".1"))
-            self._file, self._written = self.path.open("wb", buffering=0), 0
+            self._file, self._written = _private(self.path), 0
         self._written += len(data)
         _write_all(self._file.fileno(), data)
+
+
+def _private(path: Path) -> io.FileIO:
+    """A new file that nobody but its owner reads."""
+    return io.FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w")
 
 
 def _write_all(target: int, data: bytes) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from g4diag.dump.secrets import masker
 from g4diag.serve.tee import Tee
 
 
@@ -47,3 +48,13 @@ def test_a_terminal_stays_a_terminal(tmp_path: Path) -> None:
     tee = Tee(tmp_path / "x.log")
     run(tee, "import sys; print(sys.stdout.isatty())", (theirs, theirs))
     assert tee.tail(100) == "True\n" and b"True" in os.read(ours, 100)
+
+
+def test_secrets_are_hidden_before_they_reach_the_disk_and_only_there(tmp_path: Path) -> None:
+    out = (tmp_path / "out").open("wb")
+    tee = Tee(tmp_path / "logs" / "x.log", mask=masker({"plain-word"}))
+    code = "print('api_key=s3cr3t-value'); print('a plain-word'); print('token usage: 0.85', end='')"
+    run(tee, code, (out.fileno(), out.fileno()))
+    assert tee.path.read_text() == "api_key=***\na ***\ntoken usage: 0.85"
+    assert b"s3cr3t-value" in (tmp_path / "out").read_bytes()
+    assert tee.path.stat().st_mode & 0o777 == 0o600 and tee.path.parent.stat().st_mode & 0o777 == 0o700
