@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,18 +81,3 @@ def test_a_reader_of_ours_that_fails_is_that_files_line(monkeypatch: pytest.Monk
     monkeypatch.setattr("g4diag.dump.reader.parse_plain", fails)
     with pytest.raises(UnsafeInputError, match="its reader ended in IndexError: x"):
         read_dump(CASES / "trunc-draft-pool-too-small-faulty.pt")
-
-
-def test_of_several_errors_the_first_in_time_leads(tmp_path: Path) -> None:
-    from g4diag.dump.writer import write_dump
-
-    clock = {"wall_ns": 1_795_000_000_000_000_000, "mono_ns": 10_000_000_000, "pid": 7}
-    later = {**clock, "wall_ns": clock["wall_ns"] + 300_000_000, "mono_ns": clock["mono_ns"] + 300_000_000}
-    wrong = samples.faulty_read()
-    wrong.page_table_BP[wrong.page_table_BP >= samples.SWA_PAGES] = 7
-    write_dump(replace(samples.incident(wrong), context=clock), tmp_path / "z.pt")
-    write_dump(replace(samples.faulty_incident(), context=later), tmp_path / "a.pt")
-    inspection = inspect_files([tmp_path])
-    assert inspection.of("verdict")[0].data["trap"] == "page_table_in_layer_space"
-    said = [finding.text for finding in inspection.of("parts")]
-    assert said[1] == "z.pt: leads (error)" and said[0].startswith("a.pt: 0.300 s later")

@@ -106,3 +106,16 @@ def test_no_allocator_is_ruled_out_whose_trap_is_broken_in_another_file() -> Non
         "an allocator that handed out wrong slots in a call recorded"
     ]
     assert names[1], "what no other file speaks against stays"
+
+
+def test_of_several_errors_the_first_in_time_leads(tmp_path: Path) -> None:
+    clock = {"wall_ns": 1_795_000_000_000_000_000, "mono_ns": 10_000_000_000, "pid": 7}
+    later = {**clock, "wall_ns": clock["wall_ns"] + 300_000_000, "mono_ns": clock["mono_ns"] + 300_000_000}
+    wrong = samples.faulty_read()
+    wrong.page_table_BP[wrong.page_table_BP >= samples.SWA_PAGES] = 7
+    write_dump(replace(samples.incident(wrong), context=clock), tmp_path / "z.pt")
+    write_dump(replace(samples.faulty_incident(), context=later), tmp_path / "a.pt")
+    inspection = inspect_files([tmp_path])
+    assert inspection.of("verdict")[0].data["trap"] == "page_table_in_layer_space"
+    said = [finding.text for finding in inspection.of("parts")]
+    assert said[1] == "z.pt: leads (error)" and said[0].startswith("a.pt: 0.300 s later")
