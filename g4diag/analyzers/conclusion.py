@@ -15,7 +15,7 @@ from g4diag.analyzers.causes import headline
 from g4diag.analyzers.judging import Judgement, judge
 from g4diag.analyzers.matching import Match, matches
 from g4diag.analyzers.recorded_violations import recorded
-from g4diag.model import DEVICE_KINDS, Grade, Incident, Outcome, Violation, surfaced_at
+from g4diag.model import DEVICE_KINDS, Grade, Incident, Outcome, Severity, Violation, surfaced_at
 from g4diag.verdict import past_the_end, verdict_line
 
 
@@ -44,8 +44,8 @@ def conclude(incident: Incident) -> Conclusion:
 
 def _error(incident: Incident) -> Conclusion | None:
     first = headline(incident)
-    if first is None:
-        return None
+    if first is None or (first.violation.severity is Severity.WARNING and _errors(_not_cleared(incident))):
+        return None  # a wrong id on record says more than a wrong label here
     violation = first.violation
     data = {"trap": violation.trap, "past_the_end": past_the_end(violation), **_place(violation)}
     return Conclusion(Outcome.ERROR, "", Grade.MEASURED, data, verdict_line(violation), kind="broken")
@@ -148,14 +148,31 @@ def _place(violation: Violation) -> dict[str, Any]:
 
 
 def _not_cleared(incident: Incident) -> list[Violation]:
-    """Violations on record whose trap could judge nothing here."""
+    """Violations on record that this file does not show again: their trap could judge nothing here, or not the table
+    that they were seen in. A graph's table that was copied later is another step's."""
     judged = _could_judge(judge(incident))
-    return [violation for violation in recorded(incident) if violation.trap not in judged]
+    return [v for v in recorded(incident) if v.trap not in judged or not _shown(v, incident)]
 
 
 def _cleared(incident: Incident) -> list[str]:
-    judged = _could_judge(judge(incident))
-    return sorted({violation.trap for violation in recorded(incident)} & judged)
+    left = _not_cleared(incident)
+    return sorted({violation.trap for violation in recorded(incident) if violation not in left})
+
+
+def _shown(violation: Violation, incident: Incident) -> bool:
+    """Whether the file may hold what it was seen in: of a layer, a table of that layer and step that has its row."""
+    if violation.layer_id is None or violation.row is None:
+        return True
+    return any(
+        read.layer_id == violation.layer_id
+        and violation.step in (None, -1, read.step)
+        and violation.row < len(read.seq_lens_B)
+        for read in incident.reads
+    )
+
+
+def _errors(violations: list[Violation]) -> list[Violation]:
+    return [violation for violation in violations if violation.severity is Severity.ERROR]
 
 
 def _could_judge(judgement: Judgement) -> set[str]:

@@ -10,7 +10,7 @@ from g4diag.analyzers import inspect_files, inspect_incident
 from g4diag.analyzers.conclusion import conclude
 from g4diag.dump.reader import read_dump
 from g4diag.errors import UnsafeInputError
-from g4diag.model import Grade, Incident, KernelFault, LogEvent, Outcome, Severity, Violation
+from g4diag.model import Grade, Incident, IndexSpace, KernelFault, LogEvent, Outcome, Severity, Violation
 from tests import samples
 
 CASES = Path(__file__).parents[1] / "cases" / "evidence"
@@ -45,6 +45,27 @@ def test_what_is_likely_names_its_sources() -> None:
     assert said.grade is Grade.DERIVED and len(said.premises) == 2
     assert all(source in said.text for source in said.premises)
     assert "row 7" in said.premises[0] and "kernel_mha: Warp Illegal Address" in said.premises[1]
+
+
+SEEN = Violation(
+    *("page_table_stays_in_pool", Severity.ERROR, "page 691 is outside"),
+    **{"layer_id": 4, "step": 13, "row": 0, "column": 60, "value": 691, "bound": samples.SWA_PAGES},
+)
+
+
+def test_a_record_of_another_table_of_the_layer_is_not_cleared_by_the_one_in_the_file() -> None:
+    """A graph's table is copied after the step, and may be the next one's."""
+    later = samples.healthy_read(step=14)
+    assert conclude(samples.incident(later, violations=(SEEN,))).outcome is Outcome.LIKELY
+    same = samples.healthy_read(step=13)
+    assert conclude(samples.incident(same, violations=(SEEN,))).outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_wrong_id_on_record_leads_before_a_wrong_label_here() -> None:
+    label = samples.healthy_read(step=14, table_space=IndexSpace.FULL_PAGE)
+    assert conclude(samples.incident(label)).first_line.startswith("WARNING: ")
+    said = conclude(samples.incident(label, violations=(SEEN,)))
+    assert said.outcome is Outcome.LIKELY and "the record of page_table_stays_in_pool (row 0)" in said.text
 
 
 def test_a_record_that_was_judged_again_does_not_make_it_likely() -> None:
