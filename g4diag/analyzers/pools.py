@@ -19,7 +19,7 @@ def analyze(incident: Incident) -> Iterator[Finding]:
         size = f"{pool.page_size} token{'s' if pool.page_size > 1 else ''}"
         text = f"{pool.name}: {pool.num_pages} pages of {size}, page 0 the dummy{filled}"
         data = {"name": pool.name, "space": str(pool.space), "page_size": pool.page_size, "num_pages": pool.num_pages}
-        data |= {"use": None if use is None else round(use, 4), "dummy": 0}
+        data |= {"use": use, "dummy": 0}
         yield Finding("pools", text, Grade.MEASURED, False, data, "pool")
     if found := mapping_of(incident):
         mapped, moved = divergence(found[0])

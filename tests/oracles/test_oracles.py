@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 
 from g4diag.analyzers import inspect_incident
 from g4diag.dump.reader import read_dump
-from g4diag.model import Finding, Grade, Incident, LogEvent, Outcome, RingRecord
+from g4diag.model import Finding, Grade, Incident, LogEvent, Outcome, RingRecord, Severity, Violation
 from tests import samples, strategies
 from tests.oracles import worlds
 from tests.oracles.checking import ORACLES, QUOTED_KINDS, QUOTES, Checked, false_in
@@ -44,8 +44,15 @@ def files() -> list[tuple[Incident, str]]:
         samples.incident(samples.faulty_read(), unread=("a file that is cut",)),
         samples.incident(samples.healthy_read(), unread=("a file that is cut", "and another")),
     ]
-    made += [unmapped(), *on_record()]
+    made += [unmapped(), *on_record(), cleared()]
     return [(read_dump(path), path.name) for path in DUMPS] + [(one, f"sample {n}") for n, one in enumerate(made)]
+
+
+def cleared() -> Incident:
+    """A record of the very table that is in the file, and that holds."""
+    read = samples.healthy_read()
+    seen = Violation("page_table_stays_in_pool", Severity.ERROR, "x", layer_id=read.layer_id, step=read.step, row=0)
+    return samples.incident(read, violations=(seen,))
 
 
 def unmapped() -> Incident:
