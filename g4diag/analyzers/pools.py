@@ -14,7 +14,7 @@ from g4diag.model import Finding, Grade, Incident, IndexMapping, PoolView
 def analyze(incident: Incident) -> Iterator[Finding]:
     """One finding a pool, then the divergence of the mapping where there is one."""
     for pool in _pools(incident):
-        use = pool.use
+        use = None if pool.use is None else round(pool.use, 4)
         filled = f", {use:.0%} in use" if use is not None else ""
         size = f"{pool.page_size} token{'s' if pool.page_size > 1 else ''}"
         text = f"{pool.name}: {pool.num_pages} pages of {size}, page 0 the dummy{filled}"
