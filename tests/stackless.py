@@ -16,7 +16,7 @@ from tests.contracts.rules import HEAVY
 STACKLESS = (
     *(f"analyzers/test_{name}.py" for name in ("cross_space", "inspection", "mapping_map", "occupancy", "table_map")),
     *(f"analyzers/test_{name}.py" for name in ("causes", "conclusion", "confusion", "injected_files")),
-    *(f"analyzers/test_{name}.py" for name in ("stale_tail", "verdict")),
+    *(f"analyzers/test_{name}.py" for name in ("once", "stale_tail", "verdict")),
     "cli/test_without_stack.py",
     *(f"contracts/test_{name}.py" for name in ("analyzers", "architecture", "repository", "traps", "wording")),
     *(f"dump/test_{name}.py" for name in ("ring", "schema", "secrets", "server_log")),

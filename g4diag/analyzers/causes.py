@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from g4diag.analyzers.judging import Judged, judge, lead
+from g4diag.analyzers.once import once
 from g4diag.analyzers.tables import bad_BP
 from g4diag.model import (
     Allocation,
@@ -94,6 +95,7 @@ class Chain:
     links: tuple[dict[str, Any], ...] = ()
 
 
+@once
 def chain_of(incident: Incident) -> Chain | None:
     """The chain of the violation that would lead by itself: its first cause, and all that came of that. None where
     nothing is broken."""

@@ -13,7 +13,9 @@ from typing import Any
 from g4diag.analyzers import log_rungs
 from g4diag.analyzers.causes import headline
 from g4diag.analyzers.judging import Judgement, judge
-from g4diag.analyzers.matching import Match, matches
+from g4diag.analyzers.log_words import is_log
+from g4diag.analyzers.matching import Match, matched
+from g4diag.analyzers.once import once
 from g4diag.analyzers.recorded_violations import recorded
 from g4diag.model import DEVICE_KINDS, Grade, Incident, Outcome, Severity, Violation, surfaced_at
 from g4diag.verdict import past_the_end, verdict_line
@@ -37,6 +39,7 @@ class Conclusion:
         return self.line or f"{self.outcome.upper()}: g4diag: {self.text}"
 
 
+@once
 def conclude(incident: Incident) -> Conclusion:
     """The conclusion of one file."""
     return next(filter(None, (rung(incident) for rung in _RUNGS)))
@@ -56,7 +59,7 @@ def _likely(incident: Incident) -> Conclusion | None:
     on_record = _not_cleared(incident)
     if not on_record and log_rungs.leak(incident):
         return None  # the arithmetic leads
-    match = next((match for match in matches(incident) if match.is_matched), None)
+    match = matched(incident)
     if match is None and not on_record and (canary := log_rungs.recorded(incident)):
         return Conclusion(Outcome.LIKELY, canary, Grade.MEASURED, kind="canary")
     if match is not None and judge(incident).checked and not on_record:
@@ -74,7 +77,7 @@ def _leak(incident: Incident) -> Conclusion | None:
     text = log_rungs.leak(incident)
     if text is None:
         return None
-    match = next((match for match in matches(incident) if match.is_matched), None)
+    match = matched(incident)
     issue = f"; {match.issue.id}: {match.issue.title}" if match else ""
     return Conclusion(
         Outcome.LEAK, text + issue, Grade.DERIVED, {"issue": match.issue.id if match else None}, kind="leak"
@@ -196,7 +199,7 @@ def _sources(incident: Incident, on_record: list[Violation], match: Match | None
 
 
 def _crashed(incident: Incident) -> str | None:
-    if incident.events and incident.origin == "server-log":
+    if is_log(incident):
         return log_rungs.crash(incident)
     if incident.faults:
         fault = incident.faults[0]

@@ -5,10 +5,9 @@ Exact readings predict every id (full ids, slots, another row). Readings by shap
 
 from __future__ import annotations
 
-import weakref
-
 import numpy as np
 
+from g4diag.analyzers.once import once
 from g4diag.analyzers.reading import Explanation, Live
 from g4diag.analyzers.readings_by_shape import by_geometry, by_place
 from g4diag.analyzers.readings_by_value import by_value
@@ -19,22 +18,9 @@ _ENOUGH = 0.9
 _MARGIN = 0.25
 
 
-# The last reads asked about: several analyzers ask the same, and a large table takes a while.
-_kept: list[tuple[weakref.ref[AttentionRead], weakref.ref[Incident], tuple[Explanation, ...]]] = []
-_MAX_KEPT = 8
-
-
+@once
 def explanations(read: AttentionRead, incident: Incident) -> tuple[Explanation, ...]:
     """Every reading that explains at least one entry, best first. None without live entries."""
-    for of_read, of_incident, known in _kept:
-        if of_read() is read and of_incident() is incident:
-            return known
-    found = _explanations(read, incident)
-    _kept[:] = [*_kept[1 - _MAX_KEPT :], (weakref.ref(read), weakref.ref(incident), found)]
-    return found
-
-
-def _explanations(read: AttentionRead, incident: Incident) -> tuple[Explanation, ...]:
     row_L, column_L, id_L = live_entries(read)
     at = row_L, column_L
     expected_BP, full_BP = read.expected_BP(), read.full_page_table_BP

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from g4diag.analyzers.once import once
 from g4diag.discover import contributions
 from g4diag.model import (
     Allocation,
@@ -61,18 +61,9 @@ class Judgement:
         return tuple(row for row in self.rows if row.error)
 
 
-# The last incident judged: every analyzer asks for the same one, and a large table takes a while to judge.
-_last: list[tuple[weakref.ref[Incident], Judgement]] = []
-
-
+@once
 def judge(incident: Incident) -> Judgement:
     """Every trap of g4diag/traps that can run offline, on every view it judges. Never raises for a trap."""
-    if not (_last and _last[0][0]() is incident):
-        _last[:] = [(weakref.ref(incident), _judge(incident))]
-    return _last[0][1]
-
-
-def _judge(incident: Incident) -> Judgement:
     hits: list[Judged] = []
     rows: list[TrapRow] = []
     counts: dict[str, str] = {}

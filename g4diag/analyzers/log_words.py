@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from g4diag.analyzers.once import once
 from g4diag.logs import accept_length, facts, leaks, story, xid
 from g4diag.model import Incident
 from g4diag.model.log import Canary, DeviceAsserts, PoolAudit, Raised
@@ -44,28 +45,19 @@ class Told:
     courses: tuple[accept_length.Course, ...]
 
 
-_KEPT: dict[int, tuple[object, Told]] = {}
-
-
+@once
 def told(incident: Incident) -> Told:
-    """Worked out once for each incident."""
-    kept = _KEPT.get(id(incident.events))
-    if kept is not None and kept[0] is incident.events:
-        return kept[1]
+    """All of it."""
     events = incident.events
     server = facts.of(events)
     audits = [event for event in events if isinstance(event, PoolAudit)]
-    found = Told(
+    return Told(
         server,
         story.of(events),
         tuple((audit, leaks.leaks(audit, server.page_size)) for audit in audits),
         xid.triage(events),
         accept_length.courses(events),
     )
-    if len(_KEPT) > 16:
-        _KEPT.clear()
-    _KEPT[id(incident.events)] = events, found
-    return found
 
 
 def words(incident: Incident) -> dict[str, set[str]]:
@@ -112,6 +104,11 @@ def _devices(said: Told) -> Iterator[str]:
         for event in crash.events:
             if isinstance(event, DeviceAsserts) and event.is_index:
                 yield "assert-index"
+
+
+def is_log(incident: Incident) -> bool:
+    """Whether it is a server's log of which something is told. A post-mortem holds a log's end, and is none."""
+    return incident.origin == "server-log" and bool(incident.events)
 
 
 def canaries(incident: Incident) -> list[Canary]:

@@ -15,6 +15,7 @@ from g4diag.analyzers.causes import headline
 from g4diag.analyzers.facts import Facts, facts_of
 from g4diag.analyzers.issues import Form, KnownIssue, known_issues
 from g4diag.analyzers.judging import judge
+from g4diag.analyzers.once import once
 from g4diag.analyzers.recorded_violations import recorded
 from g4diag.matrix.cells import matrix
 from g4diag.model import Grade, Incident
@@ -43,6 +44,7 @@ class Match:
         return Grade.DERIVED if self.is_matched else Grade.GUESS
 
 
+@once
 def matches(incident: Incident) -> tuple[Match, ...]:
     """Known issues that fit, matched ones first, then those that show in a signature, then by how much holds."""
     facts, signatures, text = facts_of(incident), _signatures(incident), _text(incident)
@@ -53,6 +55,11 @@ def matches(incident: Incident) -> tuple[Match, ...]:
         if of_issue and standing:
             found.append(min(of_issue, key=_rank))
     return tuple(sorted(found, key=_rank))
+
+
+def matched(incident: Incident) -> Match | None:
+    """The best of those whose every fact holds, None if there is none."""
+    return next((match for match in matches(incident) if match.is_matched), None)
 
 
 def _rank(match: Match) -> tuple[bool, bool, int]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from g4diag.analyzers.causes import headline
 from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.log_blame import blames
+from g4diag.analyzers.log_words import is_log
 from g4diag.analyzers.recorded_violations import recorded
 from g4diag.model import DEVICE_KINDS, Finding, Grade, Incident, Violation, surfaced_at
 
@@ -34,7 +35,7 @@ _WHERE = re.compile(r"([\w./-]+\.py)\S*?(?:\", line |:)(\d+)")
 def analyze(incident: Incident) -> Iterator[Finding]:
     """At most two findings: where it surfaced against what faulted, and where a Python error was raised. Of a log, one
     for each crash that it tells."""
-    if incident.events and incident.origin == "server-log":
+    if is_log(incident):
         yield from blames(incident)
         return
     surfaced, line = _surfaced(incident)

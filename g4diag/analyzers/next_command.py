@@ -14,6 +14,7 @@ from g4diag.analyzers.conclusion import conclude
 from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.judging import judge
 from g4diag.analyzers.log_next import next_of_log
+from g4diag.analyzers.log_words import is_log
 from g4diag.analyzers.matching import Match, matches
 from g4diag.discover import contributions
 from g4diag.model import DEVICE_KINDS, Finding, Grade, Incident, Outcome
@@ -43,7 +44,7 @@ def _next(incident: Incident) -> tuple[str, str] | None:
         return _STRICT + _SERVE.format(group), f"stops the server at the first step where {group} traps fire"
     if said.outcome is Outcome.HEALTHY:
         return None
-    if incident.events and incident.origin == "server-log":
+    if is_log(incident):
         return next_of_log(incident, said.outcome)
     if _is_of_the_device(incident) and not incident.faults:
         return _SERVE.format("all").replace("serve", "serve --coredump"), "names the kernel that faulted, and its table"

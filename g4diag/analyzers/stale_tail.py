@@ -8,34 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from g4diag.analyzers.contract import Analyzer
-from g4diag.analyzers.tables import outside_BP
-from g4diag.model import AttentionRead, Finding, Grade, Incident
+from g4diag.analyzers.tables import no_page_BP, outside_BP
+from g4diag.model import Finding, Grade, Incident
 
 _READS = 4
 
 
 def analyze(incident: Incident) -> Iterator[Finding]:
     """One finding for each of the first reads whose only ids outside the pool are ones that no query reads."""
-    found = [(index, read) for index, read in enumerate(incident.reads) if _stale(read) and not outside_BP(read).any()]
-    for index, read in found[:_READS]:
-        rows = int(_outside_BP(read).any(axis=1).sum())
-        count, unit = int(_outside_BP(read).sum()), read.expected_space.unit
+    outside = [(index, read, no_page_BP(read)) for index, read in enumerate(incident.reads)]
+    found = [(index, read, at_BP) for index, read, at_BP in outside if at_BP.any() and not outside_BP(read).any()]
+    for index, read, at_BP in found[:_READS]:
+        count, rows, unit = int(at_BP.sum()), int(at_BP.any(axis=1).sum()), read.expected_space.unit
         whose = f"layer {read.layer_id}" if read.layer_id >= 0 else "this read"
         text = f"{count} ids in {rows} rows of {whose} are outside its pool of {read.pool.num_pages} {unit}s, all of "
         text += "them where no query reads: after the row's last key or before its window. That is legal"
         data = {"read": index, "count": count, "rows": rows, "layer_id": read.layer_id, "bound": read.pool.num_pages}
         yield Finding("stale_tail", text, Grade.MEASURED, False, data, kind="stale-tail")
-
-
-def _outside_BP(read: AttentionRead) -> np.ndarray:
-    return (read.page_table_BP < 0) | (read.page_table_BP >= read.pool.num_pages)
-
-
-def _stale(read: AttentionRead) -> bool:
-    return bool(_outside_BP(read).any())
 
 
 ANALYZER = Analyzer("stale_tail", "Are there ids past the pool that nobody reads?", analyze)

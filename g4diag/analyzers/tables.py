@@ -7,10 +7,15 @@ import numpy as np
 from g4diag.model import AttentionRead, BoolArray, Incident, IndexMapping, IndexSpace, IntArray
 
 
+def no_page_BP(read: AttentionRead) -> BoolArray:
+    """bool[B, P]: entries below 0 or past the last page of the layer's own pool, live or not."""
+    outside: BoolArray = (read.page_table_BP < 0) | (read.page_table_BP >= read.pool.num_pages)
+    return outside
+
+
 def outside_BP(read: AttentionRead) -> BoolArray:
     """bool[B, P]: live entries below 0 or past the last page of the layer's own pool."""
-    outside: BoolArray = (read.page_table_BP < 0) | (read.page_table_BP >= read.pool.num_pages)
-    return outside & read.live_BP()
+    return no_page_BP(read) & read.live_BP()
 
 
 def bad_BP(read: AttentionRead) -> BoolArray:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from g4diag.analyzers.cure import analyze as cures
+from g4diag.analyzers.facts import NAMES, shapes
 from g4diag.analyzers.issues import KnownIssue, known_issues
 from g4diag.analyzers.known_issues import analyze
 from g4diag.analyzers.matching import matches
@@ -57,6 +58,17 @@ def test_an_entry_is_whole(issue: KnownIssue) -> None:
     claims = {found.name for found in contributions("g4diag.traps", "TRAP")}
     named = {pattern.split(":")[1].removesuffix("*") for pattern in patterns}
     assert all(any(claim.startswith(name) for claim in claims) for name in named)
+
+
+@each_issue
+def test_it_asks_for_facts_that_there_are(issue: KnownIssue) -> None:
+    """One that nobody tells, by a slip of the pen, would never be matched and never ruled out."""
+    words = {shape.name: set(shape.values) for shape in shapes()}
+    for form in issue.forms:
+        for asked in (form.needs, form.facts, form.tells, form.unless):
+            for name, values in asked.items():
+                assert name in NAMES or name in words, name
+                assert name not in words or values <= words[name], values
 
 
 @each_issue

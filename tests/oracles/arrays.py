@@ -148,15 +148,15 @@ def steps(incident: Incident) -> list[Any]:
     return [record for record in incident.ring if record.kind == "step"]
 
 
-def numbers(value: object) -> Iterator[int | float]:
-    """Every number in plain data, however deep."""
-    if isinstance(value, bool):
-        return
-    if isinstance(value, int | float):
+def leaves(value: object) -> Iterator[object]:
+    """Every plain value in plain data, however deep. Names of fields are none."""
+    if isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from leaves(inner)
+    else:
         yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from numbers(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from numbers(inner)
+
+
+def numbers(value: object) -> list[int | float]:
+    """Every number in plain data."""
+    return [leaf for leaf in leaves(value) if isinstance(leaf, int | float) and not isinstance(leaf, bool)]

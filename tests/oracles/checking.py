@@ -62,7 +62,7 @@ def is_quote(finding: Finding) -> bool:
 
 def unnamed_numbers(finding: Finding, incident: Incident) -> Iterator[str]:
     """Numbers in the text that are no value of the data. Names that the file gave may hold digits of their own."""
-    known = [*arrays.numbers(finding.data)]
+    known = arrays.numbers(finding.data)
     if not any(True for _ in _unnamed(finding.text, known)):
         return
     text = finding.text
@@ -80,7 +80,8 @@ def _unnamed(text: str, known: list[int | float]) -> Iterator[str]:
 
 
 def _words(finding: Finding, incident: Incident) -> Iterator[str]:
-    named = [*_strings({key: value for key, value in finding.data.items() if key != "by"}), incident.origin]
+    told = arrays.leaves({key: value for key, value in finding.data.items() if key != "by"})
+    named = [*(leaf for leaf in told if isinstance(leaf, str)), incident.origin]
     for view in (*incident.reads, *incident.kv_slots, *incident.query_rows):
         named += [view.backend, view.phase, view.worker, view.path, *getattr(view, "rids", ())]
     for view in (*incident.reads, *incident.kv_slots, *incident.allocations, *incident.releases, *incident.free_lists):
@@ -92,14 +93,3 @@ def _words(finding: Finding, incident: Incident) -> Iterator[str]:
     named += [update.call for update in incident.mapping_updates]
     named += [request.rid for request in incident.requests] + [pool.name for pool in incident.pools]
     yield from (name for name in named if any(letter.isdigit() for letter in name))
-
-
-def _strings(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from _strings(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _strings(inner)
