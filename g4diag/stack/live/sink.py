@@ -46,7 +46,7 @@ from g4diag.stack.live import recorder
 from g4diag.stack.live.device_check import ON_DEVICE, WRONG, DeviceCheck
 from g4diag.stack.live.scheduler_hooks import IdleWork, Steps
 from g4diag.stack.probes.allocation import VIEWS
-from g4diag.stack.probes.contract import Context, Probe, probes
+from g4diag.stack.probes.contract import Book, Context, Probe, probes
 from g4diag.stack.probes.page_table import is_capturing
 from g4diag.stack.probes.workers import Backends
 from g4diag.traps.contract import Trap
@@ -122,6 +122,10 @@ class Live:
         steps = self.device is not None or self._level != "warn" or bool(judged & VIEWS)
         if self.device is not None or any(probe.of_backends for probe in chosen):
             yield Part("workers", lambda _: self._backends.hooks())
+        for book in self._backends.books:
+            remembering = {trap.name: trap.judges for trap in self._traps if book.name in trap.remembers}
+            if remembering:
+                yield Part(f"book of {book.name}", partial(_of_book, book), remembering)
         if steps:
             yield Part("scheduler", lambda _: Steps(self).hooks())
         if (device := self.device) is not None:
@@ -237,6 +241,11 @@ class Live:
 
 def _slots(call: Allocation | Release | MappingUpdate) -> int:
     return len(call.full_slots_N if isinstance(call, MappingUpdate) else call.slots_N)
+
+
+def _of_book(book: Book, wanted: frozenset[type]) -> list[Hook]:
+    """The same, whichever views are wanted of it."""
+    return book.hooks()
 
 
 def _leave_verdict(violation: Violation, error: BaseException) -> None:

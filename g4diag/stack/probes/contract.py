@@ -23,6 +23,14 @@ def _no_step() -> int:
     return 0
 
 
+class Book(Protocol):
+    """What is written down when it happens, for views that are made later. name: as a trap's `remembers` has it."""
+
+    name: str
+
+    def hooks(self) -> list[Hook]: ...
+
+
 class Hooked(Protocol):
     """A probe that was made. One that puts work off has also `catch_up(idle)`, which does it."""
 
@@ -60,7 +68,9 @@ def probes() -> tuple[Probe, ...]:
 
 
 def made(context: Context, wanted: frozenset[type] | None = None) -> list[Hooked]:
-    """The probes that make any of the wanted views, None for all; the workers first, where one of them needs them."""
+    """The probes that make any of the wanted views, None for all; the workers and their books first, where one of them
+    needs them."""
     chosen = [probe for probe in probes() if wanted is None or probe.views & wanted]
-    first: list[Hooked] = [context.workers] if any(probe.of_backends for probe in chosen) else []
+    needs_workers = any(probe.of_backends for probe in chosen)
+    first: list[Hooked] = [context.workers, *context.workers.books] if needs_workers else []
     return [*first, *(probe.make(context, probe.views if wanted is None else probe.views & wanted) for probe in chosen)]

@@ -20,6 +20,7 @@ from g4diag.stack.backends.contract import Attention, Handed
 from g4diag.stack.probes.contract import Context, Probe
 from g4diag.stack.probes.handed_tables import table_hooks
 from g4diag.stack.probes.pools import layer_pool
+from g4diag.stack.probes.remembered import remembered
 from g4diag.stack.probes.workers import Backends
 
 
@@ -57,6 +58,12 @@ class PageTableProbe:
         table_BP, lengths_B, first_B = laid_out(handed.table_BP, handed.lengths_B, handed.indptr_B1, handed.is_clipped)
         batch = int((rows > 0).sum()) or len(rows)  # a padded graph row points at request row 0; padding is last
         live = min(batch, len(table_BP))
+        mapping = self._backends.mapping(backend, pool.page_size)
+        full_BP = (
+            _told(handed, live)
+            if handed.is_bound_only
+            else full_table(backend, handed.rows_B[:live], table_BP.shape[1], pool.page_size, first_B)
+        )
         frozen = self._backends.is_frozen(backend)
         keys_B = None if handed.is_bound_only else attention.keys_B(backend, forward_batch, frozen)
         if keys_B is not None and len(keys_B) < len(rows):  # a table of several rows a request
@@ -77,14 +84,14 @@ class PageTableProbe:
             q_len=handed.queries,
             rids=tuple(self._rid_of(int(row)) for row in rows[:live]),
             req_rows_B=rows[:live],
-            full_page_table_BP=_told(handed, live)
-            if handed.is_bound_only
-            else full_table(backend, handed.rows_B[:live], table_BP.shape[1], pool.page_size, first_B),
-            mapping=self._backends.mapping(backend, pool.page_size),
+            full_page_table_BP=full_BP,
+            mapping=mapping,
             is_clamped=handed.is_copy,
             batch_rows=batch,
             batch_lens_B=None if keys_B is None else keys_B[:live],
             first_B=None if first_B is None else first_B[:live],
+            **remembered(self._backends, backend, layer, pool, full_BP, mapping),
+            row_owners=self._backends.request_rows.of(backend.req_to_token_pool, forward_batch, rows[:live]),
         )
 
 
