@@ -6,15 +6,18 @@ on; a row whose request came before is not known.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from g4diag.hooks.install import Hook
 from g4diag.model import IntArray, RowOwners
 from g4diag.stack.releases import current
+
+_KEPT = 64  # batches; one that was built before the last so many is not known any more
 
 
 @dataclass(frozen=True)
@@ -28,22 +31,23 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Built:
-    """What a batch was built with: batch, and a row each."""
+    """What a batch was built with, a row each. listed: the list of its requests' ids itself, which copies of the batch
+    share; kept, so that no other list is taken for it."""
 
-    batch: Any
+    listed: Any
     rids: tuple[str, ...]
     rows: tuple[int, ...]
     taken: tuple[int, ...]
 
 
 class RequestRows:
-    """Of every pool of request rows, and of every ForwardBatch that was made of a batch of requests."""
+    """Of every pool of request rows, and of the last ForwardBatches that were made of a batch of requests."""
 
     name = "request rows"
 
     def __init__(self) -> None:
         self._rows: WeakKeyDictionary[Any, dict[int, _Row]] = WeakKeyDictionary()
-        self._built: dict[int, _Built] = {}
+        self._built: OrderedDict[int, _Built] = OrderedDict()
 
     def hooks(self) -> list[Hook]:
         """Rows given, taken back and all cleared, and batches built. What was known is forgotten."""
@@ -60,8 +64,10 @@ class RequestRows:
     def of(self, pool: Any, batch: Any, rows_B: IntArray) -> RowOwners | None:
         """rows_B: int64, rows of `pool` that are read for this ForwardBatch, padding left out; several in a row for
         each request where a table has so many. None for a batch that was not seen to be built, or of other rows."""
-        built = self._built.get(id(batch))
-        if built is None or built.batch() is not batch or (each := _rows_a_request(rows_B, len(built.rids))) is None:
+        built = self._built.get(id(getattr(batch, "rids", None)))
+        if built is None or batch.batch_size < len(built.rids):  # a part of a batch that was split
+            return None
+        if (each := _rows_a_request(rows_B, len(built.rids))) is None:
             return None
         requests = np.arange(len(rows_B)) // each
         now = [self._row(pool, int(row)) for row in rows_B]
@@ -99,18 +105,20 @@ class RequestRows:
         rows.update({row: _Row(held.taken, "", 0) for row, held in rows.items()})
 
     def _batch_built(self, batch: Any, cls: Any, requests: Any, model_runner: Any, *args: Any, **kwargs: Any) -> None:
-        reqs = getattr(requests, "reqs", None)
-        if not reqs:
+        reqs, listed = getattr(requests, "reqs", None), getattr(batch, "rids", None)
+        if not reqs or not listed:
             return
-        pool, row_of, key = model_runner.req_to_token_pool, current().read.request_row, id(batch)
+        pool, row_of = model_runner.req_to_token_pool, current().read.request_row
         numbers = tuple(-1 if (row := row_of(req)) is None else int(row) for req in reqs)
         held = [self._row(pool, row) for row in numbers]
-        self._built[key] = _Built(
-            batch=ref(batch, lambda _: self._built.pop(key, None)),
+        self._built[id(listed)] = _Built(
+            listed=listed,
             rids=tuple(req.rid for req in reqs),
             rows=numbers,
             taken=tuple(-1 if row is None or not row.rid else row.taken for row in held),
         )
+        if len(self._built) > _KEPT:
+            self._built.popitem(last=False)
 
 
 def _rows_a_request(rows_B: IntArray, requests: int) -> int | None:
