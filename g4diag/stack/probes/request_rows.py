@@ -106,9 +106,13 @@ class RequestRows:
 
     def _batch_built(self, batch: Any, cls: Any, requests: Any, model_runner: Any, *args: Any, **kwargs: Any) -> None:
         reqs, listed = getattr(requests, "reqs", None), getattr(batch, "rids", None)
-        if not reqs or not listed:
-            return
-        pool, row_of = model_runner.req_to_token_pool, current().read.request_row
+        if reqs and listed:
+            self.built(listed, reqs, model_runner.req_to_token_pool)
+
+    def built(self, listed: list[str], reqs: Any, pool: Any) -> None:
+        """A batch of these requests was built, with rows of `pool`. listed: its list of their ids, by which it and
+        copies of it are known."""
+        row_of = current().read.request_row
         numbers = tuple(-1 if (row := row_of(req)) is None else int(row) for req in reqs)
         held = [self._row(pool, row) for row in numbers]
         self._built[id(listed)] = _Built(
