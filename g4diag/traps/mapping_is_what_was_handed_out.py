@@ -74,8 +74,8 @@ TRAP = Trap(
     name="mapping_is_what_was_handed_out",
     claim="A full page in a sliding layer's window maps to the SWA page that was handed out with it.",
     without_it="Requests whose mapping was swapped or written over read each other's K/V: wrong answers, no fault.",
-    cost="One more write a call of the allocator, on the device, 8 bytes a full slot; one gather of the batch's pages a "
-    "read, on the host, so eager only.",
+    cost="One more write a call of the allocator, on the device, and 8 bytes a full slot; a read: one gather of the "
+    "batch's pages, which waits for the device, so eager only.",
     runs=("eager", "offline"),
     judges=AttentionRead,
     judge=judge,

@@ -26,7 +26,7 @@ def judge(read: AttentionRead) -> Iterator[Violation]:
         return
     told = ", ".join(f"{who} pages of {size}" for who, size in sizes.items() if size is not None)
     rows = len(read.seq_lens_B)
-    summary = f"{read.worker} layer {read.layer_id} reads a page table in two page sizes: {told} tokens"
+    summary = f"{read.worker} layer {read.layer_id} reads a page table in pages of different sizes: {told} tokens"
     yield violation_in(read, TRAP.name, Severity.ERROR, summary, row=0, count=rows, checked=rows)
 
 

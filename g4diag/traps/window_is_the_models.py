@@ -49,7 +49,7 @@ def needs(read: AttentionRead) -> str:
 
 TRAP = Trap(
     name="window_is_the_models",
-    claim="The window that a sliding layer hands its kernel is the one it was built with, and one that its cache keeps.",
+    claim="The window that a sliding layer hands its kernel is what it was built with and what its cache keeps.",
     without_it="The oldest keys of the window are not read, or keys that were evicted are: answers drift, no fault.",
     cost="A walk over the model's layers when a backend is built, and a compare of three numbers a read, on the host.",
     runs=("eager", "offline"),

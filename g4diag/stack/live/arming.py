@@ -111,6 +111,8 @@ def _install(live: Live, result: Armed) -> None:
                 lacking[part.name] = refusal
             else:
                 _install_what_fits(part, views, refusal, result)
+    first = {refused.trap: refused for refused in reversed(result.refused)}  # a trap may need several parts
+    result.refused = tuple(refused for refused in result.refused if first[refused.trap] is refused)
 
 
 def _install_what_fits(part: Part, views: frozenset[type], refusal: PatchRefused, result: Armed) -> None:

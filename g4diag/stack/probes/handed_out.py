@@ -52,7 +52,8 @@ class HandedOut:
         places += [(f"swa.{call}", self._returned) for call in _CALLS]
         places += [("swa.set_full_to_swa_mapping", self._was_set), ("swa.free", self._freed)]
         places += [(f"swa.{call}", self._unmapped) for call in _UNMAP if release.has(f"swa.{call}")]
-        return [release.hook(name, "after", function) for name, function in places]
+        begun = [release.hook(f"swa.{call}", "before", self._begins) for call in _CALLS]
+        return [*begun, *(release.hook(name, "after", function) for name, function in places)]
 
     def slots(self, pool: Any, full: IntArray) -> IntArray | None:
         """int64, of each full slot (any shape, a host array) the SWA slot handed out with it: 0 for none, -1 outside.
@@ -86,6 +87,10 @@ class HandedOut:
 
     def _began(self, result: Any, owner: Any, *args: Any, **kwargs: Any) -> None:
         self._keep(owner).zero_()
+
+    def _begins(self, owner: Any, *args: Any, **kwargs: Any) -> None:
+        """What was taken from the sub-allocator by itself is not this call's."""
+        self._last.pop(owner.swa_attn_allocator, None)
 
     def _sub_returned(self, slots: Any, allocator: Any, *args: Any, **kwargs: Any) -> None:
         self._last[allocator] = slots

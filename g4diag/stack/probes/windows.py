@@ -10,7 +10,10 @@ from g4diag.model import Windows
 def windows_of(runner: Any) -> dict[Any, Windows]:
     """By the attention layer of the runner's model that has it; none for a model without a window, or whose layers
     cannot be walked. Host attributes only."""
-    kept, modules = getattr(runner, "sliding_window_size", None), getattr(runner.model, "modules", None)
+    kept, modules = (
+        getattr(runner, "sliding_window_size", None),
+        getattr(getattr(runner, "model", None), "modules", None),
+    )
     if not isinstance(kept, int) or kept < 0 or modules is None:
         return {}
     built = {layer: window for layer in modules() if (window := _window(layer)) is not None}

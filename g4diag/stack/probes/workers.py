@@ -7,6 +7,7 @@ Also names pools for people: "target:SWAKVPool" rather than an address, which wo
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -108,7 +109,9 @@ class Backends:
 
     def windows(self, layer: Any) -> Windows | None:
         """The model's own, of a sliding layer of a model whose backend was seen to be built."""
-        return self._windows.get(layer)
+        with suppress(TypeError):  # something in a layer's place that takes no weak reference
+            return self._windows.get(layer)
+        return None
 
     def allocator_page_size(self, backend: Any) -> int | None:
         """Tokens a page, of the allocator that its runner was built with."""
