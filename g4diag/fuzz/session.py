@@ -94,8 +94,7 @@ class Session:
         for trap in self.traps:
             if isinstance(view, trap.judges):
                 self.violations += trap.judge(view)
-                # What nobody wrote down cannot be judged by it.
-                if self.first is None and not (trap.remembers and trap.needs(view)):
+                if self.first is None and not trap.needs(view):  # or it is shown and not judged
                     self.judged[trap.name] += 1
 
     def conclude(self) -> None:
