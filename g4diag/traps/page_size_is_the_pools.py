@@ -48,4 +48,5 @@ TRAP = Trap(
     judge=judge,
     group="page-table",
     needs=needs,
+    counts="rows of this read",
 )

@@ -79,5 +79,6 @@ TRAP = Trap(
     judge=judge,
     group="page-table",
     needs=needs,
+    counts="rows of this read",
     remembers=("request rows",),
 )

@@ -57,4 +57,5 @@ TRAP = Trap(
     judge=judge,
     group="page-table",
     needs=needs,
+    counts="rows of this read",
 )
