@@ -40,13 +40,15 @@ class Hooked(Protocol):
 @dataclass(frozen=True)
 class Context:
     """What probes share. workers: which worker each backend serves. sink: takes each view. rid_of: request row -> rid.
-    step_of: the current step. stock_every: calls on an allocator between two copies of its free list."""
+    step_of: the current step. stock_every: calls on an allocator between two copies of its free list. keeps: whether an
+    allocator that is given up stays until its free list was looked at."""
 
     workers: Backends
     sink: Callable[[Any], None]
     rid_of: Callable[[int], str] = _row_named
     step_of: Callable[[], int] = _no_step
     stock_every: int = 256
+    keeps: bool = False
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class PageTableProbe:
         pool = pool.by_slot() if handed.by_slot else pool
         window, rows = int(layer.sliding_window_size), _host(handed.rows_B)
         table_BP, lengths_B, first_B = laid_out(handed.table_BP, handed.lengths_B, handed.indptr_B1, handed.is_clipped)
-        batch = int((rows > 0).sum()) or len(rows)  # a padded graph row points at request row 0; padding is last
+        batch = real_rows(rows, forward_batch)
         live = min(batch, len(table_BP))
         mapping = self._backends.mapping(backend, pool.page_size)
         full_BP = (
@@ -64,7 +64,7 @@ class PageTableProbe:
             if handed.is_bound_only
             else full_table(backend, handed.rows_B[:live], table_BP.shape[1], pool.page_size, first_B)
         )
-        frozen = self._backends.is_frozen(backend)
+        frozen = self._backends.is_frozen(backend) or _is_frozen_draft(forward_batch)
         keys_B = None if handed.is_bound_only else attention.keys_B(backend, forward_batch, frozen)
         if keys_B is not None and len(keys_B) < len(rows):  # a table of several rows a request
             keys_B = keys_B.repeat(len(rows) // len(keys_B))
@@ -93,6 +93,24 @@ class PageTableProbe:
             **remembered(self._backends, backend, layer, pool, full_BP, mapping),
             row_owners=self._backends.request_rows.of(backend.req_to_token_pool, forward_batch, rows[:live]),
         )
+
+
+def real_rows(rows_B: Any, forward_batch: Any = None) -> int:
+    """How many of these request rows are the batch's own; all of them where none is. Padding comes last, points at row
+    0, which a server gives to no request, and has no more than one key by the batch's own lengths. No batch: row 0 is
+    padding, whatever its length."""
+    lens_B = getattr(forward_batch, "seq_lens", None)
+    keys_B = np.zeros(len(rows_B), dtype=np.int64)
+    if lens_B is not None and len(lens_B) and len(rows_B) % len(lens_B) == 0:
+        keys_B = _host(lens_B).repeat(len(rows_B) // len(lens_B))
+    real = np.flatnonzero((rows_B > 0) | (keys_B > _PADDED_KEYS))
+    return int(real[-1]) + 1 if len(real) else len(rows_B)
+
+
+def _is_frozen_draft(forward_batch: Any) -> bool:
+    """Whether a decode that has a draft's input is a frozen-KV draft's, whatever its backend was built with."""
+    algorithm = getattr(forward_batch, "spec_algorithm", None)
+    return forward_batch.spec_info is not None and algorithm is not None and bool(algorithm.is_frozen_kv_mtp())
 
 
 def _told(handed: Handed, live: int) -> Any:
@@ -134,6 +152,7 @@ def full_table(backend: Any, rows_B: Any, columns: int, page_size: int, first_B:
     return np.where(inside_BP, _host(table_RT[rows_B[:, None], at]).astype(np.int64) // page_size, 0)
 
 
+_PADDED_KEYS = 1  # what every backend here has a padded row's length filled with
 _INT32 = np.iinfo(np.int32).min, np.iinfo(np.int32).max
 
 

@@ -34,6 +34,7 @@ from g4diag.patches import applying
 from g4diag.settings import Selection
 from g4diag.stack.live import arming, selection
 from g4diag.stack.live import sink as live
+from g4diag.stack.live.log_line import log_line
 from tests import samples
 from tests.traps import calls
 
@@ -144,7 +145,7 @@ def test_lines_come_at_a_growing_interval(lines, tmp_path: Path) -> None:
 
 def test_a_line_is_key_value_and_greppable(tmp_path: Path) -> None:
     (violation,) = selection.traps()[READS].judge(samples.faulty_read())
-    line = live.log_line(violation, 1, tmp_path / "x.pt")
+    line = log_line(violation, 1, tmp_path / "x.pt")
     head, _, summary = line.partition(" summary=")
     assert head.startswith("g4diag violation trap=page_table_stays_in_pool severity=error ") and summary[0] == '"'
     pairs = dict(part.split("=", 1) for part in head.split()[2:])
