@@ -11,7 +11,7 @@ import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from g4diag.hooks import targets
+from g4diag.hooks import aliases
 
 # Top-level packages with many names, which import neither sglang nor us.
 FOREIGN = frozenset(
@@ -60,6 +60,9 @@ class _Modules:
     def __init__(self) -> None:
         self._looked = _Looked()
 
+    def __len__(self) -> int:
+        return len(sys.modules)
+
     def __contains__(self, name: str) -> bool:
         return name in sys.modules
 
@@ -72,7 +75,7 @@ _fewer = SimpleNamespace(modules=_Modules())
 
 def _propagate(original: Any, wrapped: Any, source: Any) -> int:
     """What the registry's function of that name does, by our scan, which is some times faster."""
-    found = [(module, name) for module, name in targets.aliases_of(original) if module is not source]
+    found = [(module, name) for module, name in aliases.aliases_of(original) if module is not source]
     for module, name in found:
         setattr(module, name, wrapped)
     return len(found)
@@ -85,7 +88,7 @@ def _upstreams(registry: ModuleType) -> Any:
 
 def look(*, everywhere: bool) -> None:
     """Where to look from here on, in our scans and in those of sglang's registry."""
-    targets.sys = sys if everywhere else _fewer
+    aliases.sys = sys if everywhere else _fewer
     if registry := sys.modules.get("sglang.srt.plugins.hook_registry"):
         upstreams = _upstreams(registry)
         registry._propagate_patch = upstreams if everywhere else _propagate

@@ -16,7 +16,7 @@ from typing import Any
 
 from g4diag.errors import PatchRefused
 from g4diag.guard import guard
-from g4diag.hooks.targets import aliases_of
+from g4diag.hooks.aliases import aliases_of
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from types import ModuleType
 from typing import Any
 
 from g4diag.errors import CannotRunError, PatchRefused
+from g4diag.hooks.aliases import aliases_of
 from g4diag.hooks.compose import BINDERS, Entry, Hook, compose
 from g4diag.hooks.targets import (
     Function,
     Target,
-    aliases_of,
     forwarder,
     is_context_manager_function,
     resolve,
@@ -78,6 +78,7 @@ class Dispatcher:
         target = self.target
         if not target.own:
             self._place_forwarder()
+        aliases_of(self.original)  # the registry is about to bind these anew
         try:
             applied = _apply_through_registry(target.path, self.dispatch)
             installed = target.current()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from g4diag.guard import guard
+from g4diag.hooks.aliases import one_pass
 from g4diag.hooks.compose import Entry, Hook, Kind
 from g4diag.hooks.dispatcher import Dispatcher, dispatcher_for
 
@@ -39,7 +40,7 @@ class Installation:
 
     def undo(self) -> None:
         """Take these hooks away; targets nobody else hooks become what they were. Never raises in production."""
-        with _LOCK:
+        with _LOCK, one_pass():
             self.active = False
             while self._seats:
                 dispatcher, entry = self._seats.pop()
@@ -59,7 +60,7 @@ def install(owner: str, hooks: Sequence[Hook]) -> Installation:
     """Install every hook or none. PatchRefused (wanted, found) for a target that does not fit, after undoing
     what was already done; CannotRunError without sglang."""
     installation = Installation(owner)
-    with _LOCK:
+    with _LOCK, one_pass():
         try:
             for hook in hooks:
                 entry = Entry(owner, hook)

@@ -12,10 +12,8 @@ import importlib.util
 import inspect
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import repeat
-from operator import is_
 from typing import Any
 
 from g4diag.errors import PatchRefused
@@ -98,14 +96,6 @@ def told(error: BaseException) -> str:
 def unwrapped(raw: Any) -> Any:
     """`raw` without a staticmethod or classmethod around it."""
     return raw.__func__ if isinstance(raw, staticmethod | classmethod) else raw
-
-
-def aliases_of(value: Any) -> Iterator[tuple[types.ModuleType, str]]:
-    """Every (module, name) bound to this very object: what `from x import f` leaves behind."""
-    for module in list(sys.modules.values()):
-        # Nearly every module has none: it is looked through without a step of Python's for each of its names.
-        if isinstance(module, types.ModuleType) and any(map(is_, list(vars(module).values()), repeat(value))):
-            yield from ((module, name) for name, bound in list(vars(module).items()) if bound is value)
 
 
 def forwarder(target: Target) -> Any:

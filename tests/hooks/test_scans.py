@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("sglang")
 
-from g4diag.hooks.targets import aliases_of
+from g4diag.hooks.aliases import aliases_of
 from g4diag.patches import applying
 from g4diag.patches.contract import form_for
 from g4diag.stack.live.selection import traps

@@ -33,8 +33,9 @@ WORDS = (
 )
 CLAIMED, OUTSIDE, WRONG, SITE, ROW, COLUMN, VALUE, EXPECTED, BOUND, STEP, SEQ_LEN, REQ_ROW = range(len(WORDS))
 NOT_KNOWN = -1
-# Programs a row of flat slots, which is a page's tokens times as long as one of pages.
-_FLAT_SPLITS = 8
+# Programs a row of flat slots, which is a page's tokens times as long as one of pages. Interpreted they run one after
+# another.
+_FLAT_SPLITS = 2 if triton.knobs.runtime.interpret else 8
 
 
 @triton.jit

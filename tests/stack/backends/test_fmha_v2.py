@@ -121,9 +121,9 @@ def test_what_is_wrong_in_the_blocks_is_named_and_the_table_is_not(offsets: bool
     assert trap in {violation.trap for read in reads[1::2] for violation in judge_all(read)}
 
 
+# An interpreted check is slow: `contain` does what `warn` does and more, so healthy reads are run under it alone.
 @each_form
-@pytest.mark.parametrize("level", ["warn", "contain"])
-@pytest.mark.parametrize("broken", [None, far])
+@pytest.mark.parametrize(("broken", "level"), [(None, "contain"), (far, "warn"), (far, "contain")])
 def test_the_device_check_judges_them(
     level: str, broken: Break | None, offsets: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
