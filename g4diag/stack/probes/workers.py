@@ -108,8 +108,8 @@ class Backends:
         return ()
 
     def _built(
-        self, attention: Attention, result: Any, backend: Any, model_runner: Any, *args: Any, **kwargs: Any
-    ) -> None:
+        self, attention: Attention, result: Any, backend: Any, model_runner: Any, /, *args: Any, **kwargs: Any
+    ) -> None:  # by position: constructors have keywords of these names
         if self.attention(backend) is not attention:  # the constructor of a class that it inherits from
             return
         worker = "draft" if model_runner.is_draft_worker else "target"
