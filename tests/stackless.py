@@ -47,7 +47,7 @@ ON_ONE_STACK = (
     "serve",
     *(f"servers/test_{name}.py" for name in ("load_metrics", "run")),
     "stack/drive/test_reference.py",
-    *(f"test_{name}.py" for name in ("atomic_write", "discover", "guard", "settings", "signature")),
+    *(f"test_{name}.py" for name in ("atomic_write", "discover", "guard", "pytest_plugin", "settings", "signature")),
 )
 _ROOT = Path(__file__).parent
 _PATHS = frozenset(_ROOT / name for name in STACKLESS)

@@ -61,6 +61,7 @@ kv_slots = (st.none() | st.integers(0, 4)).flatmap(
         slots_N=st.none() if n is None else ids(min_size=n, max_size=n),
         full_slots_N=st.none() if n is None else ids(min_size=n, max_size=n),
         mapping=st.none() | mappings,
+        handed_out_N=st.none() if n is None else st.none() | ids(min_size=n, max_size=n),
     )
 )
 query_rows = st.builds(model.QueryRows, names, names, names, names, counts, counts, counts, counts)
@@ -95,6 +96,13 @@ violations = st.builds(
 )
 
 
+def row_owners(rows: int) -> st.SearchStrategy[model.RowOwners]:
+    """Of so many rows."""
+    who = st.lists(names, min_size=rows, max_size=rows).map(tuple)
+    numbers = ids(min_size=rows, max_size=rows)
+    return st.builds(model.RowOwners, who, numbers, numbers, who, numbers)
+
+
 @st.composite
 def reads(draw: st.DrawFn) -> model.AttentionRead:
     """Well-formed reads whose ids and lengths may be anything."""
@@ -122,6 +130,12 @@ def reads(draw: st.DrawFn) -> model.AttentionRead:
         batch_rows=draw(st.none() | st.integers(0, 4)),
         batch_lens_B=draw(st.none() | ids(min_size=rows, max_size=rows)),
         first_B=draw(st.none() | ids(min_size=rows, max_size=rows)),
+        handed_out_BP=draw(st.none() | tables(rows, columns, np.int64)),
+        owner_BP=draw(st.none() | tables(rows, columns, np.int64)),
+        row_owners=draw(st.none() | row_owners(rows)),
+        windows=draw(st.none() | st.builds(model.Windows, *(st.integers(-1, 300),) * 3)),
+        backend_page_size=draw(st.none() | page_sizes),
+        allocator_page_size=draw(st.none() | page_sizes),
     )
 
 

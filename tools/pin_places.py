@@ -60,7 +60,8 @@ def main() -> int:
 
 
 def parameters(path: str, root: Path) -> list[str] | None:
-    """Names of the leading parameters, self left out, `*` before one that takes the rest; None for no such function."""
+    """Names of the leading parameters, self and cls left out, `*` before one that takes the rest; None for no such
+    function."""
     if (located := source_file(path, root)) is None or not located[1]:
         return None
     body: list[ast.stmt] = parsed(located[0]).body
@@ -71,7 +72,8 @@ def parameters(path: str, root: Path) -> list[str] | None:
         body = node.body
     if not isinstance(node, ast.FunctionDef):
         return None
-    taken = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args) if argument.arg != "self"]
+    names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+    taken = [name for name in names if name not in ("self", "cls")]
     rest = [f"*{node.args.vararg.arg}"] if node.args.vararg else []
     return [*taken, *rest][:SHOWN]
 

@@ -30,8 +30,10 @@ from g4diag.model import (
     Release,
     RequestView,
     RingRecord,
+    RowOwners,
     Severity,
     Violation,
+    Windows,
 )
 
 FORMAT = "g4diag-dump"
@@ -50,9 +52,20 @@ def _read_agrees(read: AttentionRead, at: At) -> None:
             at.of(name).refuse(f"a tensor of shape ({rows},), one entry a row of page_table_BP", entries)
     if len(read.rids) > rows:
         at.of("rids").refuse(f"at most {rows}, one a row of page_table_BP", list(read.rids))
-    full = read.full_page_table_BP
-    if full is not None and full.shape != read.page_table_BP.shape:
-        at.of("full_page_table_BP").refuse(f"the shape of page_table_BP, {read.page_table_BP.shape}", full)
+    for name in ("full_page_table_BP", "handed_out_BP", "owner_BP"):
+        pages = getattr(read, name)
+        if pages is not None and pages.shape != read.page_table_BP.shape:
+            at.of(name).refuse(f"the shape of page_table_BP, {read.page_table_BP.shape}", pages)
+    if read.row_owners is not None and len(read.row_owners.rids) != rows:
+        at.of("row_owners").of("rids").refuse(f"{rows}, one a row of page_table_BP", list(read.row_owners.rids))
+
+
+def _owners_agree(owners: RowOwners, at: At) -> None:
+    rows = len(owners.rids)
+    for name in ("rows_B", "taken_B", "now_rids", "now_taken_B"):
+        found = getattr(owners, name)
+        if len(found) != rows:
+            at.of(name).refuse(f"{rows} of them, one a rid", found if name.endswith("_B") else list(found))
 
 
 def _update_agrees(update: MappingUpdate, at: At) -> None:
@@ -62,7 +75,7 @@ def _update_agrees(update: MappingUpdate, at: At) -> None:
 
 
 def _slots_agree(write: KVSlots, at: At) -> None:
-    for name in ("slots_N", "full_slots_N"):
+    for name in ("slots_N", "full_slots_N", "handed_out_N"):
         slots = getattr(write, name)
         if slots is not None and slots.shape != (write.tokens,):
             at.of(name).refuse(f"a tensor of shape ({write.tokens},), one entry a token", slots)
@@ -83,6 +96,18 @@ POOL = Record(
 )
 MAPPING = Record(IndexMapping, {"full_to_swa_M": Ints(1, filled=True), "page_size": _PAGE_SIZE})
 REQUEST = Record(RequestView, {"rid": Text(), "row": _COUNT, "seq_len": _COUNT, "full_pages_N": Ints(1)})
+ROW_OWNERS = Record(
+    RowOwners,
+    {
+        "rids": Many(Text()),
+        "rows_B": Ints(1),
+        "taken_B": Ints(1),
+        "now_rids": Many(Text()),
+        "now_taken_B": Ints(1),
+    },
+    _owners_agree,
+)
+WINDOWS = Record(Windows, dict.fromkeys(("kept", "built", "widest"), Int(-1, MAX_COUNT)))
 READ = Record(
     AttentionRead,
     {
@@ -107,6 +132,12 @@ READ = Record(
         "batch_rows": Maybe(_COUNT),
         "batch_lens_B": Maybe(Ints(1)),
         "first_B": Maybe(Ints(1)),
+        "handed_out_BP": Maybe(Ints(2)),
+        "owner_BP": Maybe(Ints(2)),
+        "row_owners": Maybe(ROW_OWNERS),
+        "windows": Maybe(WINDOWS),
+        "backend_page_size": Maybe(_PAGE_SIZE),
+        "allocator_page_size": Maybe(_PAGE_SIZE),
     },
     _read_agrees,
 )
@@ -149,6 +180,7 @@ KV_SLOTS = Record(
         "slots_N": Maybe(Ints(1)),
         "full_slots_N": Maybe(Ints(1)),
         "mapping": Maybe(MAPPING),
+        "handed_out_N": Maybe(Ints(1)),
     },
     _slots_agree,
 )

@@ -9,12 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import accumulate
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from g4diag.fuzz.cache_steps import CacheSteps
-from g4diag.model import AttentionRead, BoolArray, FreeList, IndexMapping, IndexSpace, IntArray, LayerKind, PoolView
+from g4diag.model import (
+    AttentionRead,
+    BoolArray,
+    FreeList,
+    IndexMapping,
+    IndexSpace,
+    IntArray,
+    LayerKind,
+    PoolView,
+    RowOwners,
+)
 from g4diag.stack.drive.cache_server import DRAFT_TOKENS, CacheServer, Shape
 from g4diag.stack.drive.request_state import evicted_len, kv_allocated_len, prefill_end, protected_len, request_row
 from g4diag.stack.drive.swa_pool import free_pages
@@ -79,7 +90,8 @@ class CacheInvariants(CacheSteps):
         for req, start in zip(batch.reqs, batch.prefix_lens, strict=True):
             tokens = [*req.origin_input_ids, *req.output_ids][: prefill_end(req)]
             hashes_N = prefix_hashes(tokens)
-            self.read([req.rid], [self.row(req)], "extend", np.array([len(tokens)]), len(tokens) - start)
+            of = self._rows_of(batch, [req])
+            self.read([req.rid], [self.row(req)], "extend", np.array([len(tokens)]), len(tokens) - start, of)
             self._requires_own(req, hashes_N, start)
             self._writes(req, start, hashes_N[start:])
 
@@ -88,7 +100,8 @@ class CacheInvariants(CacheSteps):
         queries = DRAFT_TOKENS if is_verify else 1
         ends_B = batch.seq_lens.numpy() + (queries if is_verify else 0)
         rids, rows = [req.rid for req in batch.reqs], [self.row(req) for req in batch.reqs]
-        self.read(rids, rows, "target_verify" if is_verify else "decode", ends_B, queries)
+        phase, of = "target_verify" if is_verify else "decode", self._rows_of(batch, batch.reqs)
+        self.read(rids, rows, phase, ends_B, queries, of)
         for req, end in zip(batch.reqs, ends_B.tolist(), strict=True):
             start = end - queries
             # With overlap the tokens of the step before are on the device only.
@@ -104,9 +117,18 @@ class CacheInvariants(CacheSteps):
     def _in_flight(self, req: Any) -> list[int]:
         return self.flight.tokens.get(req.rid, []) if self.flight is not None else []
 
-    def read(self, rids: list[str], rows: list[IntArray], phase: str, ends_B: IntArray, queries: int) -> None:
+    def read(
+        self,
+        rids: list[str],
+        rows: list[IntArray],
+        phase: str,
+        ends_B: IntArray,
+        queries: int,
+        of: tuple[IntArray, RowOwners | None] | None = None,
+    ) -> None:
         """Let the traps judge the page table that a sliding layer would be handed, made as a backend makes it. rows:
-        full slots by position, of each request. ends_B: keys a row, the queries included."""
+        full slots by position, of each request. ends_B: keys a row, the queries included. of: request rows that a batch
+        names, and whose they are."""
         page = self.shape.page_size
         full_BP = np.stack([row[: int(ends_B.max()) : page] for row in rows]).astype(np.int64) // page
         mapping = IndexMapping(self.mapping().copy(), page)
@@ -125,12 +147,27 @@ class CacheInvariants(CacheSteps):
             seq_lens_B=ends_B.astype(np.int32),
             q_len=queries,
             rids=tuple(rids),
+            req_rows_B=None if of is None else of[0],
             full_page_table_BP=full_BP,
             mapping=mapping,
             batch_rows=len(rids),
+            handed_out_BP=self._handed_out(full_BP),
+            row_owners=None if of is None else of[1],
         )
         self.session.judge(view)
         self.session.conclude()
+
+    def _handed_out(self, full_BP: IntArray) -> IntArray | None:
+        page, pool = self.shape.page_size, self.server.allocator.get_kvcache()
+        slots_BP: IntArray | None = self.session.books["mapping"].slots(pool, full_BP * page)
+        return None if slots_BP is None else slots_BP // page
+
+    def _rows_of(self, batch: Any, reqs: list[Any]) -> tuple[IntArray, RowOwners | None]:
+        """int64[B]: the request rows by which the batch knows these of its requests; and whose they are."""
+        rows_B = batch.req_pool_indices.numpy()[[batch.reqs.index(req) for req in reqs]]
+        book, pool, rids = self.session.books["request rows"], self.server.request_pool, [req.rid for req in reqs]
+        book.built(rids, reqs, pool)
+        return rows_B, book.of(pool, SimpleNamespace(rids=rids, batch_size=len(rids)), rows_B)
 
     def _requires_own(self, req: Any, hashes_N: IntArray, start: int) -> None:
         """Positions before `start` hold this request's tokens: all of them in the full pool, the window's in the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import hypothesis.strategies as st
 from hypothesis.stateful import initialize, precondition, rule
@@ -31,6 +31,14 @@ def release_goals() -> tuple[str, ...]:
     """What the installed release can be told and another cannot."""
     cores = tuple(f"core_{core}" for core in cache_server.tree_cores())
     return (*cores, *(("eviction_waits",) if cache_server.can_wait_to_evict() else ()))
+
+
+def books() -> tuple[Any, ...]:
+    """What both machines have written down."""
+    from g4diag.stack.probes.handed_out import HandedOut
+    from g4diag.stack.probes.request_rows import RequestRows
+
+    return HandedOut(), RequestRows()
 
 
 @contextmanager

@@ -25,6 +25,7 @@ class Machine:
     drives: a FuzzMachine; its module must import without torch and sglang. goals: coverage counters a run must
     reach, or it is vacuous. release_goals: more of them, of what the installed release has and another has not.
     oracle: names of the traps that judge its views; each must judge some. probes: sink -> hooks that make the views.
+    books: what is written down for them (`stack/probes`), new ones for each run; the machine finds them in its session.
     page_sizes: each must have been used. steps: rules an example. surroundings: what must be there while it runs, such
     as reference kernels.
     """
@@ -36,6 +37,7 @@ class Machine:
     oracle: tuple[str, ...]
     release_goals: Callable[[], tuple[str, ...]] = tuple
     probes: Callable[[Sink], Sequence[Hook]] = no_probes
+    books: Callable[[], Sequence[Any]] = tuple
     page_sizes: tuple[int, ...] = ()
     steps: int = 40
     surroundings: Callable[[], AbstractContextManager[Any]] = nullcontext

@@ -51,6 +51,7 @@ class Session:
 
     def __init__(self, machine: Machine, traps: Sequence[Trap]) -> None:
         self.machine, self.traps = machine, tuple(traps)
+        self.books: dict[str, Any] = {book.name: book for book in machine.books()}
         self.examples = self.broken_off = self.steps = 0
         self.inside = 0.0
         self.coverage: Counter[str] = Counter()
@@ -93,7 +94,7 @@ class Session:
         for trap in self.traps:
             if isinstance(view, trap.judges):
                 self.violations += trap.judge(view)
-                if self.first is None:
+                if self.first is None and not trap.needs(view):  # or it is shown and not judged
                     self.judged[trap.name] += 1
 
     def conclude(self) -> None:
@@ -161,9 +162,10 @@ class Session:
         return call
 
     def hooks(self) -> list[Hook]:
-        """The machine's probes, clocked."""
+        """The machine's books and probes, clocked."""
         clock = {"around": self.around}
-        probes = self.machine.probes(self.judge)
+        books = [hook for book in self.books.values() for hook in book.hooks()]
+        probes = [*books, *self.machine.probes(self.judge)]
         return [replace(hook, function=clock.get(hook.kind, self.outside)(hook.function)) for hook in probes]
 
     def missing(self) -> tuple[str, ...]:

@@ -22,7 +22,9 @@ from g4diag.model.nouns import (
     IntArray,
     LayerKind,
     PoolView,
+    RowOwners,
     Severity,
+    Windows,
 )
 from g4diag.model.views import (
     VIEWS,
@@ -69,9 +71,11 @@ __all__ = [
     "Release",
     "RequestView",
     "RingRecord",
+    "RowOwners",
     "Severity",
     "View",
     "Violation",
+    "Windows",
     "by_field",
     "surfaced_at",
 ]

@@ -108,6 +108,31 @@ class PoolView:
 
 
 @dataclass(frozen=True)
+class RowOwners:
+    """Whose request rows a table is read from, a row of the batch each.
+
+    rids, rows_B: the requests that the batch was built for, and the request rows that they had then. taken_B: how often
+    each of those rows had been given to a request by then. now_rids, now_taken_B: who has the row that is read when it
+    is read, "" for nobody, and how often it has been given by then. Arrays: int64; -1, and a rid of "?": not known."""
+
+    rids: tuple[str, ...]
+    rows_B: IntArray
+    taken_B: IntArray
+    now_rids: tuple[str, ...]
+    now_taken_B: IntArray
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Keys left of a query that a model's sliding layers see. kept: that its K/V cache keeps. built: that this layer
+    was built with. widest: of all its sliding layers, as they were built."""
+
+    kept: int
+    built: int
+    widest: int
+
+
+@dataclass(frozen=True)
 class IndexMapping:
     """`full_to_swa_index_mapping` as it was. full_to_swa_M: int64, full slot -> SWA slot, 0 = unmapped,
     last entry is the -1 sentinel (sglang SWATokenToKVPoolAllocator)."""

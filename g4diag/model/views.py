@@ -16,6 +16,8 @@ from g4diag.model.nouns import (
     IntArray,
     LayerKind,
     PoolView,
+    RowOwners,
+    Windows,
 )
 
 
@@ -46,6 +48,11 @@ class AttentionRead:
     Flat slots are a table with pages of one token, in a slot space. first_B: int64, the column's position that entry 0
     of each row stands for, where what was handed starts at the window and not at the first key; None: 0 for all.
     Entries before it were not handed, and columns count from it.
+    What was written down before, apart from what the table was made of; None where nobody did:
+    handed_out_BP: int64, the pages of an SWA pool that were handed out with those of full_page_table_BP, 0: none.
+    owner_BP: int64, the full page that the SWA page which the mapping has there was handed out with, 0: none; None also
+    where the two agree. row_owners: whose request rows these are. windows: the model's own. backend_page_size,
+    allocator_page_size: tokens a page, of whoever made the table and of whoever hands out its pages.
     """
 
     KIND: ClassVar[str] = "reads"
@@ -72,6 +79,12 @@ class AttentionRead:
     batch_rows: int | None = None
     batch_lens_B: IntArray | None = None
     first_B: IntArray | None = None
+    handed_out_BP: IntArray | None = None
+    owner_BP: IntArray | None = None
+    row_owners: RowOwners | None = None
+    windows: Windows | None = None
+    backend_page_size: int | None = None
+    allocator_page_size: int | None = None
 
     @property
     def expected_space(self) -> IndexSpace:
@@ -209,7 +222,8 @@ class KVSlots:
     worker, phase, path, backend: as in AttentionRead, "" where no TRTLLMHAAttnBackend is at work. pool: the layer's.
     slots_space: told by the tensor's identity: FULL_SLOT, the batch's own slots; None: another tensor. tokens: rows.
     slots_N: int64 [N] as handed; full_slots_N: the batch's own; both None where taking them would wait for the device.
-    mapping: of an SWA pool, None with them."""
+    mapping: of an SWA pool, None with them. handed_out_N: int64 [N], the SWA slots that were handed out with
+    full_slots_N, 0: none; None where nobody wrote that down, and for a pool without a mapping."""
 
     KIND: ClassVar[str] = "kv_slots"
     CHECKED: ClassVar[str] = "slots of this write"
@@ -226,6 +240,7 @@ class KVSlots:
     slots_N: IntArray | None = None
     full_slots_N: IntArray | None = None
     mapping: IndexMapping | None = None
+    handed_out_N: IntArray | None = None
 
     @property
     def expected_space(self) -> IndexSpace:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 from g4diag.stack.drive import swa_pool
@@ -34,6 +36,32 @@ def frozen_draft(*, apart: int = 0) -> Any:
     for rid, ids in serving.prompts():
         serving.admit(rid, ids)
     return draft
+
+
+def own_pool_draft(*, pages_of: int = 1) -> Any:
+    """An OwnPoolDraft over a server with two requests that have decoded one token. pages_of: the draft's pages, in
+    pages of the server's."""
+    from g4diag.stack.drive.own_pool_draft import OwnPoolDraft
+    from g4diag.stack.drive.serving import Geometry, Serving
+
+    serving = Serving(Geometry(requests=2), seed=0, algorithm="EAGLE")
+    args, geometry = serving.args, serving.geometry
+    page_size = pages_of * geometry.page_size
+    serving.args, serving.geometry = copy(args), replace(geometry, page_size=page_size)
+    serving.args.page_size = page_size
+    draft = OwnPoolDraft(serving)
+    serving.args, serving.geometry = args, geometry
+    for rid, ids in serving.prompts():
+        serving.admit(rid, ids)
+    serving.decode()
+    return draft
+
+
+def swap_last_pages(serving: Any) -> None:
+    """The pages with two running requests' last tokens have each other's SWA pages from now on."""
+    page_size, mapping = serving.geometry.page_size, serving.allocator.full_to_swa_index_mapping
+    one, other = (last_page_slots(serving.request_pool, req, page_size) for req in serving.running.reqs)
+    mapping[one], mapping[other] = mapping[other].clone(), mapping[one].clone()
 
 
 def last_page(serving: Any) -> Any:

@@ -21,7 +21,9 @@ class Trap:
     judges: the view class it looks at. judge: that view -> violations; pure, numpy only, never raises on a
     well-formed view. group: a short name that arms it together with others, "" for none. needs: what a view lacks
     for the claim to be judged in it, "" if nothing; a view that lacks something does not make the claim hold. counts:
-    what a violation's count and checked count, "" for what the view says (CHECKED)."""
+    what a violation's count and checked count, "" for what the view says (CHECKED). remembers: names of what must be
+    written down before such a view is made (the books of `stack/probes`): a stack on which that cannot be done refuses
+    this trap and no other."""
 
     name: str
     claim: str
@@ -33,3 +35,4 @@ class Trap:
     group: str = ""
     needs: Callable[[Any], str] = nothing
     counts: str = ""
+    remembers: tuple[str, ...] = ()

@@ -17,6 +17,14 @@ def lacks_expected(read: AttentionRead) -> str:
     return " and ".join(lacking)
 
 
+def row_named(read: AttentionRead, row: int) -> str:
+    """The request of a row, as well as the read knows it."""
+    owners = read.row_owners
+    if owners is not None and owners.rids[row] not in ("", "?"):
+        return owners.rids[row]
+    return read.rids[row] if row < len(read.rids) and read.rids[row] else f"row {row}"
+
+
 def violation_in(
     read: AttentionRead,
     trap: str,

@@ -70,13 +70,24 @@ def test_what_a_claim_needs_and_the_file_lacks_is_neither_broken_nor_not() -> No
     blind = {name: row.needs for name, row in rows.items() if row.needs}
     pages = "the requests' pages in full space and the full-to-SWA mapping"
     assert blind == {
+        "mapping_is_what_was_handed_out": pages,
         "page_in_window_is_mapped": pages,
+        "page_size_is_the_pools": "the page size of the backend or the allocator",
         "page_table_in_layer_space": pages,
+        "request_row_is_of_its_request": "the request rows that the batch was built with",
         "table_is_of_this_step": "the batch's own lengths",
+        "window_is_the_models": "the model's own window",
     }
     assert not any(rows[name].judged for name in blind) and rows["page_table_stays_in_pool"].judged == 1
     found = {f.data["trap"]: f.text for f in REJUDGE.analyze(samples.incident(read)) if "claim" in f.data}
     assert found["table_is_of_this_step"].endswith("could not be judged in this file: needs the batch's own lengths")
+
+
+# Claims that need what was written down before the read.
+_WRITTEN_DOWN = (
+    *("mapping_is_what_was_handed_out", "request_row_is_of_its_request"),
+    *("window_is_the_models", "page_size_is_the_pools"),
+)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +96,7 @@ def test_what_a_claim_needs_and_the_file_lacks_is_neither_broken_nor_not() -> No
         (
             "legacy-page-table",
             {"page_table_stays_in_pool", "table_is_wide_enough"},
-            {"page_in_window_is_mapped", "page_table_in_layer_space", "table_is_of_this_step"},
+            {"page_in_window_is_mapped", "page_table_in_layer_space", "table_is_of_this_step", *_WRITTEN_DOWN},
         ),
         ("legacy-allocator", {"slot_inside_allocator"}, {"page_is_handed_out_whole", "slot_has_one_owner"}),
         ("legacy-allocator-last-page", {"slot_inside_allocator"}, {"page_is_handed_out_whole", "slot_has_one_owner"}),

@@ -12,7 +12,7 @@ from g4diag.analyzers import inspect_files, inspect_incident
 from g4diag.analyzers.on_record import ANALYZER
 from g4diag.analyzers.recorded_violations import recorded, told
 from g4diag.model import Grade, Incident, IndexSpace, LayerKind, LogEvent, Outcome, RingRecord, Violation
-from g4diag.stack.live.sink import _short, log_line
+from g4diag.stack.live.log_line import log_line, short
 from g4diag.traps.page_table_stays_in_pool import TRAP
 from tests import samples
 from tests.cli.test_inspect import DUMPS
@@ -26,7 +26,7 @@ def violation() -> Violation:
 
 
 def marked(*steps: RingRecord, **changes: object) -> Incident:
-    text = _short(replace(violation(), **changes), 1)  # type: ignore[arg-type]
+    text = short(replace(violation(), **changes), 1)  # type: ignore[arg-type]
     return Incident("g4diag-ring", ring=(*steps, RingRecord(2, 2, "violation", text=text)))
 
 

@@ -60,6 +60,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "sandbox": _MECHANISM | {"analyzers", "dump", "logs", "traps"},
     "report": _MECHANISM | {"analyzers", "dump", "scenario", "traps"},
     "plugin": _SERVED,
+    "pytest_plugin": _SERVED | {"verdict"},
     "repro": _SERVED | {"scenario"},
     "cli": _SERVED
     | {

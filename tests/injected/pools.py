@@ -98,10 +98,10 @@ def _draft_pages(live: Watched, broken: bool) -> None:
         server.geometry = replace(server.geometry, page_size=2 * PAGE)
     draft = OwnPoolDraft(server)
     server.args, server.geometry = own
+    live.begin()  # the draft's own prefill reads such pages already
     live.begin_step()
     for i in range(2):
         admit(server, f"r{i}")
-    live.begin()
     live.begin_step()
     server.decode()
     draft.eager()

@@ -84,6 +84,18 @@ def kv_slots_in_layer_space(write: Any) -> Broken | None:
     return Broken(len(at), write.tokens, places or [place], not at) if at or is_other else None
 
 
+def kv_slots_are_those_handed_out(write: Any) -> Broken | None:
+    right = _expected_slots(write)
+    if not arrays.is_swa(write.pool) or right is None or write.handed_out_N is None:
+        return None
+    handed, full = write.handed_out_N.tolist(), write.full_slots_N.tolist()
+    at = [n for n in range(len(full)) if right[n] != handed[n]]
+    said = {n: [full[n], *(slot for slot in (right[n], handed[n]) if slot > 0)] for n in at}
+    name = [write.layer_id, write.tokens]
+    places = [{"layer_id": write.layer_id, "column": n, "said": [*name, n, *said[n]]} for n in at]
+    return Broken(len(at), write.tokens, places) if at else None
+
+
 def mapping_follows_allocation(update: Any) -> Broken | None:
     found, right = update.mapped_N.tolist(), update.swa_slots_N.tolist()
     at = [n for n in range(len(found)) if found[n] != right[n]]
@@ -116,6 +128,32 @@ def page_in_window_is_mapped(read: Any) -> Broken | None:
     stands = [at for at in arrays.live(read) if read.full_page_table_BP[at[0]][at[1]] != 0]
     at = [at for at in stands if arrays.value(read, at) == 0 == right[at]]
     return _entries(read, at, len(stands), [[int(read.full_page_table_BP[row][column])] for row, column in at])
+
+
+def mapping_is_what_was_handed_out(read: Any) -> Broken | None:
+    right = arrays.expected(read)
+    if right is None or not arrays.is_swa(read.pool) or read.handed_out_BP is None:
+        return None
+    handed = {at: int(read.handed_out_BP[at[0]][at[1]]) for at in right}
+    alive = arrays.live(read)
+    bad = [at for at in alive if right[at] > 0 and right[at] != handed[at]]
+    places = []
+    for row, column in bad:
+        owner = 0 if read.owner_BP is None else int(read.owner_BP[row][column])
+        pages = [int(read.full_page_table_BP[row][column]), right[row, column]]
+        pages += [page for page in (owner, handed[row, column]) if page]
+        said = [row, column, read.layer_id, *pages]
+        places.append({"row": row, "column": column, **_of_read(read), "said": said})
+    return Broken(len(bad), len(alive), places) if bad else None
+
+
+def page_size_is_the_pools(read: Any) -> Broken | None:
+    sizes = [read.backend_page_size, read.pool.page_size, read.allocator_page_size]
+    known = [size for size in sizes if size is not None]
+    rows = len(read.seq_lens_B)
+    if arrays.unit(read.pool) != "page" or not rows or all(size == known[0] for size in known):
+        return None
+    return Broken(rows, rows, [{"row": 0, **_of_read(read), "said": [read.layer_id, *known]}])
 
 
 def page_is_handed_out_whole(call: Any) -> Broken | None:
@@ -151,6 +189,20 @@ def query_rows_are_packed(query: Any) -> Broken | None:
         return None
     said = [query.layer_id, query.rows, query.row_elements, query.row_stride, query.rows - 1, 1]
     return Broken(query.rows - 1, query.rows, [{"layer_id": query.layer_id, "row": 1, "said": said}])
+
+
+def request_row_is_of_its_request(read: Any) -> Broken | None:
+    owners = read.row_owners
+    if owners is None or read.req_rows_B is None:
+        return None
+    places, rows, own = [], read.req_rows_B.tolist(), owners.rows_B.tolist()
+    for n, row in enumerate(rows):
+        then, now = int(owners.taken_B[n]), int(owners.now_taken_B[n])
+        is_anothers = own[n] >= 0 and own[n] != row
+        is_given_away = own[n] == row and then >= 0 and now >= 0 and (then != now or owners.now_rids[n] == "")
+        if is_anothers or is_given_away:
+            places.append({"row": n, **_of_read(read), "said": [n, row, *([own[n]] if is_anothers else [])]})
+    return Broken(len(places), sum(row >= 0 for row in own), places) if places else None
 
 
 def slot_has_one_owner(call: Any) -> Broken | None:
@@ -209,14 +261,31 @@ def table_is_wide_enough(read: Any) -> Broken | None:
     return Broken(len(short), rows, places) if short else None
 
 
+def window_is_the_models(read: Any) -> Broken | None:
+    windows, rows = read.windows, len(read.seq_lens_B)
+    if windows is None or read.window_left < 0 or not rows:
+        return None
+    told = [read.layer_id, read.window_left]
+    if read.window_left != windows.built:
+        told += [windows.built]
+    elif read.window_left > windows.kept + 1:
+        told += [windows.kept]
+    elif windows.widest < windows.kept:
+        told += [windows.widest, windows.kept]
+    else:
+        return None
+    return Broken(rows, rows, [{"row": 0, **_of_read(read), "said": told}])
+
+
 _READ = (page_in_window_is_mapped, page_table_in_layer_space, page_table_stays_in_pool)
-_READ += (table_is_of_this_step, table_is_wide_enough)
+_READ += (table_is_of_this_step, table_is_wide_enough, mapping_is_what_was_handed_out)
+_READ += (request_row_is_of_its_request, window_is_the_models, page_size_is_the_pools)
 # Kind of view -> the claims made of it.
 _OF = {
     "kv_writes": (draft_writes_no_kv,),
     "free_lists": (free_list_is_free,),
     "releases": (free_of_live_only,),
-    "kv_slots": (kv_slots_in_layer_space,),
+    "kv_slots": (kv_slots_in_layer_space, kv_slots_are_those_handed_out),
     "mapping_updates": (mapping_follows_allocation,),
     "reads": _READ,
     "allocations": (page_is_handed_out_whole, slot_has_one_owner, slot_inside_allocator),
@@ -238,6 +307,18 @@ def can_be_judged(name: str, view: Any) -> bool:
         return arrays.is_swa(view.pool) and arrays.expected(view) is not None
     if name == "page_table_in_layer_space":
         return view.table_space is not None or arrays.expected(view) is not None
+    if name == "mapping_is_what_was_handed_out":
+        return arrays.is_swa(view.pool) and arrays.expected(view) is not None and view.handed_out_BP is not None
+    if name == "kv_slots_are_those_handed_out":
+        return arrays.is_swa(view.pool) and _expected_slots(view) is not None and view.handed_out_N is not None
+    if name == "request_row_is_of_its_request":
+        owners = view.row_owners
+        return owners is not None and view.req_rows_B is not None and max(owners.rows_B.tolist(), default=-1) >= 0
+    if name == "window_is_the_models":
+        return view.windows is not None and view.window_left >= 0
+    if name == "page_size_is_the_pools":
+        sizes = (view.backend_page_size, view.allocator_page_size)
+        return arrays.unit(view.pool) == "page" and sizes != (None, None)
     if name in ("page_is_handed_out_whole", "slot_has_one_owner"):
         return view.live_pages_N is not None
     return name != "table_is_of_this_step" or view.batch_lens_B is not None

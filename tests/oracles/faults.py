@@ -111,8 +111,9 @@ def stale_tail(rng: Random, read: AttentionRead) -> AttentionRead:
 @_of_table
 def columns_cut(rng: Random, read: AttentionRead) -> AttentionRead:
     keep = max(read.page_table_BP.shape[1] - rng.choice((1, 2)), 1)
-    full = read.full_page_table_BP
-    return _with(read, read.page_table_BP[:, :keep], full_page_table_BP=None if full is None else full[:, :keep])
+    both = {name: getattr(read, name) for name in ("full_page_table_BP", "handed_out_BP")}
+    cut = {name: None if pages is None else pages[:, :keep] for name, pages in both.items()}
+    return _with(read, read.page_table_BP[:, :keep], **cut)
 
 
 @_of_table
@@ -146,6 +147,60 @@ def unmapped_in_the_window(rng: Random, read: AttentionRead) -> AttentionRead:
     mapping = replace(read.mapping, full_to_swa_M=slots_M)
     table = mapping.swa_pages(read.full_page_table_BP) if read.expected_space.is_swa else read.page_table_BP
     return _with(read, table, mapping=mapping)
+
+
+@_of_table
+def mapped_to_anothers(rng: Random, read: AttentionRead) -> AttentionRead:
+    """A full page of the window has another's SWA page, by the mapping and so by the table."""
+    if read.mapping is None or read.full_page_table_BP is None or read.handed_out_BP is None:
+        return read
+    slots_M, size = read.mapping.full_to_swa_M.copy(), read.mapping.page_size
+    page, other = (int(rng.choice(read.full_page_table_BP[read.live_BP()].tolist())) for _ in range(2))
+    slots_M[page * size : (page + 1) * size] = slots_M[other * size : (other + 1) * size]
+    mapping = replace(read.mapping, full_to_swa_M=slots_M)
+    owner = rng.choice((None, np.where(read.full_page_table_BP == page, other, 0), np.zeros_like(read.handed_out_BP)))
+    return _with(read, mapping.swa_pages(read.full_page_table_BP), mapping=mapping, owner_BP=owner)
+
+
+@_of_table
+def rows_given_away(rng: Random, read: AttentionRead) -> AttentionRead:
+    """Since the batch was built: to another, to nobody; or it is another's row that is read."""
+    if (owners := read.row_owners) is None:
+        return read
+    changes: tuple[dict[str, Any], ...] = (
+        {"now_rids": ("r9", *owners.now_rids[1:]), "now_taken_B": owners.now_taken_B + 1},
+        {"now_rids": ("", *owners.now_rids[1:])},
+        {"rows_B": np.where(owners.rows_B < 0, owners.rows_B, owners.rows_B + 7)},
+        {"taken_B": np.full_like(owners.taken_B, -1)},
+    )
+    return replace(read, row_owners=replace(owners, **rng.choice(changes)))
+
+
+@_of_table
+def another_window(rng: Random, read: AttentionRead) -> AttentionRead:
+    if (windows := read.windows) is None:
+        return read
+    changes: tuple[dict[str, int], ...] = (
+        {"built": windows.built + 1},
+        {"kept": max(windows.kept - 2, -1)},
+        {"kept": windows.widest + 1},
+    )
+    return replace(read, windows=replace(windows, **rng.choice(changes)))
+
+
+@_of_table
+def other_page_sizes(rng: Random, read: AttentionRead) -> AttentionRead:
+    return replace(read, backend_page_size=rng.choice((None, 16)), allocator_page_size=2 * read.pool.page_size)
+
+
+@_fault
+def written_by_a_changed_mapping(rng: Random, incident: Incident) -> Incident:
+    """The write follows the mapping, which is not what was handed out."""
+    *others, write = incident.kv_slots
+    if write.handed_out_N is None:
+        return incident
+    handed = rng.choice((write.handed_out_N + 1, np.zeros_like(write.handed_out_N)))
+    return replace(incident, kv_slots=(*others, replace(write, handed_out_N=handed)))
 
 
 @_fault

@@ -162,13 +162,19 @@ def signature(finding: Finding, incident: Incident) -> Iterator[str]:
         yield f"no view that breaks {name} is {parts}: {made[:3]}"
 
 
+# Claims of rows, not of ids.
+_OF_NO_SPACE = ("table_is_of_this_step", "table_is_wide_enough", "request_row_is_of_its_request")
+_OF_NO_SPACE += ("window_is_the_models", "page_size_is_the_pools")
+
+
 def _parts(name: str, view: Any) -> Iterator[str]:
     space, pool = "", getattr(view, "pool", None)
-    if name in ("free_list_is_free", "page_in_window_is_mapped") or name.startswith("page_table"):
+    of_pages = ("free_list_is_free", "page_in_window_is_mapped", "mapping_is_what_was_handed_out")
+    if name in of_pages or name.startswith("page_table"):
         space = str(pool.space)
     elif name == "mapping_follows_allocation":
         space = "SWA slot"
-    elif name not in ("table_is_of_this_step", "table_is_wide_enough") and hasattr(pool, "space"):
+    elif name not in _OF_NO_SPACE and hasattr(pool, "space"):
         space = arrays.slot_space(pool)
     calls = {"releases": "free", "free_lists": "free list"}
     phase = calls.get(CLAIMS[name][0]) or getattr(view, "phase", getattr(view, "call", getattr(view, "inside", "")))

@@ -149,6 +149,30 @@ def read(made: World, name: str, *, flat: bool) -> AttentionRead:
         batch_rows=rng.choice((len(rows), None)),
         batch_lens_B=np.array(lens, dtype=np.int64) if rng.random() < 0.8 else None,
         first_B=np.array(start, dtype=np.int64) if any(start) else None,
+        **_written_down(made, name, size, full_BP),
+        row_owners=_row_owners(made, rows) if rng.random() < 0.8 else None,
+    )
+
+
+def _written_down(made: World, name: str, size: int, full_BP: Any) -> dict[str, Any]:
+    """What was known before the read: of a table of pages, whose size; of the SWA pool, pages and windows too."""
+    found: dict[str, Any] = {}
+    if size == made.size and made.rng.random() < 0.8:
+        found |= {"backend_page_size": size, "allocator_page_size": made.rng.choice((size, None))}
+    if name == "swa" and made.rng.random() < 0.8:
+        pages = [_id(made, page, size, name) for page in full_BP.ravel().tolist()]
+        found["handed_out_BP"] = np.array(pages, dtype=np.int64).reshape(full_BP.shape)
+        found["windows"] = model.Windows(made.window - made.rng.choice((0, 1)), made.window, made.window)
+    return found
+
+
+def _row_owners(made: World, rows: list[Request]) -> model.RowOwners:
+    """Rows of padding are nobody's."""
+    rest = made.padding
+    taken_B = np.array([request.keys for request in rows] + [-1] * rest, dtype=np.int64)
+    rids = (*(request.rid for request in rows), *[""] * rest)
+    return model.RowOwners(
+        rids, np.array([request.row for request in rows] + [-1] * rest), taken_B, rids, taken_B.copy()
     )
 
 
@@ -211,7 +235,8 @@ def _calls(made: World) -> dict[str, Any]:
         slots = np.array([_id(made, int(slot), 1, name) for slot in full], dtype=np.int64)
         kind = LayerKind.SWA if name == "swa" else LayerKind.FULL
         labels = "target", "decode", "eager", BACKEND, 6 + (name == "swa"), kind, made.pool(name), None, len(full)
-        writes.append(model.KVSlots(*labels, slots, full.astype(np.int64), made.mapping(made.size)))
+        handed = slots.copy() if name == "swa" and rng.random() < 0.8 else None
+        writes.append(model.KVSlots(*labels, slots, full.astype(np.int64), made.mapping(made.size), handed))
     return {
         "allocations": tuple(allocations),
         "releases": (model.Release(made.pool("full"), freed, np.array([*gone, *sorted(live)], dtype=np.int64)),),

@@ -53,7 +53,7 @@ def test_the_async_asserts_own_lines() -> None:
 
 
 def test_our_own_violation_line() -> None:
-    from g4diag.stack.live.sink import log_line
+    from g4diag.stack.live.log_line import log_line
 
     violation = Violation(
         "page_table_stays_in_pool", Severity.ERROR, "page 502 is outside", step=12, value=502, bound=469

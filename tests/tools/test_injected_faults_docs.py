@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.injected.truth import truths
@@ -11,8 +13,15 @@ from tools import injected_faults_docs as docs
 def test_the_page_is_what_inspect_says_now() -> None:
     page = docs.DOCUMENT.read_text(encoding="utf-8")
     assert docs.document(truths()) == page, "run tools/injected_faults_docs.py"
-    missed = {row.fault for row in truths() if row.is_missed}
-    assert missed and all(f"| {fault} | " in page for fault in missed) and page.count("**missed**") >= 2 * len(missed)
+    faults, missed = {row.fault for row in truths()}, {row.fault for row in truths() if row.is_missed}
+    assert faults and all(f"| {fault} | " in page for fault in faults)
+    assert page.count("**missed**") >= 2 * len(missed) and ("**missed**" in page) is bool(missed)
+
+
+def test_a_miss_is_told() -> None:
+    row = next(row for row in truths() if row.live)
+    page = docs.document([replace(row, live=(), offline=())])
+    assert page.count("**missed**") == 2 and f"No trap sees 1: {row.fault}" in page
 
 
 @pytest.mark.parametrize(

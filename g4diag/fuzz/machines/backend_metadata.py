@@ -254,7 +254,8 @@ def _probes(sink: Sink) -> list[Hook]:
     from g4diag.stack.probes.workers import Backends
 
     backends = Backends(lambda swap: None)
-    return [*backends.hooks(), *PageTableProbe(backends, sink, rid_of=lambda row: f"row{row}").hooks()]
+    books = [hook for book in backends.books for hook in book.hooks()]
+    return [*backends.hooks(), *books, *PageTableProbe(backends, sink, rid_of=lambda row: f"row{row}").hooks()]
 
 
 MACHINE = Machine(
@@ -272,6 +273,7 @@ MACHINE = Machine(
     oracle=(
         *("page_table_stays_in_pool", "page_table_in_layer_space", "page_in_window_is_mapped"),
         *("table_is_wide_enough", "table_is_of_this_step"),
+        *("mapping_is_what_was_handed_out", "window_is_the_models", "page_size_is_the_pools"),
     ),
     probes=_probes,
     page_sizes=_PAGE_SIZES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from g4diag.fuzz.cache_machine import GOALS, PAGE_SIZES, CacheMachine, release_goals, surroundings
+from g4diag.fuzz.cache_machine import GOALS, PAGE_SIZES, CacheMachine, books, release_goals, surroundings
 from g4diag.fuzz.contract import Machine, Sink
 from g4diag.hooks.install import Hook
 
@@ -31,8 +31,10 @@ MACHINE = Machine(
     oracle=(
         *("slot_inside_allocator", "slot_has_one_owner", "page_is_handed_out_whole", "free_of_live_only"),
         *("free_list_is_free", "mapping_follows_allocation", "page_in_window_is_mapped"),
+        *("mapping_is_what_was_handed_out", "request_row_is_of_its_request"),
     ),
     probes=_probes,
+    books=books,
     page_sizes=PAGE_SIZES,
     surroundings=surroundings,
 )

@@ -109,6 +109,10 @@ class FrozenDraft:
             raise self._unbuilt
         return self._tokens(partial(driver().replay, self.worker.cuda_graph_runner), self._written)
 
+    def prepared(self) -> Any:
+        """The running batch as `eager` hands it to the worker's `draft_forward`."""
+        return self._forward_batch(None)
+
     def truth(self) -> torch.Tensor:
         """The same with attention over logical K/V, no page table anywhere."""
         logical = LogicalBackend(self.serving.logical, self.serving.rid_of)

@@ -42,6 +42,7 @@ class Armed:
         self.traps: tuple[str, ...] = ()
         self.refused: tuple[Refused, ...] = ()
         self.parts: dict[str, Installation] = {}
+        self.live: Live | None = None
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -67,17 +68,19 @@ def armed(
     level: str = "warn",
     every: int = 1,
     require: Selection | None = None,
+    kind: type[Live] = Live,
 ) -> Armed:
     """Install the probes of these traps; undo by leaving. every: check page tables on one eager step of so many.
-    require: traps without which nothing is to be armed. PatchRefused for one of those that does not fit, or if none
-    of all fits; nothing is left behind then."""
+    require: traps without which nothing is to be armed. kind: what takes the views. PatchRefused for one of those that
+    does not fit, or if none of all fits; nothing is left behind then."""
     import torch
 
     known = known_traps()
-    live = Live(
+    live = kind(
         [known[name] for name in names], dump_dir, level=level, every=every, on_device=torch.cuda.is_available()
     )
     result = Armed()
+    result.live = live
     with ExitStack() as attempt:
         attempt.callback(result.undo)
         _install(live, result)
@@ -111,6 +114,8 @@ def _install(live: Live, result: Armed) -> None:
                 lacking[part.name] = refusal
             else:
                 _install_what_fits(part, views, refusal, result)
+    first = {refused.trap: refused for refused in reversed(result.refused)}  # a trap may need several parts
+    result.refused = tuple(refused for refused in result.refused if first[refused.trap] is refused)
 
 
 def _install_what_fits(part: Part, views: frozenset[type], refusal: PatchRefused, result: Armed) -> None:

@@ -204,7 +204,7 @@ class DeviceCheck:
         """The site's latest table as a view."""
         table, lengths, first_B = host.laid_out(site.tensors[0], site.tensors[1], site.indptr_B1, site.is_clipped)
         rows = site.tensors[2].detach().cpu().numpy().copy()
-        live = min(int((rows > 0).sum()) or len(rows), len(table))
+        live = min(host.real_rows(rows), len(table))
         pages = site.pool.page_size
         full = None
         if not site.is_bound_only:  # else no row of req_to_token has what belongs there in that order

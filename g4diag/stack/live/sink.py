@@ -44,9 +44,10 @@ from g4diag.model import (
 from g4diag.settings import DEFAULT_DUMP_DIR, run_dir
 from g4diag.stack.live import recorder
 from g4diag.stack.live.device_check import ON_DEVICE, WRONG, DeviceCheck
+from g4diag.stack.live.log_line import log_line, short
 from g4diag.stack.live.scheduler_hooks import IdleWork, Steps
 from g4diag.stack.probes.allocation import VIEWS
-from g4diag.stack.probes.contract import Context, Probe, probes
+from g4diag.stack.probes.contract import Book, Context, Probe, probes
 from g4diag.stack.probes.page_table import is_capturing
 from g4diag.stack.probes.workers import Backends
 from g4diag.traps.contract import Trap
@@ -58,6 +59,7 @@ REACH = "traps run on the host: not while a CUDA graph is captured, nor when one
 DEVICE_REACH = "page tables are checked on the device, in CUDA graphs too; other traps run on the host, outside graphs"
 _GROWTH = 10
 _KEPT_SWAPS = 8
+_SETTLED_EVERY = 5.0  # seconds between two looks at whole free lists while a server idles
 # Calls on an allocator before a violation, each of at most so many slots: a dump is to hold its read as well.
 _KEPT_CALLS, _KEPT_SLOTS = 12, 1 << 14
 _CALLS = (Allocation, Release, MappingUpdate)
@@ -76,6 +78,8 @@ class Part:
 
 class Live:
     """The sink of every probe. Says and keeps what the armed traps find."""
+
+    KEEPS = False  # as `Context.keeps`
 
     def __init__(
         self,
@@ -96,6 +100,8 @@ class Live:
         self._bad_swaps: deque[PoolSwap] = deque(maxlen=_KEPT_SWAPS)
         self._calls: deque[Allocation | Release | MappingUpdate] = deque(maxlen=_KEPT_CALLS)
         self._backends = Backends(self.sink)
+        self._settle: list[Callable[[], None]] = []
+        self._settled = time.monotonic()
         self.device: DeviceCheck | None = None
         self.on_device: tuple[str, ...] = ()
         names = {trap.name for trap in self._traps}
@@ -122,6 +128,10 @@ class Live:
         steps = self.device is not None or self._level != "warn" or bool(judged & VIEWS)
         if self.device is not None or any(probe.of_backends for probe in chosen):
             yield Part("workers", lambda _: self._backends.hooks())
+        for book in self._backends.books:
+            remembering = {trap.name: trap.judges for trap in self._traps if book.name in trap.remembers}
+            if remembering:
+                yield Part(f"book of {book.name}", partial(_of_book, book), remembering)
         if steps:
             yield Part("scheduler", lambda _: Steps(self).hooks())
         if (device := self.device) is not None:
@@ -138,10 +148,24 @@ class Live:
 
     def _probed(self, probe: Probe, wanted: frozenset[type]) -> list[Hook]:
         """The hooks of a probe, and, where it puts work off, of the moments when that is done."""
-        context = Context(self._backends, self.sink, step_of=lambda: self.step or -1)
+        context = Context(self._backends, self.sink, step_of=lambda: self.step or -1, keeps=self.KEEPS)
         made = probe.make(context, wanted)
-        catch_up = getattr(made, "catch_up", None)
-        return [*made.hooks(), *([] if catch_up is None else IdleWork(catch_up).hooks())]
+        catch_up, settle = getattr(made, "catch_up", None), getattr(made, "settle", None)
+        if settle is not None:
+            self._settle.append(settle)
+        return [*made.hooks(), *([] if catch_up is None else IdleWork(partial(self._caught_up, catch_up)).hooks())]
+
+    def _caught_up(self, catch_up: Callable[[bool], None], idle: bool) -> None:
+        catch_up(idle)
+        if idle and time.monotonic() - self._settled >= _SETTLED_EVERY:
+            self.settle()
+
+    def settle(self) -> None:
+        """Judge all that was put off. Waits for the device: for when the server idles, or a test is over."""
+        self._settled = time.monotonic()
+        with guard("judging what was put off"):
+            for settle in self._settle:
+                settle()
 
     def keep_only(self, names: Collection[str]) -> None:
         """Judge no other traps: what the others look at was not hooked."""
@@ -194,11 +218,15 @@ class Live:
         is_first = key not in self._next
         self._next[key] = self.seen[key] * _GROWTH
         dump = None
-        recorder.mark("violation", _short(violation, self.seen[key]))
+        recorder.mark("violation", short(violation, self.seen[key]))
         if is_first:
             with guard("writing a dump"):
                 dump = self._dumped(violation, view)
-        logger.error("%s", log_line(violation, self.seen[key], dump))
+        self._said(violation, self.seen[key], dump)
+
+    def _said(self, violation: Violation, seen: int, dump: Path | None) -> None:
+        """What a log line is for."""
+        logger.error("%s", log_line(violation, seen, dump))
 
     def _stops(self, violation: Violation, view: View) -> bool:
         if self._level == "strict":
@@ -239,6 +267,11 @@ def _slots(call: Allocation | Release | MappingUpdate) -> int:
     return len(call.full_slots_N if isinstance(call, MappingUpdate) else call.slots_N)
 
 
+def _of_book(book: Book, wanted: frozenset[type]) -> list[Hook]:
+    """The same, whichever views are wanted of it."""
+    return book.hooks()
+
+
 def _leave_verdict(violation: Violation, error: BaseException) -> None:
     if folder := run_dir(os.environ):
         said = {
@@ -247,44 +280,3 @@ def _leave_verdict(violation: Violation, error: BaseException) -> None:
             "error": f"{type(error).__name__}: {error}"[:500],
         }
         atomic_write(folder / f"verdict-{os.getpid()}.json", json.dumps(said))
-
-
-def _short(violation: Violation, seen: int) -> str:
-    """For the flight recorder, which keeps 200 bytes."""
-    place = f"{violation.worker} {violation.phase} layer={violation.layer_id} row={violation.row}"
-    what = f"column={violation.column} value={violation.value} bound={violation.bound}"
-    return f"{violation.trap} {violation.severity} seen={seen} {place} {what}"
-
-
-def log_line(violation: Violation, seen: int, dump: Path | None) -> str:
-    """One greppable line of key=value; no value holds a blank but the last, which is quoted."""
-    past = None
-    if violation.value is not None and violation.bound is not None and violation.value >= violation.bound:
-        past = violation.value - violation.bound + 1
-    fields = {
-        "trap": violation.trap,
-        "severity": violation.severity,
-        "seen": seen,
-        "worker": violation.worker,
-        "phase": violation.phase,
-        "path": violation.path,
-        "backend": violation.backend,
-        "layer": violation.layer_id,
-        "kind": violation.layer_kind,
-        "window": violation.window_left,
-        "row": violation.row,
-        "request": violation.rid,
-        "column": violation.column,
-        "value": violation.value,
-        "expected": violation.expected,
-        "low": violation.low if violation.bound is not None else None,
-        "bound": violation.bound,
-        "past": past,
-        "space": violation.value_space,
-        "wanted_space": violation.expected_space,
-        "count": violation.count,
-        "checked": violation.checked,
-        "dump": dump,
-    }
-    said = (f"{key}={str(value).replace(' ', '_')}" for key, value in fields.items() if value not in (None, ""))
-    return f'g4diag violation {" ".join(said)} summary="{violation.summary}"'

@@ -31,19 +31,23 @@ STOCK_EVERY = 256
 
 class AllocationProbe:
     """sink takes each view. An allocator that had no room returns nothing, and there is no view. wanted: the view
-    classes to make. stock_every: calls on an allocator between two copies of its free list."""
+    classes to make. stock_every: calls on an allocator between two copies of its free list. keeps: an allocator that
+    is given up stays until `settle` has looked at it."""
 
     def __init__(
         self,
         sink: Callable[[Any], None],
         wanted: Collection[type] = VIEWS,
         stock_every: int = STOCK_EVERY,
+        keeps: bool = False,
     ) -> None:
         self._sink, self._wanted, self._stock_every = sink, frozenset(wanted), stock_every
         self._swa: WeakSet[Any] = WeakSet()
         self._books: WeakKeyDictionary[Any, LivePages] = WeakKeyDictionary()
         self._backups: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._calls: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        # Called since their free list was last copied.
+        self._unseen: set[Any] | WeakSet[Any] = set() if keeps else WeakSet()
         self._pools: WeakKeyDictionary[Any, PoolView] = WeakKeyDictionary()
         self.arrivals = Arrivals()
         self._mapping = MappingUpdateProbe(sink, self.arrivals)
@@ -77,6 +81,15 @@ class AllocationProbe:
             self.arrivals.drain()
             self.arrivals.flush()
 
+    def settle(self) -> None:
+        """Judge every call made so far, and the free list of every allocator that was called since it was last looked
+        at. Waits for the device: for when a server idles or a test ends."""
+        self.arrivals.finish()
+        if FreeList in self._wanted:
+            for allocator in list(self._unseen):
+                self._copy_free_list(allocator)
+            self.arrivals.finish()
+
     def _built(self, result: Any, owner: Any, *args: Any, **kwargs: Any) -> None:
         self._swa.add(owner.swa_attn_allocator)
         self._pools.pop(owner.swa_attn_allocator, None)  # met while it was built, and taken for a full one
@@ -93,7 +106,7 @@ class AllocationProbe:
                 self._emit(view)
 
             self.arrivals.copy([slots], arrived)
-            self._take_stock(allocator, pool, book)
+            self._take_stock(allocator)
 
         return observed
 
@@ -113,7 +126,7 @@ class AllocationProbe:
             self._emit(Release(pool, slots_N, live_pages_N=book.give_back(slots_N)))
 
         self.arrivals.copy([slots], arrived)
-        self._take_stock(allocator, pool, book)
+        self._take_stock(allocator)
 
     def _cleared(self, result: Any, allocator: Any) -> None:
         self.arrivals.copy([], self._new_book(allocator).clear)
@@ -151,10 +164,15 @@ class AllocationProbe:
         pool = self._pool(allocator)
         return self._books.setdefault(allocator, LivePages(pool.page_size, pool.num_pages))
 
-    def _take_stock(self, allocator: Any, pool: PoolView, book: LivePages) -> None:
+    def _take_stock(self, allocator: Any) -> None:
         calls = self._calls[allocator] = self._calls.get(allocator, 0) + 1
-        if FreeList not in self._wanted or calls % self._stock_every:
-            return
+        self._unseen.add(allocator)
+        if FreeList in self._wanted and calls % self._stock_every == 0:
+            self._copy_free_list(allocator)
+
+    def _copy_free_list(self, allocator: Any) -> None:
+        pool, book = self._pool(allocator), self._books[allocator]
+        self._unseen.discard(allocator)
 
         def arrived(*free: Any) -> None:
             self._emit(FreeList(replace(pool, free_pages_N=np.concatenate(free)), book.all()))
@@ -179,7 +197,7 @@ class AllocationProbe:
 
 
 def _make(context: Context, wanted: frozenset[type]) -> AllocationProbe:
-    return AllocationProbe(context.sink, wanted, context.stock_every)
+    return AllocationProbe(context.sink, wanted, context.stock_every, context.keeps)
 
 
 PROBE = Probe("allocation", VIEWS, _make, of_backends=False)

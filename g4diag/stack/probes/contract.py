@@ -23,6 +23,14 @@ def _no_step() -> int:
     return 0
 
 
+class Book(Protocol):
+    """What is written down when it happens, for views that are made later. name: as a trap's `remembers` has it."""
+
+    name: str
+
+    def hooks(self) -> list[Hook]: ...
+
+
 class Hooked(Protocol):
     """A probe that was made. One that puts work off has also `catch_up(idle)`, which does it."""
 
@@ -32,13 +40,15 @@ class Hooked(Protocol):
 @dataclass(frozen=True)
 class Context:
     """What probes share. workers: which worker each backend serves. sink: takes each view. rid_of: request row -> rid.
-    step_of: the current step. stock_every: calls on an allocator between two copies of its free list."""
+    step_of: the current step. stock_every: calls on an allocator between two copies of its free list. keeps: whether an
+    allocator that is given up stays until its free list was looked at."""
 
     workers: Backends
     sink: Callable[[Any], None]
     rid_of: Callable[[int], str] = _row_named
     step_of: Callable[[], int] = _no_step
     stock_every: int = 256
+    keeps: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,9 @@ def probes() -> tuple[Probe, ...]:
 
 
 def made(context: Context, wanted: frozenset[type] | None = None) -> list[Hooked]:
-    """The probes that make any of the wanted views, None for all; the workers first, where one of them needs them."""
+    """The probes that make any of the wanted views, None for all; the workers and their books first, where one of them
+    needs them."""
     chosen = [probe for probe in probes() if wanted is None or probe.views & wanted]
-    first: list[Hooked] = [context.workers] if any(probe.of_backends for probe in chosen) else []
+    needs_workers = any(probe.of_backends for probe in chosen)
+    first: list[Hooked] = [context.workers, *context.workers.books] if needs_workers else []
     return [*first, *(probe.make(context, probe.views if wanted is None else probe.views & wanted) for probe in chosen)]

@@ -68,6 +68,7 @@ class KVSlotsProbe:
         worker = self._backends.owner(pool) if backend is None else self._backends.worker(backend)
         view, kind = layer_pool(pool, int(layer.layer_id))
         on_host = not slots.is_cuda and slots.shape == own.shape
+        full_N = _host(own) if on_host else None
         self._sink(
             KVSlots(
                 worker=worker,
@@ -80,8 +81,11 @@ class KVSlotsProbe:
                 slots_space=IndexSpace.FULL_SLOT if slots.data_ptr() == own.data_ptr() else None,
                 tokens=int(slots.shape[0]),
                 slots_N=_host(slots) if on_host else None,
-                full_slots_N=_host(own) if on_host else None,
+                full_slots_N=full_N,
                 mapping=self._backends.mapping_of(pool, view.page_size) if on_host else None,
+                handed_out_N=self._backends.handed_out.slots(pool, full_N)
+                if full_N is not None and view.space.is_swa
+                else None,
             )
         )
 

@@ -20,6 +20,7 @@ from g4diag.stack.backends.contract import Attention, Handed
 from g4diag.stack.probes.contract import Context, Probe
 from g4diag.stack.probes.handed_tables import table_hooks
 from g4diag.stack.probes.pools import layer_pool
+from g4diag.stack.probes.remembered import remembered
 from g4diag.stack.probes.workers import Backends
 
 
@@ -55,9 +56,15 @@ class PageTableProbe:
         pool = pool.by_slot() if handed.by_slot else pool
         window, rows = int(layer.sliding_window_size), _host(handed.rows_B)
         table_BP, lengths_B, first_B = laid_out(handed.table_BP, handed.lengths_B, handed.indptr_B1, handed.is_clipped)
-        batch = int((rows > 0).sum()) or len(rows)  # a padded graph row points at request row 0; padding is last
+        batch = real_rows(rows, forward_batch)
         live = min(batch, len(table_BP))
-        frozen = self._backends.is_frozen(backend)
+        mapping = self._backends.mapping(backend, pool.page_size)
+        full_BP = (
+            _told(handed, live)
+            if handed.is_bound_only
+            else full_table(backend, handed.rows_B[:live], table_BP.shape[1], pool.page_size, first_B)
+        )
+        frozen = self._backends.is_frozen(backend) or _is_frozen_draft(forward_batch)
         keys_B = None if handed.is_bound_only else attention.keys_B(backend, forward_batch, frozen)
         if keys_B is not None and len(keys_B) < len(rows):  # a table of several rows a request
             keys_B = keys_B.repeat(len(rows) // len(keys_B))
@@ -77,15 +84,33 @@ class PageTableProbe:
             q_len=handed.queries,
             rids=tuple(self._rid_of(int(row)) for row in rows[:live]),
             req_rows_B=rows[:live],
-            full_page_table_BP=_told(handed, live)
-            if handed.is_bound_only
-            else full_table(backend, handed.rows_B[:live], table_BP.shape[1], pool.page_size, first_B),
-            mapping=self._backends.mapping(backend, pool.page_size),
+            full_page_table_BP=full_BP,
+            mapping=mapping,
             is_clamped=handed.is_copy,
             batch_rows=batch,
             batch_lens_B=None if keys_B is None else keys_B[:live],
             first_B=None if first_B is None else first_B[:live],
+            **remembered(self._backends, backend, layer, pool, full_BP, mapping),
+            row_owners=self._backends.request_rows.of(backend.req_to_token_pool, forward_batch, rows[:live]),
         )
+
+
+def real_rows(rows_B: Any, forward_batch: Any = None) -> int:
+    """How many of these request rows are the batch's own; all of them where none is. Padding comes last, points at row
+    0, which a server gives to no request, and has no more than one key by the batch's own lengths. No batch: row 0 is
+    padding, whatever its length."""
+    lens_B = getattr(forward_batch, "seq_lens", None)
+    keys_B = np.zeros(len(rows_B), dtype=np.int64)
+    if lens_B is not None and len(lens_B) and len(rows_B) % len(lens_B) == 0:
+        keys_B = _host(lens_B).repeat(len(rows_B) // len(lens_B))
+    real = np.flatnonzero((rows_B > 0) | (keys_B > _PADDED_KEYS))
+    return int(real[-1]) + 1 if len(real) else len(rows_B)
+
+
+def _is_frozen_draft(forward_batch: Any) -> bool:
+    """Whether a decode that has a draft's input is a frozen-KV draft's, whatever its backend was built with."""
+    algorithm = getattr(forward_batch, "spec_algorithm", None)
+    return forward_batch.spec_info is not None and algorithm is not None and bool(algorithm.is_frozen_kv_mtp())
 
 
 def _told(handed: Handed, live: int) -> Any:
@@ -127,6 +152,7 @@ def full_table(backend: Any, rows_B: Any, columns: int, page_size: int, first_B:
     return np.where(inside_BP, _host(table_RT[rows_B[:, None], at]).astype(np.int64) // page_size, 0)
 
 
+_PADDED_KEYS = 1  # what every backend here has a padded row's length filled with
 _INT32 = np.iinfo(np.int32).min, np.iinfo(np.int32).max
 
 

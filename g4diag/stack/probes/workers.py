@@ -7,22 +7,29 @@ Also names pools for people: "target:SWAKVPool" rather than an address, which wo
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from g4diag.errors import G4DiagError
+from g4diag.guard import guard
 from g4diag.hooks.install import Hook
-from g4diag.model import IndexMapping, PoolSwap, PoolView
+from g4diag.model import IndexMapping, PoolSwap, PoolView, Windows
 from g4diag.stack import backends
 from g4diag.stack.backends.contract import Attention, hook
+from g4diag.stack.probes.contract import Book
+from g4diag.stack.probes.handed_out import HandedOut
 from g4diag.stack.probes.pools import index_mapping, pool_views
+from g4diag.stack.probes.request_rows import RequestRows
 from g4diag.stack.probes.server_facts import flags_of, worker_of
+from g4diag.stack.probes.windows import windows_of
 from g4diag.stack.releases import current
 
 
 class Backends:
-    """Worker and pool names of live backends. sink: takes the PoolSwap of each finished constructor."""
+    """Worker and pool names of live backends. sink: takes the PoolSwap of each finished constructor. books: what is
+    written down for views of backends, hooked apart: `handed_out` and `request_rows`."""
 
     def __init__(self, sink: Callable[[PoolSwap], None]) -> None:
         self._sink = sink
@@ -34,6 +41,9 @@ class Backends:
         self._frozen: WeakSet[Any] = WeakSet()
         self.facts: dict[str, Any] = {}  # for a dump; what was built last, as a process has one server
         self._mapping: WeakKeyDictionary[Any, tuple[Any, Any, IndexMapping | None]] = WeakKeyDictionary()
+        self._windows: WeakKeyDictionary[Any, Windows] = WeakKeyDictionary()
+        self.handed_out, self.request_rows = HandedOut(), RequestRows()
+        self.books: tuple[Book, ...] = (self.handed_out, self.request_rows)
 
     def hooks(self) -> list[Hook]:
         """The constructor of every backend that is known and installed."""
@@ -97,6 +107,16 @@ class Backends:
             known = self._mapping[pool] = (tensor, key, index_mapping(pool, page_size))
         return known[2]
 
+    def windows(self, layer: Any) -> Windows | None:
+        """The model's own, of a sliding layer of a model whose backend was seen to be built."""
+        with suppress(TypeError):  # something in a layer's place that takes no weak reference
+            return self._windows.get(layer)
+        return None
+
+    def allocator_page_size(self, backend: Any) -> int | None:
+        """Tokens a page, of the allocator that its runner was built with."""
+        return getattr(self._allocator.get(backend), "page_size", None)
+
     def is_frozen(self, backend: Any) -> bool:
         """Whether it serves a frozen-KV draft."""
         return backend in self._frozen
@@ -120,6 +140,8 @@ class Backends:
         is_frozen = bool(model_runner.spec_algorithm.is_frozen_kv_mtp()) and model_runner.is_draft_worker
         if is_frozen:
             self._frozen.add(backend)
+        with guard("reading the windows of a model's layers"):
+            self._windows.update(windows_of(model_runner))
         label = str(self.label(pool))
         if worker == "target" or "flags" not in self.facts:  # a draft may have been given a copy with its own
             self.facts["flags"] = flags_of(model_runner)

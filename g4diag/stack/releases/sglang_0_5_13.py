@@ -22,6 +22,8 @@ _PAGED, _TOKEN = f"{_ALLOCATORS}.paged.PagedTokenToKVPoolAllocator", f"{_ALLOCAT
 _BASE, _SWA = f"{_ALLOCATORS}.base.BaseTokenToKVPoolAllocator", f"{_ALLOCATORS}.swa.SWATokenToKVPoolAllocator"
 _HYBRID_POOL = f"{_SRT}.mem_cache.swa_memory_pool.SWAKVPool"
 _PLAIN_POOL = f"{_SRT}.mem_cache.memory_pool.MHATokenToKVPool"
+_ROWS = f"{_SRT}.mem_cache.memory_pool.ReqToTokenPool"
+_BATCH = f"{_SRT}.model_executor.forward_batch_info.ForwardBatch"
 _VIEW = ("forward_batch", "kv_context", "draft_attn_backend")
 _AFTER_LOC = 4  # positions of a pool's write between `loc` and `swa_loc`: K, V and their scales
 
@@ -55,6 +57,10 @@ RELEASE = Release(
         "view.target_kv_pool_view": Point(f"{_UTILS}.target_kv_pool_view", _VIEW),
         "graph_runner.built": Point(f"{_GRAPH_RUNNER}.__init__", ("frozen_kv_mtp_worker",)),
         "graph_runner.capture": Point(f"{_GRAPH_RUNNER}.capture_one_batch_size", ("num_seqs", "forward")),
+        "batch.built": Point(f"{_BATCH}.init_new", ("batch", "model_runner")),
+        "rows.alloc": Point(f"{_ROWS}.alloc", ("reqs",)),
+        "rows.free": Point(f"{_ROWS}.free", ("req",)),
+        "rows.clear": Point(f"{_ROWS}.clear"),
         "pool.hybrid_write": Point(f"{_HYBRID_POOL}.set_kv_buffer", ("layer", "loc", "cache_k", "cache_v")),
         "pool.plain_write": Point(f"{_PLAIN_POOL}.set_kv_buffer", ("layer", "loc", "cache_k", "cache_v")),
         "paged.alloc": Point(f"{_PAGED}.alloc", ("need_size",)),
@@ -78,6 +84,8 @@ RELEASE = Release(
                 "swa_tail_len",
             ),
         ),
+        "swa.set_full_to_swa_mapping": Point(f"{_SWA}.set_full_to_swa_mapping", ("full_indices", "swa_indices")),
+        "swa.clear": Point(f"{_SWA}.clear"),
         "swa.free": Point(f"{_SWA}.free", ("free_index",)),
         "swa.free_swa": Point(f"{_SWA}.free_swa", ("free_index",)),
     },

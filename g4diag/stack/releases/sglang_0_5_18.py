@@ -13,6 +13,7 @@ from g4diag.stack.releases import sglang_0_5_13, sglang_0_5_19
 
 _SRT = "sglang.srt"
 _NEXT, _OLD = sglang_0_5_19.RELEASE, sglang_0_5_13.RELEASE.read
+_LATER = "swa.clear_full_to_swa_mapping"
 
 RELEASE = replace(
     _NEXT,
@@ -23,6 +24,8 @@ RELEASE = replace(
         Anchor(f"{_SRT}.managers.schedule_batch", "self.req_pool_idx: Optional[int] = None"),
         Anchor(f"{_SRT}.mem_cache.allocator.swa", "self.swa_free_group.append(self._copy_for_free_group(free_index))"),
     ),
+    points={name: point for name, point in _NEXT.points.items() if name != _LATER},
+    lacks={**_NEXT.lacks, _LATER: "the mapping is cleared in place before 0.5.19"},
     read=replace(
         _NEXT.read,
         request_row=_OLD.request_row,

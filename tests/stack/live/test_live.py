@@ -18,11 +18,23 @@ pytest.importorskip("sglang")
 from g4diag import guard
 from g4diag.analyzers import inspect_file
 from g4diag.dump.reader import read_dump
-from g4diag.model import Allocation, IndexSpace, KVSlots, KVWrite, LayerKind, MappingUpdate, QueryRows, View
+from g4diag.model import (
+    Allocation,
+    IndexSpace,
+    KVSlots,
+    KVWrite,
+    LayerKind,
+    MappingUpdate,
+    QueryRows,
+    RowOwners,
+    View,
+    Windows,
+)
 from g4diag.patches import applying
 from g4diag.settings import Selection
 from g4diag.stack.live import arming, selection
 from g4diag.stack.live import sink as live
+from g4diag.stack.live.log_line import log_line
 from tests import samples
 from tests.traps import calls
 
@@ -133,7 +145,7 @@ def test_lines_come_at_a_growing_interval(lines, tmp_path: Path) -> None:
 
 def test_a_line_is_key_value_and_greppable(tmp_path: Path) -> None:
     (violation,) = selection.traps()[READS].judge(samples.faulty_read())
-    line = live.log_line(violation, 1, tmp_path / "x.pt")
+    line = log_line(violation, 1, tmp_path / "x.pt")
     head, _, summary = line.partition(" summary=")
     assert head.startswith("g4diag violation trap=page_table_stays_in_pool severity=error ") and summary[0] == '"'
     pairs = dict(part.split("=", 1) for part in head.split()[2:])
@@ -167,6 +179,9 @@ def test_with_no_trap_there_is_no_hook() -> None:
         ("mapping_follows_allocation", "free_swa", "trtllm_mha_backend"),
         ("slot_has_one_owner", "restore_state|_release_page_ids", "free_swa"),
         ("draft_writes_no_kv", "set_kv_buffer", "allocator"),
+        ("mapping_is_what_was_handed_out", "set_full_to_swa_mapping", "ReqToTokenPool"),
+        ("request_row_is_of_its_request", "ReqToTokenPool", "allocator"),
+        ("window_is_the_models", "_get_layer_page_table", "allocator"),
         ("kv_slots_in_layer_space", "fused_fp8_set_kv_buffer|fused_fp8_qkv_kv_cache", "_get_layer_page_table"),
         ("query_rows_are_packed", "trtllm_batch_decode_with_kv_cache", "allocator"),
     ],
@@ -223,6 +238,16 @@ def test_the_sub_allocators_of_a_hybrid_server_are_told_apart(healthy_views: tup
         ("query_rows_are_packed", QueryRows("draft", "draft_decode", "graph", "TRTLLMHAAttnBackend", 4, 8, 2048, 3072)),
         ("table_is_wide_enough", samples.healthy_read(batch_rows=2)),
         ("table_is_of_this_step", samples.healthy_read(batch_lens_B=np.array([1]))),
+        (
+            "mapping_is_what_was_handed_out",
+            samples.healthy_read(handed_out_BP=samples.mapping().swa_pages(samples.full_pages())[None] + 1),
+        ),
+        (
+            "request_row_is_of_its_request",
+            samples.healthy_read(row_owners=RowOwners(("r8",), *(calls.int64(2),) * 2, ("r7",), calls.int64(1))),
+        ),
+        ("window_is_the_models", samples.healthy_read(windows=Windows(127, 127, 127))),
+        ("page_size_is_the_pools", samples.healthy_read(allocator_page_size=16)),
     ],
 )
 def test_whatever_is_found_is_a_line_and_a_dump_that_inspect_names(

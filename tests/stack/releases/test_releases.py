@@ -241,6 +241,16 @@ def test_traps_arm_one_by_one(made_up, tmp_path: Path) -> None:
         assert "draft_writes_no_kv" in refused
 
 
+def test_what_cannot_be_written_down_costs_the_traps_that_ask_for_it_alone(made_up, tmp_path: Path) -> None:
+    names = ["mapping_is_what_was_handed_out", "request_row_is_of_its_request", "page_size_is_the_pools", OUTSIDE]
+    with arming.armed(names, tmp_path) as on:
+        assert on.traps == ("page_size_is_the_pools", OUTSIDE)
+        assert [(refused.trap, refused.target) for refused in on.refused] == [
+            ("mapping_is_what_was_handed_out", "swa.alloc"),
+            ("request_row_is_of_its_request", "rows.alloc"),
+        ]
+
+
 def test_a_required_trap_that_does_not_fit_is_fatal(made_up, tmp_path: Path) -> None:
     from g4diag.settings import Selection
 

@@ -1,0 +1,48 @@
+"""A violation in one line: of the server's log, and of the flight recorder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from g4diag.model import Violation
+
+
+def short(violation: Violation, seen: int) -> str:
+    """For the flight recorder, which keeps 200 bytes."""
+    place = f"{violation.worker} {violation.phase} layer={violation.layer_id} row={violation.row}"
+    what = f"column={violation.column} value={violation.value} bound={violation.bound}"
+    return f"{violation.trap} {violation.severity} seen={seen} {place} {what}"
+
+
+def log_line(violation: Violation, seen: int, dump: Path | None) -> str:
+    """One greppable line of key=value; no value holds a blank but the last, which is quoted."""
+    past = None
+    if violation.value is not None and violation.bound is not None and violation.value >= violation.bound:
+        past = violation.value - violation.bound + 1
+    fields = {
+        "trap": violation.trap,
+        "severity": violation.severity,
+        "seen": seen,
+        "worker": violation.worker,
+        "phase": violation.phase,
+        "path": violation.path,
+        "backend": violation.backend,
+        "layer": violation.layer_id,
+        "kind": violation.layer_kind,
+        "window": violation.window_left,
+        "row": violation.row,
+        "request": violation.rid,
+        "column": violation.column,
+        "value": violation.value,
+        "expected": violation.expected,
+        "low": violation.low if violation.bound is not None else None,
+        "bound": violation.bound,
+        "past": past,
+        "space": violation.value_space,
+        "wanted_space": violation.expected_space,
+        "count": violation.count,
+        "checked": violation.checked,
+        "dump": dump,
+    }
+    said = (f"{key}={str(value).replace(' ', '_')}" for key, value in fields.items() if value not in (None, ""))
+    return f'g4diag violation {" ".join(said)} summary="{violation.summary}"'

@@ -1,0 +1,140 @@
+"""Which SWA slot was handed out with each full slot, written down when it is, apart from the mapping itself.
+
+A tensor a pool, where its mapping lies: what the SWA allocator returned goes in when its owner's call returns, and what
+is freed goes out, by whole pages, as pages come back. Written by the same stream as the mapping, so nothing waits.
+A call of `set_full_to_swa_mapping` hands out too: a prefix cache gives a page another SWA half so. A backup that is
+put back leaves the mapping, and so this, as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from g4diag.hooks.install import Hook
+from g4diag.model import IntArray
+from g4diag.stack.releases import current
+
+_OF_SUBS = {"paged": ("alloc", "alloc_extend", "alloc_decode"), "token": ("alloc",)}
+_CALLS = ("alloc", "alloc_extend", "alloc_decode", "alloc_extend_swa_tail")
+_UNMAP = ("free_swa", "free_swa_segment", "clear_full_to_swa_mapping")
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """slots_M: int64, of each full slot the SWA slot handed out with it, 0 for none; as long as the mapping. at: where
+    the mapping lies, which tells it in a pool that only shares it."""
+
+    slots_M: Any
+    at: int
+
+
+class HandedOut:
+    """Of every hybrid SWA allocator that is seen while the hooks are on. `of` finds it by the pool."""
+
+    name = "mapping"
+
+    def __init__(self) -> None:
+        self._kept: WeakKeyDictionary[Any, _Kept] = WeakKeyDictionary()
+        self._last: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+    def hooks(self) -> list[Hook]:
+        """Every call that hands out slots, frees them or writes the mapping. What was kept is forgotten: nobody knows
+        what happened while they were off."""
+        self._kept.clear()
+        release = current()
+        places: list[tuple[str, Callable[..., None]]] = [("swa.built", self._began), ("swa.clear", self._began)]
+        places += [(f"{kind}.{call}", self._sub_returned) for kind, calls in _OF_SUBS.items() for call in calls]
+        places += [(f"swa.{call}", self._returned) for call in _CALLS]
+        places += [("swa.set_full_to_swa_mapping", self._was_set), ("swa.free", self._freed)]
+        places += [(f"swa.{call}", self._unmapped) for call in _UNMAP if release.has(f"swa.{call}")]
+        begun = [release.hook(f"swa.{call}", "before", self._begins) for call in _CALLS]
+        return [*begun, *(release.hook(name, "after", function) for name, function in places)]
+
+    def slots(self, pool: Any, full: IntArray) -> IntArray | None:
+        """int64, of each full slot (any shape, a host array) the SWA slot handed out with it: 0 for none, -1 outside.
+        None where nobody wrote it down. Waits for the device, where the pool is on one."""
+        kept = self._of(pool)
+        if kept is None:
+            return None
+        inside = (full >= 0) & (full < len(kept.slots_M) - 1)
+        at = kept.slots_M.new_tensor(np.where(inside, full, 0))
+        return np.where(inside, kept.slots_M[at].cpu().numpy(), -1)
+
+    def owners(self, pool: Any, swa: IntArray, page_size: int) -> IntArray | None:
+        """int64, of each SWA page (any shape) the full page that it was handed out with, 0 for none. Copies all of what
+        is kept to the host: for where something is wrong."""
+        kept = self._of(pool)
+        if kept is None:
+            return None
+        pages_N = kept.slots_M[:-1:page_size].cpu().numpy() // page_size
+        found = {int(page): full for full, page in enumerate(pages_N) if page > 0}
+        return np.array([found.get(int(page), 0) for page in swa.ravel()], dtype=np.int64).reshape(swa.shape)
+
+    def _of(self, pool: Any) -> _Kept | None:
+        if pool is None:
+            return None
+        if (kept := self._kept.get(pool)) is not None:
+            return kept
+        mapping = getattr(pool, "full_to_swa_index_mapping", None)
+        if mapping is None:
+            return None
+        return next((kept for kept in self._kept.values() if kept.at == mapping.data_ptr()), None)
+
+    def _began(self, result: Any, owner: Any, *args: Any, **kwargs: Any) -> None:
+        self._keep(owner).zero_()
+
+    def _begins(self, owner: Any, *args: Any, **kwargs: Any) -> None:
+        """What was taken from the sub-allocator by itself is not this call's."""
+        self._last.pop(owner.swa_attn_allocator, None)
+
+    def _sub_returned(self, slots: Any, allocator: Any, *args: Any, **kwargs: Any) -> None:
+        self._last[allocator] = slots
+
+    def _returned(self, full: Any, owner: Any, *args: Any, **kwargs: Any) -> None:
+        swa = self._last.pop(owner.swa_attn_allocator, None)
+        if full is None or not len(full):
+            return
+        slots_M = self._keep(owner)
+        # Only the last of an extend may have SWA slots; none has any where a request keeps a ring of its own.
+        tail = 0 if swa is None or len(swa) > len(full) else len(swa)
+        if tail < len(full):
+            slots_M.index_fill_(0, full[: len(full) - tail].long(), 0)
+        if tail:
+            slots_M[full[len(full) - tail :].long()] = swa.long()
+
+    def _was_set(self, result: Any, owner: Any, full: Any, swa: Any) -> None:
+        if full.numel():
+            self._keep(owner)[full.long()] = swa.long()
+
+    def _freed(self, result: Any, owner: Any, free_index: Any) -> None:
+        # In a free group it is only put aside, and comes again, or is done already by `free_swa`.
+        if not current().read.is_deferred(owner):
+            self._unmap(owner, free_index)
+
+    def _unmapped(self, result: Any, owner: Any, free_index: Any, *args: Any, **kwargs: Any) -> None:
+        if not current().read.is_swa_deferred(owner):
+            self._unmap(owner, free_index)
+
+    def _unmap(self, owner: Any, full: Any) -> None:
+        if not full.numel():
+            return
+        slots_M, page = self._keep(owner), owner.page_size
+        starts = full.long() // page * page
+        pages = (starts[:, None] + starts.new_ones(page).cumsum(0) - 1).reshape(-1) if page > 1 else starts
+        slots_M.index_fill_(0, pages, 0)
+
+    def _keep(self, owner: Any) -> Any:
+        """An allocator that is first met in mid-life begins with the mapping as it is, this call's part included."""
+        import torch
+
+        pool, mapping = owner.get_kvcache(), owner.full_to_swa_index_mapping
+        kept = self._kept.get(pool)
+        if kept is None or len(kept.slots_M) != len(mapping):
+            with torch.inference_mode(False):  # or it could not be written to outside of it
+                kept = self._kept[pool] = _Kept(mapping.detach().clone(), mapping.data_ptr())
+        return kept.slots_M
