@@ -146,7 +146,8 @@ class Attention:
     itself to read, None for none. graph_tables: backend -> whether its graph buffers hold SWA tables, None if it has
     no graph buffers. keys_B: (backend, forward_batch, whether it serves a frozen-KV draft) -> int64 host array, keys
     a row by the batch's own lengths, None where it does not tell. writes: its own K/V writes. kernels: those that
-    want packed queries. can_run: backend's module -> whether a process that imported it so can have one at work."""
+    want packed queries. can_run: backend's module -> whether a process that imported it so can have one at work.
+    flags: values of sglang's flag that choose it, where its name is none."""
 
     name: str
     backend: str
@@ -163,6 +164,12 @@ class Attention:
     writes: tuple[Write, ...] = ()
     kernels: tuple[Kernel, ...] = ()
     can_run: Callable[[Any], bool] = _always
+    flags: tuple[str, ...] = ()
+
+    @property
+    def chosen_by(self) -> tuple[str, ...]:
+        """Values of sglang's flag that choose it."""
+        return self.flags or (self.name,)
 
     def writes_here(self) -> tuple[Write, ...]:
         """Those that the installed release makes, by its source."""
