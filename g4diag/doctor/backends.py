@@ -9,10 +9,15 @@ from typing import Any
 from g4diag.hazards.deployment import GEMMA4, Deployment
 from g4diag.hazards.judging import judge
 from g4diag.model.doctor import BackendRow
+from g4diag.stack.backends import known
 
 _BACKENDS = ("trtllm_mha", "triton", "fa4")
 _CAPABILITIES = ((8, 0), (9, 0), (10, 0), (12, 0))
 _SIDES = ("prefill", "decode")
+_CHOOSING = (
+    *("attention-backend", "prefill-attention-backend", "decode-attention-backend"),
+    "speculative-draft-attention-backend",
+)
 _PLAIN, _HEADS = "triton", (256, 512)
 # Where the hazards know no rule of an architecture: the release and the GPU that it was seen to run on.
 _RAN = {"fa4": ("0.5.23", (9, 0))}
@@ -21,6 +26,17 @@ _RAN = {"fa4": ("0.5.23", (9, 0))}
 def attention_backends(release: str, capability: tuple[int, int] | None) -> tuple[BackendRow, ...]:
     """Those of `release` that run on NVIDIA GPUs. capability: (9, 0) and the like; None where no GPU is known."""
     return tuple(_rows(release, capability))
+
+
+def unwatched(flags: Mapping[str, str]) -> tuple[str, ...]:
+    """One line for each of these flags that names an attention backend whose tables no trap sees."""
+    watched = {value for attention in known() for value in attention.chosen_by}
+    return tuple(
+        f"--{flag} {flags[flag]}: NOT WATCHED: g4diag has no file for this attention backend, and no trap sees what its"
+        " layers are handed"
+        for flag in _CHOOSING
+        if flags.get(flag, "") and flags[flag] not in watched
+    )
 
 
 def _rows(release: str, capability: tuple[int, int] | None) -> Iterator[BackendRow]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from g4diag.doctor import flag_check
-from g4diag.doctor.backends import attention_backends
+from g4diag.doctor.backends import attention_backends, unwatched
 from g4diag.doctor.plugin_state import plugin_state
 from g4diag.doctor.series import patch_rows, trap_rows
 from g4diag.errors import CannotRunError
@@ -43,7 +43,7 @@ def examine(arguments: Sequence[str] = (), environ: Mapping[str, str] = os.envir
         armed={"patches": list(patches), "traps": list(traps)},
         cannot_run=_cannot_run(),
         judged=bool(arguments),
-        remarks=(*flags.remarks, *remarks),
+        remarks=(*flags.remarks, *remarks, *unwatched(explicit_flags(arguments) if arguments else {})),
         possible=_possible(arguments, environ, patches, capability),
         flags=flags,
     )

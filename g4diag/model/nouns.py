@@ -78,9 +78,10 @@ class Grade(StrEnum):
 class PoolView:
     """One KV pool.
 
-    name: "full", "swa", "draft-own" or "mla". space: the space of its ids. page_size: tokens a page; 1 where ids are
-    slots. num_pages: pages in the buffer with the dummy page 0, so readable ids are 0 .. num_pages-1 and
-    allocatable ids 1 .. num_pages-1. free_pages_N: int64 page ids on the free list, or None if not taken.
+    name: "full", "swa" or "mla" of a target, whose plain pool is full; "draft-own" of a draft with K/V of its own.
+    space: the space of its ids. page_size: tokens a page; 1 where ids are slots. num_pages: pages in the buffer with
+    the dummy page 0, so readable ids are 0 .. num_pages-1 and allocatable ids 1 .. num_pages-1. free_pages_N: int64
+    page ids on the free list, or None if not taken.
     """
 
     name: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from g4diag.doctor import backends
 from g4diag.doctor.backends import attention_backends
 from tests.contracts import wheels
 
@@ -35,3 +36,10 @@ def test_the_widest_heads_are_told_where_xqa_decodes(release: str, heads: int) -
     why = next(row.why for row in attention_backends(release, H100))
     assert f"heads of at most {heads}" in why
     assert "XQA" not in next(row.why for row in attention_backends(release, B200))
+
+
+def test_flags_that_choose_a_backend_without_a_file_are_said() -> None:
+    ours = {"attention-backend": "fa4", "decode-attention-backend": "triton", "page-size": "64"}
+    assert backends.unwatched(ours) == ()
+    (line,) = backends.unwatched(ours | {"speculative-draft-attention-backend": "aiter"})
+    assert line.startswith("--speculative-draft-attention-backend aiter: NOT WATCHED")

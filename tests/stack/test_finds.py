@@ -28,9 +28,19 @@ NEEDS = {
         "sglang.kernels.ops.attention.flash_attention_v4",
         "its sliding layers will be handed full-space page ids",
     ),
+    "test_window_margin.py": (
+        "sglang.srt.models.gemma4_causal",
+        "positions whose window reads the dummy page",
+    ),
 }
 # Where these are not in the source, the bug is not there.
-LINES = {"test_flashinfer_double_read.py": flashinfer_double_read._WHOLE}
+LINES = {
+    "test_flashinfer_double_read.py": flashinfer_double_read._WHOLE,
+    "test_window_margin.py": (
+        ("sglang.srt.managers.schedule_batch.ScheduleBatch._evict_swa", "SGLANG_OPT_SWA_EVICT_DROP_PAGE_MARGIN.get()"),
+        ("sglang.srt.models.gemma4_causal.Gemma4Attention", "config.sliding_window if layer_type"),
+    ),
+}
 
 
 def test_every_file_is_here() -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from g4diag.discover import contributions
 from g4diag.errors import PatchRefused
-from g4diag.hooks.anchors import source_file
+from g4diag.hooks.anchors import has_module
 from g4diag.hooks.dispatcher import refusal
 from g4diag.stack.backends.contract import Attention, hook
 
@@ -52,14 +52,15 @@ def _nothing(*args: object, **kwargs: object) -> None:
 
 
 def _installed() -> tuple[Attention, ...]:
-    return tuple(attention for attention in known() if _imports(attention.backend.rpartition(".")[0]))
+    return tuple(attention for attention in known() if _can_run(attention))
 
 
-def _imports(module: str) -> bool:
-    if source_file(module) is None:
+def _can_run(attention: Attention) -> bool:
+    module = attention.backend.rpartition(".")[0]
+    if not has_module(module):
         return False
     try:
-        import_module(module)
+        imported = import_module(module)
     except Exception:  # whatever its libraries say about a machine they were not made for
         return False
-    return True
+    return attention.can_run(imported)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from g4diag.hooks.anchors import Anchor, has_module, pin
@@ -79,6 +80,18 @@ def _nothing_placed(table: Any, *args: Any, **kwargs: Any) -> AbstractContextMan
     return nullcontext()
 
 
+def _has_owner(path: str) -> bool:
+    """Whether the module of this function is installed, or the class of this method."""
+    owner = path.rpartition(".")[0]
+    module, _, name = owner.rpartition(".")
+    if has_module(owner) or not has_module(module):
+        return has_module(owner)
+    try:
+        return isinstance(getattr(import_module(module), name, None), type)
+    except Exception:  # whatever its libraries say about a machine they were not made for
+        return False
+
+
 @dataclass(frozen=True)
 class KernelCall:
     """The call in which a forward hands a kernel its table. point: the function called; its module may be that of some
@@ -99,7 +112,7 @@ class KernelCall:
         """Whether the installed release has it."""
         if self.called is not None and not pin(self.called).count:
             return False
-        return self.point is None or has_module(self.point.path.rpartition(".")[0])
+        return self.point is None or _has_owner(self.point.path)
 
 
 @dataclass(frozen=True)
@@ -116,6 +129,10 @@ def _forward_metadata(backend: Any) -> Any:
     return backend.forward_metadata
 
 
+def _always(module: Any) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Attention:
     """One attention backend. name: as sglang's flag has it. backend: dotted path of its class.
@@ -129,7 +146,8 @@ class Attention:
     itself to read, None for none. graph_tables: backend -> whether its graph buffers hold SWA tables, None if it has
     no graph buffers. keys_B: (backend, forward_batch, whether it serves a frozen-KV draft) -> int64 host array, keys
     a row by the batch's own lengths, None where it does not tell. writes: its own K/V writes. kernels: those that
-    want packed queries."""
+    want packed queries. can_run: backend's module -> whether a process that imported it so can have one at work.
+    flags: values of sglang's flag that choose it, where its name is none."""
 
     name: str
     backend: str
@@ -145,6 +163,13 @@ class Attention:
     calls: tuple[KernelCall, ...] = ()
     writes: tuple[Write, ...] = ()
     kernels: tuple[Kernel, ...] = ()
+    can_run: Callable[[Any], bool] = _always
+    flags: tuple[str, ...] = ()
+
+    @property
+    def chosen_by(self) -> tuple[str, ...]:
+        """Values of sglang's flag that choose it."""
+        return self.flags or (self.name,)
 
     def writes_here(self) -> tuple[Write, ...]:
         """Those that the installed release makes, by its source."""

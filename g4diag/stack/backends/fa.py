@@ -137,6 +137,7 @@ def _keys_B(backend: Any, forward_batch: Any, serves_frozen_draft: bool) -> Any:
 
 ATTENTION = Attention(
     name="fa",
+    flags=("fa3", "fa4"),
     backend=_BACKEND,
     built=Point(f"{_BACKEND}.__init__", ("model_runner",)),
     calls=(keyword(Point(f"{_MODULE}.flash_attn_with_kvcache", ("q", "k_cache", "v_cache")), "page_table"),),

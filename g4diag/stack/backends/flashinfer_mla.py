@@ -38,7 +38,7 @@ def handed(backend: Any, layer: Any, forward_batch: Any, rail: Rail) -> Handed |
         rows_B=rows_B[:rows],
         space=IndexSpace.FULL_SLOT,
         is_copy=False,
-        is_graph=_wrapper(backend)._use_cuda_graph,
+        is_graph=is_graph(backend),
         queries=shortest_query(forward_batch, int(getattr(forward_batch.spec_info, "draft_token_num", None) or 1)),
         by_slot=True,
         indptr_B1=indptr_B1,
@@ -46,9 +46,10 @@ def handed(backend: Any, layer: Any, forward_batch: Any, rail: Rail) -> Handed |
     )
 
 
-def _wrapper(backend: Any) -> Any:
+def is_graph(backend: Any) -> bool:
+    """Whether the wrapper planned last is a CUDA graph's."""
     metadata = backend.forward_metadata
-    return getattr(metadata, "decode_wrapper", None) or metadata.prefill_wrapper
+    return bool((getattr(metadata, "decode_wrapper", None) or metadata.prefill_wrapper)._use_cuda_graph)
 
 
 def _planned(wrapper: Any, *args: Any, **kwargs: Any) -> Rail | None:
@@ -75,7 +76,7 @@ ATTENTION = Attention(
     calls=(CALL,),
     forwards=(Point(f"{BACKEND}.forward_decode", FORWARD), Point(f"{BACKEND}.forward_extend", FORWARD)),
     handed=handed,
-    metadata_is_graph=lambda backend: bool(_wrapper(backend)._use_cuda_graph),
+    metadata_is_graph=is_graph,
     swa_state=lambda backend: None,
     graph_tables=lambda backend: None,
     keys_B=lambda backend, forward_batch, serves_frozen_draft: None,

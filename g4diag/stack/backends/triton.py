@@ -7,7 +7,8 @@ and draft extend the indices cover what was there before; new keys go to the ker
 joins the two for the kernel.
 
 Judged: the indices of whole sequences. Of a draft tree (topk above 1), whose rows are branches, the bound alone. Not
-judged: ranks that hold a part of a sequence (DCP), and diffusion models.
+judged: ranks that hold a part of a sequence (DCP), diffusion models, and a verify by the kernels of its own that AMD's
+gfx95 has from 0.5.14 on.
 """
 
 from __future__ import annotations

@@ -204,7 +204,7 @@ def flash_attention_imports() -> Iterator[None]:
             yield
         finally:
             for module in [*names, *_made_with_stand_ins()]:
-                _forget(module)
+                forget(module)
     else:
         yield
 
@@ -215,7 +215,7 @@ def _made_with_stand_ins() -> list[str]:
     return [name for name, module in sglang if _never_called in vars(module).values()]
 
 
-def _forget(name: str) -> None:
+def forget(name: str) -> None:
     """As if it had never been imported: the parent package keeps it as an attribute too."""
     del sys.modules[name]
     parent, _, own = name.rpartition(".")

@@ -12,14 +12,14 @@ from typing import Any
 from g4diag.stack.drive.reference_kernel import bound, by_slot, decode_slots, rows_of
 
 
-def backend(runner: Any) -> Any:
-    """The triton backend for this runner."""
+def backend(runner: Any, is_mla: bool = False) -> Any:
+    """The triton backend for this runner. is_mla: of a model with one pool of compressed K/V."""
     from sglang.srt.configs.model_config import AttentionArch
     from sglang.srt.layers.attention.triton_backend import TritonAttnBackend
 
     # What it asks of a runner and a model besides what other backends do.
     config = runner.model_config
-    config.attention_arch = AttentionArch.MHA
+    config.attention_arch = AttentionArch.MLA if is_mla else AttentionArch.MHA
     config.is_encoder_decoder = False
     config.v_head_dim = config.swa_v_head_dim = config.head_dim
     config.hf_config.get_text_config = lambda: config.hf_text_config

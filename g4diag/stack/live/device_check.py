@@ -21,7 +21,7 @@ from g4diag.model import AttentionRead, IndexSpace, LayerKind, PoolView, Severit
 from g4diag.stack.backends.contract import Attention, Handed, Rail
 from g4diag.stack.probes import page_table as host
 from g4diag.stack.probes.handed_tables import table_hooks
-from g4diag.stack.probes.pools import index_mapping, layer_pool
+from g4diag.stack.probes.pools import index_mapping
 from g4diag.stack.probes.workers import Backends
 from g4diag.traps.reads import violation_in
 
@@ -104,7 +104,7 @@ class DeviceCheck:
         capturing = host.is_capturing()
         place = (id(backend.token_to_kv_pool), int(layer.layer_id))
         if place not in self._pools:
-            self._pools[place] = layer_pool(backend.token_to_kv_pool, layer.layer_id)
+            self._pools[place] = self._backends.layer_pool(backend.token_to_kv_pool, layer.layer_id)
         pool, kind = self._pools[place]
         if not capturing and attention.metadata_is_graph(backend):
             # A warm-up before capture: its metadata outlives it, so nothing of it may be remembered.

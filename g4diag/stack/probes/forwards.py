@@ -28,8 +28,9 @@ class Forwards:
         return self._open[-1] if self._open else None
 
     def hooks(self) -> list[Hook]:
-        """The forwards of every backend."""
-        return [hook(point, "around", self._within) for each in self._attentions for point in each.forwards]
+        """The forwards of every backend, one that several inherit once."""
+        points = dict.fromkeys(point for each in self._attentions for point in each.forwards)
+        return [hook(point, "around", self._within) for point in points]
 
     def _within(self, original: Any, backend: Any, *args: Any, **kwargs: Any) -> Any:
         # q, k, v, layer, forward_batch: upstream hands the first five by position.

@@ -16,7 +16,6 @@ from g4diag.stack.backends.contract import Write, hook
 from g4diag.stack.probes.contract import Context, Probe
 from g4diag.stack.probes.forwards import Forwards
 from g4diag.stack.probes.page_table import phase_of
-from g4diag.stack.probes.pools import layer_pool
 from g4diag.stack.probes.workers import Backends
 from g4diag.stack.releases import current
 
@@ -66,7 +65,7 @@ class KVSlotsProbe:
         forward = self._forwards.now
         backend = forward.backend if forward else None
         worker = self._backends.owner(pool) if backend is None else self._backends.worker(backend)
-        view, kind = layer_pool(pool, int(layer.layer_id))
+        view, kind = self._backends.layer_pool(pool, int(layer.layer_id))
         on_host = not slots.is_cuda and slots.shape == own.shape
         full_N = _host(own) if on_host else None
         self._sink(

@@ -19,7 +19,6 @@ from g4diag.model import AttentionRead, LayerKind
 from g4diag.stack.backends.contract import Attention, Handed
 from g4diag.stack.probes.contract import Context, Probe
 from g4diag.stack.probes.handed_tables import table_hooks
-from g4diag.stack.probes.pools import layer_pool
 from g4diag.stack.probes.remembered import remembered
 from g4diag.stack.probes.workers import Backends
 
@@ -52,7 +51,7 @@ class PageTableProbe:
         self, attention: Attention, backend: Any, layer: Any, forward_batch: Any, handed: Handed
     ) -> AttentionRead:
         worker = self._backends.worker(backend)
-        pool, kind = layer_pool(backend.token_to_kv_pool, layer.layer_id)
+        pool, kind = self._backends.layer_pool(backend.token_to_kv_pool, layer.layer_id)
         pool = pool.by_slot() if handed.by_slot else pool
         window, rows = int(layer.sliding_window_size), _host(handed.rows_B)
         table_BP, lengths_B, first_B = laid_out(handed.table_BP, handed.lengths_B, handed.indptr_B1, handed.is_clipped)

@@ -10,11 +10,11 @@ from g4diag.model import IndexMapping, IndexSpace, LayerKind, PoolView
 from g4diag.stack.releases import current
 
 
-def pool_views(kv_pool: Any, allocator: Any | None = None) -> tuple[PoolView, ...]:
+def pool_views(kv_pool: Any, allocator: Any | None = None, owner: str = "") -> tuple[PoolView, ...]:
     """The pools behind `kv_pool`: (full, SWA) of an SWAKVPool, else the one: an MLA pool is a pool of its own kind.
-    allocator adds the free lists."""
+    allocator adds the free lists. owner: the worker that brought it, "" if that is not known."""
     if not current().read.is_swa_pool(kv_pool):
-        name = "draft-own" if hasattr(kv_pool, "k_buffer") else "mla"
+        name = "draft-own" if owner == "draft" else "full" if hasattr(kv_pool, "k_buffer") else "mla"
         return (_pool_view(name, IndexSpace.FULL_PAGE, kv_pool, None),)
     full = getattr(allocator, "full_attn_allocator", None)
     swa = getattr(allocator, "swa_attn_allocator", None)
@@ -24,9 +24,9 @@ def pool_views(kv_pool: Any, allocator: Any | None = None) -> tuple[PoolView, ..
     )
 
 
-def layer_pool(kv_pool: Any, layer_id: int) -> tuple[PoolView, LayerKind | None]:
+def layer_pool(kv_pool: Any, layer_id: int, owner: str = "") -> tuple[PoolView, LayerKind | None]:
     """(the pool this layer's k_cache comes from, its kind by that pool); kind None when the pool has no opinion."""
-    views = pool_views(kv_pool)
+    views = pool_views(kv_pool, owner=owner)
     if not current().read.is_swa_pool(kv_pool):
         return views[0], None
     is_swa = current().read.layer_is_swa(kv_pool, layer_id)

@@ -6,6 +6,7 @@ Also names pools for people: "target:SWAKVPool" rather than an address, which wo
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -15,16 +16,20 @@ from weakref import WeakKeyDictionary, WeakSet
 from g4diag.errors import G4DiagError
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook
-from g4diag.model import IndexMapping, PoolSwap, PoolView, Windows
+from g4diag.model import IndexMapping, LayerKind, PoolSwap, PoolView, Windows
 from g4diag.stack import backends
 from g4diag.stack.backends.contract import Attention, hook
 from g4diag.stack.probes.contract import Book
 from g4diag.stack.probes.handed_out import HandedOut
-from g4diag.stack.probes.pools import index_mapping, pool_views
+from g4diag.stack.probes.pools import index_mapping, layer_pool, pool_views
 from g4diag.stack.probes.request_rows import RequestRows
 from g4diag.stack.probes.server_facts import flags_of, worker_of
 from g4diag.stack.probes.windows import windows_of
 from g4diag.stack.releases import current
+
+logger = logging.getLogger("g4diag")
+
+_BLIND = "no trap sees what its layers are handed"
 
 
 class Backends:
@@ -46,8 +51,10 @@ class Backends:
         self.books: tuple[Book, ...] = (self.handed_out, self.request_rows)
 
     def hooks(self) -> list[Hook]:
-        """The constructor of every backend that is known and installed."""
-        return [hook(attention.built, "after", partial(self._built, attention)) for attention in self.attentions]
+        """The constructor of every backend that is known and installed, and where a runner takes any backend."""
+        hooks = [hook(attention.built, "after", partial(self._built, attention)) for attention in self.attentions]
+        release = current()
+        return [*hooks, release.hook("backend.taken", "after", self._taken)] if release.has("backend.taken") else hooks
 
     def attention(self, backend: Any) -> Attention:
         """What is known of this backend. G4DiagError for one that no file describes."""
@@ -76,6 +83,10 @@ class Backends:
     def owner(self, pool: Any) -> str:
         """ "target" or "draft", whose runner brought this pool; "" if none did since the probe was armed."""
         return self._pool_owner.get(pool, "")
+
+    def layer_pool(self, pool: Any, layer_id: int) -> tuple[PoolView, LayerKind | None]:
+        """As `pools.layer_pool` has it, with the worker that brought this pool in its name."""
+        return layer_pool(pool, layer_id, self.owner(pool))
 
     def label(self, pool: Any) -> str | None:
         """The pool's name for people, None for no pool."""
@@ -124,12 +135,24 @@ class Backends:
     def pools(self) -> tuple[PoolView, ...]:
         """The pools of the first allocator seen, free lists included; none before a backend was built."""
         for allocator in list(self._allocator.values()):
-            return pool_views(allocator.get_kvcache(), allocator)
+            pool = allocator.get_kvcache()
+            return pool_views(pool, allocator, self.owner(pool))
         return ()
 
+    def _taken(self, result: Any, runner: Any, backend: Any, /, *args: Any, **kwargs: Any) -> None:
+        """Say once of a backend that nobody watches. result: the backend, in a wrapper for some models."""
+        name = type(backend).__name__
+        if self.knows(backend) or name in self.facts.get("not_watched", ()):
+            return
+        self.facts["not_watched"] = [*self.facts.get("not_watched", ()), name]
+        ours = {each.name for each in backends.known() if each.class_name == name}
+        why = next((str(self.unwatched[each]) for each in ours & set(self.unwatched)), "g4diag has no file for it")
+        worker = "draft" if runner.is_draft_worker else "target"
+        logger.warning("g4diag attention backend NOT WATCHED: %s of the %s: %s; %s", name, worker, why, _BLIND)
+
     def _built(
-        self, attention: Attention, result: Any, backend: Any, model_runner: Any, *args: Any, **kwargs: Any
-    ) -> None:
+        self, attention: Attention, result: Any, backend: Any, model_runner: Any, /, *args: Any, **kwargs: Any
+    ) -> None:  # by position: constructors have keywords of these names
         if self.attention(backend) is not attention:  # the constructor of a class that it inherits from
             return
         worker = "draft" if model_runner.is_draft_worker else "target"

@@ -62,6 +62,9 @@ RELEASE = Release(
         "scheduler.process_batch_result": Point(f"{_SCHEDULER}.process_batch_result", ("batch", "result")),
         "scheduler.on_idle": Point(f"{_SCHEDULER}.on_idle"),
         "runner.forward": Point(f"{_SRT}.model_executor.model_runner.ModelRunner.forward", ("forward_batch",)),
+        "backend.taken": Point(
+            f"{_SRT}.layers.attention.attention_registry.attn_backend_wrapper", ("runner", "full_attn_backend")
+        ),
         "view.frozen_kv_target_view": Point(f"{_UTILS}.frozen_kv_target_view", _VIEW),
         "view.target_kv_pool_view": Point(f"{_UTILS}.target_kv_pool_view", _VIEW),
         "graph_runner.built": Point(f"{_GRAPH_RUNNER}.__init__", ("frozen_kv_mtp_worker",)),
