@@ -6,7 +6,6 @@ known to be bad about a command line on a release that is not installed here.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -70,17 +69,18 @@ def _of_log(log: Path, version: str, gpu: str, json: bool) -> NoReturn:
     from g4diag.matrix.cells import matrix
 
     found = read_arguments(log)
+    known_by = "as named" if version else "as the log tells"
     release = version or found.release
     if not release:
         release = matrix().releases[-1]
-        print(f"g4diag: the log names no release: judged as {release}; --sglang-version names another", file=sys.stderr)
-    _release(release, found.arguments, gpu or found.gpu, json)
+        known_by = "ASSUMED, the newest on file: the log tells none; --sglang-version names another"
+    _release(release, found.arguments, gpu or found.gpu, json, known_by)
 
 
-def _release(version: str, arguments: tuple[str, ...], gpu: str, json: bool) -> NoReturn:
+def _release(version: str, arguments: tuple[str, ...], gpu: str, json: bool, of_log: str = "") -> NoReturn:
     from g4diag.doctor.elsewhere import check_release
 
-    found = check_release(version, arguments, gpu)
+    found = check_release(version, arguments, gpu, of_log)
     if json:
         from g4diag.report.release_check_json import render as render_json
 

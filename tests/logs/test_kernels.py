@@ -1,4 +1,4 @@
-"""What a kernel does by its name: names as sglang 0.5.23 and flashinfer-python have them, and as debuggers print them."""
+"""A kernel by its name: names as sglang 0.5.23 and flashinfer-python have them, or as debuggers print them."""
 
 from __future__ import annotations
 
