@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from g4diag import __version__
 from g4diag.model import Finding, Inspection
 from g4diag.report import words
+from g4diag.report.html import log_sections
 from g4diag.report.html.markup import escaped, graded, prose, section, table
 from g4diag.report.html.pictures import mapping, occupancy, page_tables
 
@@ -39,6 +40,7 @@ _SHOWN_APART = {
     "pools",
     "layer_map",
     "timeline",
+    *log_sections.SHOWN,
 }
 
 
@@ -52,6 +54,7 @@ def body(inspection: Inspection) -> str:
         _answers(inspection),
         _sentences(inspection, "parts", "What the files say"),
         _evidence(inspection),
+        log_sections.of_log(inspection),
         page_tables(inspection),
         _entries(inspection),
         mapping(inspection),
