@@ -65,7 +65,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def build_app() -> typer.Typer:
     """The Typer app with one command for each COMMAND under g4diag/cli/."""
-    app = typer.Typer(name="g4diag", add_completion=False, pretty_exceptions_enable=False)
+    names = {"help_option_names": ["-h", "--help"]}
+    app = typer.Typer(name="g4diag", context_settings=names, pretty_exceptions_enable=False)
     app.callback()(_root)
     for found in contributions("g4diag.cli", "COMMAND"):
         if found.error is None:
