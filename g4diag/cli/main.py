@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import signal
@@ -20,6 +21,8 @@ from g4diag.settings import Settings
 # The base of what typer raises for a command line it cannot take: click's class, or typer's own copy of it.
 _TyperError: type[Exception] = typer.BadParameter.__mro__[2]
 MAX_COMPLAINT = 1000
+INTERRUPTED = 130
+_interrupts: list[int] = []
 # What the extra `stack` brings. A missing one means that the command cannot run here, and is no defect of ours.
 _STACK = frozenset({"flashinfer", "sgl_kernel", "sglang", "torch", "transformers", "triton"})
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -31,9 +34,26 @@ def main() -> None:
         # A closed pipe ends us as it ends other tools (141), not with the 1 that would read as a defect. Not under
         # serve: a server must not lose its supervisor to `| head`.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # in the background it may be ignored
+            signal.signal(signal.SIGINT, _interrupt)
     code = run(sys.argv[1:])
     lost = _unwritten()
+    if code == INTERRUPTED and not lost:
+        _leave_at_once()
     sys.exit(_complain(lost, CannotRunError.exit_code) if lost else code)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """As Python's own, and remembered: an import of torch's may swallow what is raised here, and then fail."""
+    _interrupts.append(number)
+    raise KeyboardInterrupt
+
+
+def _leave_at_once() -> None:
+    """After Ctrl-C, what was opened is closed by now and what was registered runs; taking torch down takes seconds."""
+    atexit._run_exitfuncs()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -54,6 +74,8 @@ def run(arguments: Sequence[str]) -> int:
     except _TyperError as error:
         return _complain(_usage(error), UsageError.exit_code)
     except Exception as error:
+        if _interrupts:
+            return INTERRUPTED
         if show_traceback:
             raise
         if isinstance(error, OSError) and (lost := _unwritten(error)):

@@ -13,6 +13,7 @@ from g4diag.model import Finding, Inspection
 from g4diag.report import words
 from g4diag.report.first_screen import first_screen
 from g4diag.report.lines import heading, line, table
+from g4diag.report.links import thread
 from g4diag.report.plain import plain
 from g4diag.report.strip import WIDTH, bad_strips, legend_line
 from g4diag.report.timeline_text import timeline
@@ -114,16 +115,21 @@ def _named(inspection: Inspection, console: Console) -> None:
     for finding in inspection.of("signature"):
         line(Text(f"  signature  {plain(finding.text)}"), console)
     for finding in inspection.of("known_issues"):
-        _graded(finding, console)
+        _graded(finding, console, links=tuple(map(str, finding.data.get("references", ()))))
         if releases := finding.data.get("affected_releases"):
             line(Text(f"            affected releases: {plain(releases)}"), console)
     for finding in inspection.of("cure"):
         _graded(finding, console)
 
 
-def _graded(finding: Finding, console: Console, prefix: str = "") -> None:
-    grade = Text(f"  {finding.grade:>8}  ", style=_GRADES[finding.grade])
-    line(grade.append(prefix + plain(finding.text), style="default"), console)
+def _graded(finding: Finding, console: Console, prefix: str = "", links: Sequence[str] = ()) -> None:
+    """links: threads that our own data names, which a terminal may open."""
+    text = Text(f"  {finding.grade:>8}  ", style=_GRADES[finding.grade])
+    text.append(prefix + plain(finding.text), style="default")
+    for reference in links:
+        if (address := thread(reference)) and (at := text.plain.find(f"{reference}")) >= 0:
+            text.stylize(f"link {address}", at, at + len(reference))
+    line(text, console)
 
 
 def _pools(findings: Sequence[Finding], console: Console) -> None:

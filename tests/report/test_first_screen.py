@@ -84,3 +84,14 @@ def test_one_line_a_file() -> None:
     named = [(word, name.split(", ")[-1], said) for word, name, said in rows]
     assert ("ERROR", "h100-eager-warn.pt", "trtllm-mha-swa") in named
     assert len(list(short_rows(inspected(LOGS[0])))) == 1
+
+
+def test_issue_numbers_are_links_where_the_terminal_can_and_nowhere_else() -> None:
+    out, pipe = io.StringIO(), io.StringIO()
+    inspection = inspected(ROOT / "dumps" / "h100-eager-warn.pt")
+    render(
+        inspection, Console(file=out, width=120, force_terminal=True, color_system="truecolor", legacy_windows=False)
+    )
+    render(inspection, Console(file=pipe, width=120))
+    assert "\x1b]8;" in out.getvalue() and "https://github.com/sgl-project/sglang/issues/26957" in out.getvalue()
+    assert "\x1b" not in pipe.getvalue() and "https://" not in pipe.getvalue()
