@@ -15,6 +15,7 @@ import typer
 from g4diag import __version__
 from g4diag.discover import Contribution, contributions
 from g4diag.errors import CannotRunError, G4DiagError, UsageError
+from g4diag.report.console import Color, choose
 from g4diag.report.plain import plain
 from g4diag.settings import Settings
 
@@ -107,7 +108,15 @@ def _say_version(wanted: bool) -> None:
 _VERSION = typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_say_version)
 
 
-def _root(version: Annotated[bool, _VERSION] = False) -> None:
+def _choose_color(wanted: Color) -> Color:
+    choose(wanted)
+    return wanted
+
+
+_COLOR = typer.Option("--color", help="Colour reports: auto, always or never.", callback=_choose_color)
+
+
+def _root(version: Annotated[bool, _VERSION] = False, color: Annotated[Color, _COLOR] = Color.auto) -> None:
     """Crash triage for SGLang serving Gemma-4 with frozen-KV MTP on trtllm_mha."""
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from g4diag.report.plain import plain
@@ -61,7 +61,8 @@ def table(
     wraps: bool = False,
 ) -> None:
     """Rows under their heads. drop: columns that can be told from the others, the first to go first where all of them
-    do not fit; the rest is never cut. wraps: the last column is prose, and goes on below itself."""
+    do not fit; the rest is never cut. wraps: the last column is prose, and goes on
+    below itself on a terminal."""
     kept, cells = list(columns), [["-" if cell is None else plain(str(cell)) for cell in row] for row in rows]
     for name in drop:
         if _width(kept, cells) <= console.width:
@@ -69,23 +70,31 @@ def table(
         at = kept.index(name)
         kept.pop(at)
         cells = [[cell for n, cell in enumerate(row) if n != at] for row in cells]
-    if wraps:
+    if wraps and console.is_terminal:
         room = max(console.width - _width(kept[:-1], [row[:-1] for row in cells]), 20)
         cells = [[*row[:-1], _wrapped(row[-1], room)] for row in cells]
-    found = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 1))
-    for column in kept:
-        found.add_column(column, overflow="ignore", no_wrap=True)
-    for row in cells:
-        found.add_row(*map(Text, row))
-    console.print(found, highlight=False, soft_wrap=True, width=max(console.width, _width(kept, cells)))
+    widths = _widths(kept, cells)
+    for n, row in enumerate([kept, *cells]):
+        for cut in _physical(row):
+            padded = "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(cut, widths, strict=True))
+            style = "bold" if n == 0 else ""
+            console.print(Text(padded.rstrip(), style=style), soft_wrap=True, highlight=False)
+
+
+def _physical(row: Sequence[str]) -> Iterable[Sequence[str]]:
+    """A row as lines of a screen: a cell that goes on below itself has several."""
+    return zip_longest(*(cell.split("\n") for cell in row), fillvalue="")
 
 
 def _wrapped(text: str, room: int) -> str:
     return "\n".join(textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False))
 
 
+def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    lines = ([name, *(line for row in rows for line in row[n].split("\n"))] for n, name in enumerate(columns))
+    return [max(map(cell_len, column)) for column in lines]
+
+
 def _width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     """Cells across, two of space behind each column."""
-    lines = ([name, *(line for row in rows for line in row[n].split("\n"))] for n, name in enumerate(columns))
-    widest = (max(map(cell_len, column)) for column in lines)
-    return sum(widest) + 2 * len(columns)
+    return sum(_widths(columns, rows)) + 2 * len(columns)
