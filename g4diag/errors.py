@@ -7,6 +7,8 @@ Exit codes, the same for every command:
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,6 +23,14 @@ class UsageError(G4DiagError):
     """The request itself is wrong: an unknown name, an impossible geometry, a bad G4DIAG_* value."""
 
     exit_code = 2
+
+
+def unknown(noun: str, name: str, known: Iterable[str]) -> UsageError:
+    """What to raise for a name that there is not: what was wanted, what was found, and the nearest that there is."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return UsageError(f"unknown {noun}: wanted one of {', '.join(names)}, found {name!r}{hint}")
 
 
 def unwritable(path: Path, error: OSError | ValueError) -> UsageError:

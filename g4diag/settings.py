@@ -111,6 +111,7 @@ _NAMES = (
     "G4DIAG_SANDBOX_SECONDS",
     "G4DIAG_FUZZ_DB",
     "G4DIAG_REQUIRE",
+    "G4DIAG_STACKS",  # the Makefile's: where stacks are kept; nothing here reads it
 )
 LEVELS = ("warn", "strict", "contain")
 REDIS = "redis://"

@@ -107,3 +107,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(name: str, tmp_path: Path) 
     with pytest.raises(UsageError, match=r": cannot be written: \w"):
         require_writable(tmp_path / name)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_makefiles_variable_is_no_misspelt_one() -> None:
+    assert Settings.from_env({"G4DIAG_STACKS": "/somewhere"}) == Settings.from_env({})

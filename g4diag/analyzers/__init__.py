@@ -22,7 +22,8 @@ def inspect_file(path: Path) -> Inspection:
 
 
 def inspect_files(paths: Sequence[Path]) -> Inspection:
-    """One plain file as `inspect_file`; of several, or of a directory, the worst part leads, and `parts` holds each.
+    """One plain file as `inspect_file`; of several, or of a directory, findings come from the most
+    severe file first, and `parts` holds each.
 
     Raises as `read_case` does."""
     if len(paths) == 1 and not paths[0].is_dir():

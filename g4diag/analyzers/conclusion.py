@@ -68,7 +68,7 @@ def _likely(incident: Incident) -> Conclusion | None:
         return None
     sources = tuple(_sources(incident, on_record, match))
     what = f"{match.issue.id}: {match.issue.title}" if match else f"on record: {_said(on_record[0])}"
-    text = f"{what}; by {' and '.join(sources)}; no view of it here to judge again"
+    text = f"{what}; {_told_by(incident, on_record, sources)}"
     data: dict[str, Any] = {"issue": match.issue.id if match else None, "sources": list(sources)}
     return Conclusion(Outcome.LIKELY, text, Grade.DERIVED, data, premises=sources)
 
@@ -196,6 +196,19 @@ def _sources(incident: Incident, on_record: list[Violation], match: Match | None
         yield f"a core dump ({fault.kernel.partition('(')[0]}: {fault.exception}{block})"
     if match is not None and not match.by_signature:
         yield f"what was printed: {match.by}" + (f" ({', '.join(match.facts)})" if match.facts else "")
+
+
+def _told_by(incident: Incident, on_record: list[Violation], sources: tuple[str, ...]) -> str:
+    """Who says so; in short where a record and a core dump name one row."""
+    if not on_record:
+        return f"by {' and '.join(sources)}"
+    again = "no page table here to check again, but "
+    row = on_record[0].row
+    fault = next(iter(incident.faults), None)
+    if row is not None and fault is not None and f"row {row}," in f"{fault.meaning},":
+        kernel = fault.kernel.partition("(")[0]
+        return f"{again}the record of {on_record[0].trap} and the core dump of {kernel} agree on row {row}"
+    return f"{again}{' and '.join(sources)} {'say' if len(sources) > 1 else 'says'} so"
 
 
 def _crashed(incident: Incident) -> str | None:

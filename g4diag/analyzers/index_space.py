@@ -42,18 +42,18 @@ def analyze(incident: Incident) -> Iterator[Finding]:
 
 
 def _sentence(read: AttentionRead, ranked: tuple[Explanation, ...], best: Explanation | None, known: bool) -> str:
-    head = f"the table of layer {read.layer_id} " if read.layer_id >= 0 else "the table "
+    table = f"the table of layer {read.layer_id}" if read.layer_id >= 0 else "the table"
     if best is None:
         tried = "; ".join(f"{one.text} {_share(one)}" for one in ranked[:_NAMED]) or "no reading explains an entry"
         alike = any(one.telling == 0 and one.share_of_bad == 1.0 for one in ranked[:_NAMED])
         why = " (the two numberings agree on every entry that is wrong)" if alike else ""
-        return f"cannot tell what {head}holds{why}: {tried}"
+        return f"cannot tell what {table} holds{why}: {tried}"
     others = [one for one in ranked if one is not best and one.bad][: _NAMED - 1]
-    next_best = f"; next: {', '.join(f'{one.text} {_share(one)}' for one in others)}" if others else ""
+    second = f"; runner-up: {', '.join(f'{one.text} ({_share(one)})' for one in others)}" if others else ""
     if known:
-        return f"{head}holds {best.text}: that explains {_share(best)} live entries{_telling(best)}{next_best}"
-    because = f" ({best.because})" if best.because else ""
-    return f"inferred: {head}holds {best.text}: that explains {_share(best)} live entries{because}{next_best}"
+        return f"best fit for {table}: {best.text} ({_share(best)} live entries{_telling(best)}){second}"
+    because = f"; {best.because}" if best.because else ""
+    return f"inferred best fit for {table}: {best.text} ({_share(best)} live entries{because}){second}"
 
 
 def _telling(one: Explanation) -> str:

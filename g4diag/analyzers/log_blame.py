@@ -53,7 +53,7 @@ def blamed(crash: Crash) -> str:
             place = f" ({device.function or 'the launcher'} at {device.place})" if device and device.place else ""
             return f"it surfaced at {at}, and the launch itself failed there{place}"
         case "trap":
-            return f"it surfaced at {at}: that is a trap of ours, which waits for the device in front of each read"
+            return f"it surfaced at {at}: that is g4diag's own check, which only waited for the device"
         case "audit":
             when = (
                 f"an {crash.audit} audit"

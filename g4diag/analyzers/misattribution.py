@@ -24,7 +24,7 @@ _PLACES = (
     # Not the folder that a checkout of ours, with a whole environment in it, may be called.
     (
         re.compile(r"/g4diag/(?:stack|plugin)\b"),
-        "a trap of ours, which waits for the device in front of each read, not what faulted",
+        "g4diag's own check, which only waited for the device",
     ),
     (re.compile(r"/torch/cuda/graphs\.py.* in replay"), "a graph's replay, one launch of all its kernels"),
     (re.compile(r"/flashinfer/xqa\.py"), "a launch of XQA, to blame for itself only under CUDA_LAUNCH_BLOCKING=1"),

@@ -21,7 +21,10 @@ def analyze(incident: Incident) -> Iterator[Finding]:
         yield Finding("rejudge", f"{row.name}: {_text(row)}", Grade.MEASURED, row.violations > 0, data, "trap")
     if idle := [row.name for row in judgement.rows if not (row.views or row.error)]:
         data = {"traps": idle, "count": len(idle)}
-        yield Finding("rejudge", f"{len(idle)} claims have no view in this file", Grade.MEASURED, False, data, "idle")
+        text = f"{len(idle)} more checks found nothing of theirs in this file"
+        if len(idle) == len(judgement.rows):
+            text = f"none of the {len(idle)} checks could run: this file holds nothing that they check"
+        yield Finding("rejudge", text, Grade.MEASURED, False, data, "idle")
     yield from _disagreement(incident, judgement)
 
 

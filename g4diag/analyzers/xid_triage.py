@@ -10,8 +10,8 @@ from g4diag.model import Finding, Grade, Incident
 
 _SHOWN = 8
 _WHOSE = {
-    "program": "a fault of the program, not of the GPU",
-    "hardware": "a fault of the hardware",
+    "program": "most often a fault of the program, rarely of the GPU",
+    "hardware": "most often a fault of the hardware",
     "either": "of the program, the driver or the hardware",
     "": "",
 }
@@ -34,7 +34,7 @@ def analyze(incident: Incident) -> Iterator[Finding]:
             "follows": row.only_follows,
             "source": row.event.source,
         }
-        is_defect = row.meaning.whose == "hardware"
+        is_defect = row.meaning.is_of_hardware
         yield Finding("xid_triage", "; ".join(filter(None, parts)), Grade.MEASURED, is_defect, data, "xid")
 
 

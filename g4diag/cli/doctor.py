@@ -1,12 +1,11 @@
 """`g4diag doctor [-- SGLANG ARGUMENTS]`: can a server run here, armed, and is anything about it known to be bad.
 
-With --selftest: does each trap wake when its invariant is broken, and sleep otherwise. With --sglang-version: what is
+With --selftest: does each trap fire when its invariant is broken, and not otherwise. With --sglang-version: what is
 known to be bad about a command line on a release that is not installed here.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -27,6 +26,9 @@ def doctor(
     ] = "",
     gpu: Annotated[str, typer.Option(help="With --sglang-version: the server's GPU, such as sm90.", metavar="SM")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print JSON (g4diag.doctor or -release).")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="The long tables too: attention backends, patches, traps.")
+    ] = False,
 ) -> None:
     """Versions, GPU, backends, plugin, patches and traps; with a command line of sglang's, what is bad about it.
 
@@ -34,8 +36,8 @@ def doctor(
 
     Exit 0 healthy, 1 a known-bad combination or a plugin that would not load, 2 usage, 3 no sglang or another version,
     4 known bad if the models are what their names say.
-    With --selftest: 0 each trap woke, and alone; 1 one slept or a wrong one woke. With --sglang-version: 0 no hazard,
-    1 one, 2 no version or no arguments, 3 a release that is not known here; nothing installed here is looked at.
+    With --selftest: 0 each trap fired, and alone; 1 one did not, or a wrong one did. With --sglang-version: 0 no
+    hazard, 1 one, 2 no version or no arguments, 3 a release that is not known here; nothing here is looked at.
     """
     if not selftest and (log := named_log(arguments or ())) is not None:
         _of_log(log, sglang_version, gpu, json)
@@ -60,7 +62,7 @@ def doctor(
         from g4diag.report.console import console
         from g4diag.report.doctor_text import render
 
-        render(checkup, console(120))
+        render(checkup, console(120), verbose)
     raise typer.Exit(checkup.exit_code)
 
 
@@ -70,17 +72,18 @@ def _of_log(log: Path, version: str, gpu: str, json: bool) -> NoReturn:
     from g4diag.matrix.cells import matrix
 
     found = read_arguments(log)
+    known_by = "as named" if version else "as the log tells"
     release = version or found.release
     if not release:
         release = matrix().releases[-1]
-        print(f"g4diag: the log names no release: judged as {release}; --sglang-version names another", file=sys.stderr)
-    _release(release, found.arguments, gpu or found.gpu, json)
+        known_by = "ASSUMED, the newest on file: the log tells none; --sglang-version names another"
+    _release(release, found.arguments, gpu or found.gpu, json, known_by)
 
 
-def _release(version: str, arguments: tuple[str, ...], gpu: str, json: bool) -> NoReturn:
+def _release(version: str, arguments: tuple[str, ...], gpu: str, json: bool, of_log: str = "") -> NoReturn:
     from g4diag.doctor.elsewhere import check_release
 
-    found = check_release(version, arguments, gpu)
+    found = check_release(version, arguments, gpu, of_log)
     if json:
         from g4diag.report.release_check_json import render as render_json
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from g4diag.cli.contract import Command, file_name
+from g4diag.errors import UsageError
 
 
 def inspect(
@@ -17,6 +18,10 @@ def inspect(
         typer.Argument(help="Dumps, rings, post-mortems, or folders of them.", metavar="FILE...", parser=file_name),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print JSON (schema g4diag.inspect) in place of text.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="All of it: pools, layers, entries, timeline, claims.")
+    ] = False,
+    short: Annotated[bool, typer.Option("--short", help="One line a file: first word, name, what it is.")] = False,
     html: Annotated[
         Path | None,
         typer.Option(help="Write one HTML file too, which opens offline.", metavar="PATH", parser=file_name),
@@ -27,10 +32,13 @@ def inspect(
     The first word is the verdict: ERROR, LIKELY, LEAK or HARDWARE exit 1, HEALTHY 0, CRASH or INCONCLUSIVE 4. Exit 2
     no such file or --html would overwrite one, 3 --html without plotly, 5 corrupt, truncated, not ours or unsafe.
     """
+    from g4diag.report.first_screen import short_rows
     from g4diag.report.plain import plain
     from g4diag.report.save import refuse_to_overwrite, save
     from g4diag.sandbox import inspect_files
 
+    if json + short + verbose > 1:
+        raise UsageError("wanted one of --json, --short and -v, found more")
     if html is not None:
         refuse_to_overwrite(html, "HTML", files)
     inspection = inspect_files(files)
@@ -42,11 +50,13 @@ def inspect(
         from g4diag.report.json import render as render_json
 
         typer.echo(render_json(inspection))
+    elif short:
+        typer.echo("\n".join("\t".join(map(plain, row)) for row in short_rows(inspection)))
     else:
         from g4diag.report.console import console
         from g4diag.report.text import render
 
-        render(inspection, console())
+        render(inspection, console(), verbose)
     if html is not None:
         sys.stdout.flush()
         print(f"g4diag: page written to {plain(str(html))}", file=sys.stderr)

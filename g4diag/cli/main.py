@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import signal
@@ -14,12 +15,15 @@ import typer
 from g4diag import __version__
 from g4diag.discover import Contribution, contributions
 from g4diag.errors import CannotRunError, G4DiagError, UsageError
+from g4diag.report.console import Color, choose
 from g4diag.report.plain import plain
 from g4diag.settings import Settings
 
 # The base of what typer raises for a command line it cannot take: click's class, or typer's own copy of it.
 _TyperError: type[Exception] = typer.BadParameter.__mro__[2]
 MAX_COMPLAINT = 1000
+INTERRUPTED = 130
+_interrupts: list[int] = []
 # What the extra `stack` brings. A missing one means that the command cannot run here, and is no defect of ours.
 _STACK = frozenset({"flashinfer", "sgl_kernel", "sglang", "torch", "transformers", "triton"})
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -31,9 +35,26 @@ def main() -> None:
         # A closed pipe ends us as it ends other tools (141), not with the 1 that would read as a defect. Not under
         # serve: a server must not lose its supervisor to `| head`.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # in the background it may be ignored
+            signal.signal(signal.SIGINT, _interrupt)
     code = run(sys.argv[1:])
     lost = _unwritten()
+    if code == INTERRUPTED and not lost:
+        _leave_at_once()
     sys.exit(_complain(lost, CannotRunError.exit_code) if lost else code)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """As Python's own, and remembered: an import of torch's may swallow what is raised here, and then fail."""
+    _interrupts.append(number)
+    raise KeyboardInterrupt
+
+
+def _leave_at_once() -> None:
+    """After Ctrl-C, what was opened is closed by now and what was registered runs; taking torch down takes seconds."""
+    atexit._run_exitfuncs()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -54,6 +75,8 @@ def run(arguments: Sequence[str]) -> int:
     except _TyperError as error:
         return _complain(_usage(error), UsageError.exit_code)
     except Exception as error:
+        if _interrupts:
+            return INTERRUPTED
         if show_traceback:
             raise
         if isinstance(error, OSError) and (lost := _unwritten(error)):
@@ -65,7 +88,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def build_app() -> typer.Typer:
     """The Typer app with one command for each COMMAND under g4diag/cli/."""
-    app = typer.Typer(name="g4diag", add_completion=False, pretty_exceptions_enable=False)
+    names = {"help_option_names": ["-h", "--help"]}
+    app = typer.Typer(name="g4diag", context_settings=names, pretty_exceptions_enable=False)
     app.callback()(_root)
     for found in contributions("g4diag.cli", "COMMAND"):
         if found.error is None:
@@ -84,7 +108,15 @@ def _say_version(wanted: bool) -> None:
 _VERSION = typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_say_version)
 
 
-def _root(version: Annotated[bool, _VERSION] = False) -> None:
+def _choose_color(wanted: Color) -> Color:
+    choose(wanted)
+    return wanted
+
+
+_COLOR = typer.Option("--color", help="Colour reports: auto, always or never.", callback=_choose_color)
+
+
+def _root(version: Annotated[bool, _VERSION] = False, color: Annotated[Color, _COLOR] = Color.auto) -> None:
     """Crash triage for SGLang serving Gemma-4 with frozen-KV MTP on trtllm_mha."""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from g4diag.cli.contract import Command
-from g4diag.errors import UsageError
+from g4diag.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +44,7 @@ def _rows(action: Action, names: list[str], json: bool) -> int:
         if not names:
             raise UsageError("show: wanted a NAME, found none; `g4diag patches` lists them")
         if len(names) != 1 or not (chosen := [row for row in rows if row.name in names]):
-            raise UsageError(f"show: wanted one of {', '.join(row.name for row in rows)}, found {' '.join(names)!r}")
+            raise unknown("patch", " ".join(names), [row.name for row in rows])
         rows = tuple(chosen)
     elif names:
         raise UsageError(f"list: wanted no name, found {' '.join(names)!r}; show takes one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,7 @@ def report(
     truncated, not ours or unsafe.
     """
     from g4diag.report.markdown import render
+    from g4diag.report.plain import plain
     from g4diag.report.save import refuse_to_overwrite, save
     from g4diag.sandbox import inspect_files
 
@@ -38,6 +40,7 @@ def report(
         typer.echo(text, nl=False)
     else:
         save(text, out)
+        print(f"g4diag: report written to {plain(str(out))}", file=sys.stderr)
     raise typer.Exit(inspection.outcome.exit_code)
 
 

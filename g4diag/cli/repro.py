@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +16,7 @@ import typer
 from g4diag import settings
 from g4diag.atomic_write import atomic_write
 from g4diag.cli.contract import Command
-from g4diag.errors import UsageError
+from g4diag.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from g4diag.scenario import Options, Progress, Scenario
@@ -76,25 +76,46 @@ def repro(
 ) -> None:
     """Run a scenario on the installed sglang: its classes in this process, or on a GPU real servers.
 
-    Exit 0 every state as expected, 1 one was not, 2 usage, 3 no such sglang or GPU, 4 vacuous or inconclusive.
+    Exit 0 every state as expected, 1 one was not, 2 usage, 3 sglang or a GPU is missing, or sglang is of a
+    version that this command cannot drive, 4 vacuous or inconclusive.
     """
     from g4diag.scenario import Options
     from g4diag.scenario.catalogue import scenarios
 
     known = scenarios()
     if list_them:
-        for found in known.values():
-            typer.echo(f"{found.name}\t{', '.join(found.needs)}\t{found.symptom}")
+        _list(known.values())
         return
+    for_servers = {"--path": path, "--out": out, "--model-pair": model_pair, "--coredump": coredump}
     if all_of_them:
+        for_one = {"--state": state, "--requests": requests, "--page-size": page_size, "--ratio": ratio}
+        more = {"--window": window, "--chunk": chunk, "--device": device, "--seed": seed}
+        _refuse("--all runs every scenario on the CPU with what each declares", {**for_one, **more, **for_servers})
         raise typer.Exit(_all(scenario, jobs, dump_dir, json))
     if scenario not in known:
-        raise UsageError(f"unknown scenario {scenario!r}; known: {', '.join(known)}" if scenario else "which SCENARIO?")
+        raise unknown("scenario", scenario, known) if scenario else UsageError("which SCENARIO? `--list` names them")
     sizes = (requests, page_size, ratio, window, chunk)
     on_server = (path and path.value, time_limit, coredump, jobs or 1, out)
     options = Options(seed, tuple(state or ()), *sizes, dump_dir, *on_server, pair=model_pair and model_pair.value)
     chosen = known[scenario]
-    raise typer.Exit(_on_server(chosen, options, json) if _on_gpu(chosen, device) else _on_cpu(chosen, options, json))
+    if _on_gpu(chosen, device):
+        raise typer.Exit(_on_server(chosen, options, json))
+    _refuse(f"{chosen.name} runs on the CPU here, in this process", for_servers)
+    raise typer.Exit(_on_cpu(chosen, options, json))
+
+
+def _refuse(why: str, options: Mapping[str, object]) -> None:
+    """UsageError for an option that would be ignored."""
+    if given := [name for name, value in options.items() if value]:
+        raise UsageError(f"{why}: {', '.join(given)} would be ignored")
+
+
+def _list(known: Iterable[Scenario]) -> None:
+    from g4diag.report.console import console
+    from g4diag.report.lines import table
+
+    rows = [(found.name, ", ".join(found.needs), found.symptom) for found in known]
+    table(("scenario", "runs on", "symptom"), rows, console(_WIDTH), wraps=True)
 
 
 def _on_cpu(scenario: Scenario, options: Options, json: bool) -> int:

@@ -32,8 +32,8 @@ def serve(
     in the dump directory; its log is kept there too with traps, the recorder, --coredump or --dump-dir.
 
     Exit: the server's (128+n if signal n killed it); 1 a process of it could not be armed; 2 usage, a dump
-    directory that cannot be written, or a combination known to fail; 3 no sglang, a patch or a required trap
-    that does not fit, or no trap that does: the server is then not started.
+    directory that cannot be written, or a combination known to fail; 3 no sglang, no usable GPU, a patch or a
+    required trap that does not fit, or no trap that does: the server is then not started.
     """
     from g4diag.serve.plan import Asked, plan
     from g4diag.serve.supervise import run

@@ -26,8 +26,9 @@ from g4diag.servers import hardware
 _GPU = re.compile(r"sm(\d{1,2})(\d)")
 
 
-def check_release(version: str, arguments: Sequence[str], gpu: str = "") -> ReleaseCheck:
-    """version: as 0.5.16. arguments: sglang's. gpu: as sm90; "": this machine's, where it has one.
+def check_release(version: str, arguments: Sequence[str], gpu: str = "", of_log: str = "") -> ReleaseCheck:
+    """version: as 0.5.16. arguments: sglang's. gpu: as sm90; "": this machine's, where it has one. of_log: the server
+    is a log's, and runs elsewhere: how its release is known.
 
     Raises UsageError for a version or GPU that is none and where arguments are missing, and CannotRunError for a
     release that is not known here.
@@ -35,7 +36,7 @@ def check_release(version: str, arguments: Sequence[str], gpu: str = "") -> Rele
     release = _release(version)
     if not arguments:
         raise UsageError("--sglang-version judges a command line: wanted sglang's arguments after --, found none")
-    capability, gpu_is = _capability(gpu)
+    capability, gpu_is = _capability(gpu, is_here=not of_log)
     flags = parse(arguments)
     deployment = Deployment(
         sglang=release,
@@ -51,6 +52,7 @@ def check_release(version: str, arguments: Sequence[str], gpu: str = "") -> Rele
     dark = [name for name in matrix().bugs if _is_dark(matrix().cell(name, release))]
     return ReleaseCheck(
         release=release,
+        release_is=of_log or "as named",
         gpu="sm{}{}".format(*capability) if capability else "",
         gpu_is=gpu_is,
         flags=flags,
@@ -73,14 +75,16 @@ def _release(version: str) -> str:
         raise CannotRunError(f"sglang: wanted a release that is known here, {wanted}; found {error.args[0]}") from None
 
 
-def _capability(gpu: str) -> tuple[tuple[int, int] | None, str]:
+def _capability(gpu: str, is_here: bool) -> tuple[tuple[int, int] | None, str]:
+    if not gpu and not is_here:
+        return None, "the log names none; --gpu sm90 does"
     if not gpu:
         found = hardware.capability_of(hardware.gpus())
         return found, "this machine's; --gpu names another" if found else "none named (--gpu sm90) and none seen here"
     named = _GPU.fullmatch(gpu.lower())
     if named is None:
         raise UsageError(f"--gpu: wanted one such as sm90, sm100 or sm120, found {gpu!r}")
-    return (int(named[1]), int(named[2])), "as named"
+    return (int(named[1]), int(named[2])), "as named" if is_here else "as the log or --gpu names it"
 
 
 def _bug(issue: KnownIssue, cell: Cell, deployment: Deployment) -> BugRow | None:

@@ -1,4 +1,4 @@
-"""Put every trap to the test: its invariant is broken once on sglang's own classes, and it must wake, and no other.
+"""Put every trap to the test: its invariant is broken once on sglang's own classes, and it must fire, and no other.
 
 Each drive runs healthy first, under the same probes, and every trap must sleep through it.
 """

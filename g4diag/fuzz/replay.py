@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from g4diag.discover import contributions
-from g4diag.errors import CannotRunError, UsageError
+from g4diag.errors import CannotRunError, unknown
 from g4diag.fuzz.contract import Machine
 from g4diag.fuzz.session import opened
 
@@ -28,7 +28,7 @@ def selected(names: Sequence[str]) -> tuple[Machine, ...]:
     known = machines()
     for name in names:
         if name not in known:
-            raise UsageError(f"unknown machine: wanted one of {', '.join(known)}, found {name!r}")
+            raise unknown("machine", name, known)
     return tuple(known[name] for name in dict.fromkeys(names or known))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import reject
 
 from g4diag import guard
-from g4diag.errors import G4DiagError, UsageError
+from g4diag.errors import G4DiagError, UsageError, unknown
 from g4diag.fuzz.contract import Machine
 from g4diag.hooks.install import Hook
 from g4diag.model import View, Violation
@@ -235,4 +235,4 @@ def check_faults(names: Sequence[str]) -> None:
     known = [patch.name for patch in patches().values() if patch.kind == "fault"]
     for name in names:
         if name not in known:
-            raise UsageError(f"unknown fault: wanted one of {', '.join(known)}, found {name!r}")
+            raise unknown("fault", name, known)

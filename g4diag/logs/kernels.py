@@ -11,6 +11,7 @@ from importlib import resources
 _NAME = 2000
 _SLIDING = re.compile(r"Sliding|_swa\b|_swa_|window(?:ed)?_att|local_att", re.I)
 _DEMANGLED = re.compile(r"^(?:void|__global__ void|static void) ")
+_WRAPPER = re.compile(r"cutlass::(?:device_kernel|Kernel2?)")
 _MANGLED = re.compile(r"_ZN?K?[\w$]{4,}")
 
 
@@ -26,17 +27,21 @@ class Kernel:
 
 
 @functools.cache
-def _table() -> tuple[tuple[re.Pattern[str], str, bool], ...]:
+def _table() -> tuple[tuple[re.Pattern[str], str, bool | None], ...]:
     text = resources.files("g4diag.logs").joinpath("kernels.toml").read_text(encoding="utf-8")
-    return tuple((re.compile(row["pattern"], re.I), row["role"], row["kv"]) for row in tomllib.loads(text)["kernel"])
+    return tuple(
+        (re.compile(row["pattern"], re.I), row["role"], row.get("kv")) for row in tomllib.loads(text)["kernel"]
+    )
 
 
 def kernel(name: str) -> Kernel:
     """Of a name as a debugger, a sanitizer, a profiler or a message prints it."""
     short = short_name(name)
+    # CUTLASS launches all of its kernels, attention among them, by one function: the template argument is the kernel.
+    told = name if _WRAPPER.fullmatch(short) else short
     for pattern, role, kv in _table():
-        if pattern.search(short[:_NAME]):
-            return Kernel(short, role, kv, kv and _SLIDING.search(short) is not None)
+        if pattern.search(told[:_NAME]):
+            return Kernel(short, role, kv, bool(kv) and _SLIDING.search(told) is not None)
     return Kernel(short, "", None)
 
 

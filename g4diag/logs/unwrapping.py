@@ -1,4 +1,4 @@
-"""One line's prefixes taken off, as many as there are, and whose line it is."""
+"""One line's prefixes taken off, as many as there are, and which process wrote it."""
 
 from __future__ import annotations
 

@@ -17,13 +17,22 @@ _SAME = 5.0
 @dataclass(frozen=True)
 class Meaning:
     """Of one number. whose: "program", "hardware", "either" or "" (not known here). after: it usually follows another
-    error. do: what to do."""
+    error. mild: no program ends of it. do: what to do. name: NVIDIA's. checked: which of means and do NVIDIA's own
+    text bears out."""
 
     number: int
     means: str
     whose: str
     do: str
     after: bool = False
+    mild: bool = False
+    name: str = ""
+    checked: str = ""
+
+    @property
+    def is_of_hardware(self) -> bool:
+        """Whether it may explain why a program ended by a fault of the hardware."""
+        return self.whose == "hardware" and not self.mild
 
 
 @dataclass(frozen=True)
@@ -82,8 +91,8 @@ def triage(events: Sequence[Event]) -> tuple[Told, ...]:
 
 
 def hardware(told: Iterable[Told]) -> tuple[Told, ...]:
-    """Those that are a fault of the hardware."""
-    return tuple(row for row in told if row.meaning.whose == "hardware")
+    """Those that are a fault of the hardware of which a program ends."""
+    return tuple(row for row in told if row.meaning.is_of_hardware)
 
 
 def _order(event: Xid, error: Event | None) -> str:

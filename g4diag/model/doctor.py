@@ -157,8 +157,8 @@ class FlagCheck:
 
 @dataclass(frozen=True)
 class SelftestRow:
-    """A trap put to the test on sglang's own classes. how: what was broken. fired: traps that woke when it was.
-    companions: other traps that belong to the same break. early: traps that woke before it. checked: views that the
+    """A trap put to the test on sglang's own classes. how: what was broken. fired: traps that fired when it was.
+    companions: other traps that belong to the same break. early: traps that fired before it. checked: views that the
     trap judged, healthy and broken. vacuous: the healthy run had nothing to judge. error: why it could not be put to
     the test, "" if it was."""
 
@@ -178,12 +178,13 @@ class SelftestRow:
         if self.error:
             return self.error
         if self.early:
-            return f"woke on healthy sglang: {', '.join(self.early)}"
+            return f"fired on healthy sglang: {', '.join(self.early)}"
         if self.vacuous:
             return "the healthy run had nothing to judge"
         wanted = {self.trap, *self.companions}
-        slept, woke = sorted(wanted - set(self.fired)), sorted(set(self.fired) - wanted)
-        parts = [f"slept: {', '.join(slept)}"] * bool(slept) + [f"woke too: {', '.join(woke)}"] * bool(woke)
+        silent, others = sorted(wanted - set(self.fired)), sorted(set(self.fired) - wanted)
+        parts = [f"did not fire: {', '.join(silent)}"] * bool(silent)
+        parts += [f"fired too: {', '.join(others)}"] * bool(others)
         return "; ".join(parts)
 
 
@@ -196,7 +197,7 @@ class Selftest:
 
     @property
     def exit_code(self) -> int:
-        """0 each woke, and alone; 1 one slept, another woke, or one could not be put to the test."""
+        """0 each fired, and alone; 1 one did not, another did, or one could not be put to the test."""
         return 1 if not self.rows or any(row.problem for row in self.rows) else 0
 
 

@@ -36,12 +36,13 @@ class CureRow:
 
 @dataclass(frozen=True)
 class ReleaseCheck:
-    """All of it. gpu: "sm90", "" where none is known; gpu_is: where that comes from. hazards: of this command line.
-    bugs: alive in the release and not ruled out by the flags, those that are met first. ruled_out: names of those that
-    are. unknown: names of bugs that nobody looked for in the release, or could judge there. remarks: what could not be
-    told."""
+    """All of it. release_is: where the release comes from. gpu: "sm90", "" where none is known; gpu_is: as that.
+    hazards: of this command line. bugs: alive in the release and not ruled out by the flags, those that are met
+    first. ruled_out: names of those that are. unknown: names of bugs that nobody looked for in the release, or
+    could judge there. remarks: what could not be told."""
 
     release: str
+    release_is: str
     gpu: str
     gpu_is: str
     flags: dict[str, str]

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from g4diag.discover import contributions
-from g4diag.errors import PatchRefused, UsageError
+from g4diag.errors import PatchRefused, UsageError, unknown
 from g4diag.hooks.attribute_patches import Swapped, swap
 from g4diag.hooks.install import Installation, install
 from g4diag.hooks.manifest import Manifest, armed_manifest, recorded
@@ -116,5 +116,5 @@ def _in_all(patch: Patch) -> bool:
 
 def _known(name: str, known: Mapping[str, Any], noun: str) -> str:
     if name not in known:
-        raise UsageError(f"unknown {noun}: wanted one of {', '.join(known)}, found {name!r}")
+        raise unknown(noun, name, known)
     return name

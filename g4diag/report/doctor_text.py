@@ -1,4 +1,4 @@
-"""A checkup as text: the verdict first, then versions, GPU, backends, plugin, series, traps, hazards."""
+"""A checkup as text: healthy, or what is wrong and the way out; machine and versions; long tables on request."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from g4diag.model.doctor import Checkup, HazardRow
+from g4diag.report.lines import line
 from g4diag.report.patches_text import render as render_patches
 from g4diag.report.plain import plain
 
@@ -15,23 +16,26 @@ _STYLE = {0: "bold green", 1: "bold red", 3: "bold yellow", 4: "bold yellow"}
 _YES = {True: "yes", False: "no", None: "not known"}
 
 
-def render(checkup: Checkup, console: Console) -> None:
-    """Print the whole report to `console`."""
+def render(checkup: Checkup, console: Console, verbose: bool = False) -> None:
+    """Print the report to `console`. verbose: backends, patches and traps too, a line or more each."""
     _line(_verdict(checkup), console, _STYLE[checkup.exit_code])
     for problem in checkup.problems:
         _line(f"  {problem}", console, "red")
-    _section("versions", (f"{name} {version or 'none'}" for name, version in checkup.versions.items()), console)
+    _line("\nknown-bad combinations", console, "bold")
+    _hazards(checkup, console)
     _section("machine", _machine(checkup), console)
+    _section("versions", (f"{name} {version or 'none'}" for name, version in checkup.versions.items()), console)
+    _section("plugin", _plugin(checkup), console)
+    if not verbose:
+        line(Text("-v shows the long tables too: attention backends, patches, traps", "dim"), console)
+        return
     backends = (
         f"{row.name}: prefill {_YES[row.prefill]}, decode {_YES[row.decode]} ({row.why})" for row in checkup.backends
     )
     _section("attention backends of Gemma-4 here", backends, console)
-    _section("plugin", _plugin(checkup), console)
     _line("\npatches", console, "bold")
     render_patches(checkup.patches, console)
     _section("traps", (f"{row.name}: {row.claim or row.error}" for row in checkup.traps), console)
-    _line("\nknown-bad combinations", console, "bold")
-    _hazards(checkup, console)
 
 
 def hazard_lines(row: HazardRow) -> list[str]:
@@ -76,11 +80,11 @@ def _plugin(checkup: Checkup) -> Iterable[str]:
 
 def _hazards(checkup: Checkup, console: Console) -> None:
     for row in checkup.hazards:
-        for line in hazard_lines(row):
-            _line(f"  {line}", console, "" if row.cured_by else "red")
+        for said in hazard_lines(row):
+            _line(f"  {said}", console, "" if row.cured_by else "red")
     for row in checkup.possible:
-        for line in hazard_lines(row):
-            _line(f"  possible: {line}" if not line.startswith(" ") else f"  {line}", console, "yellow")
+        for said in hazard_lines(row):
+            _line(f"  possible: {said}" if not said.startswith(" ") else f"  {said}", console, "yellow")
     if not checkup.hazards and not checkup.possible:
         _line(f"  {_none_found(checkup)}", console)
     for remark in checkup.remarks:
@@ -98,10 +102,11 @@ def _none_found(checkup: Checkup) -> str:
 
 def _section(title: str, lines: Iterable[str], console: Console) -> None:
     _line(f"\n{title}", console, "bold")
-    for line in lines:
-        _line(f"  {line}", console)
+    for said in lines:
+        _line(f"  {said}", console)
 
 
 def _line(text: str, console: Console, style: str = "") -> None:
-    head = "\n" if text.startswith("\n") else ""
-    console.print(Text(head + plain(text.removeprefix("\n")), style=style), soft_wrap=True, highlight=False)
+    if text.startswith("\n"):
+        console.print()
+    line(Text(plain(text.removeprefix("\n")), style=style), console)

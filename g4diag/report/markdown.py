@@ -81,6 +81,7 @@ def _description(inspection: Inspection) -> Iterator[str]:
         yield "What the log says of the error:\n\n" + _block(lines)
     yield from _entries(inspection.of("nearest_meaning")[:1])
     yield _pools(inspection.of("pools"))
+    yield _leaks(inspection.of("pool_leak"))
     yield from _issue(inspection)
     if inspection.parts:
         yield "\n".join(f"- {code(part.name)}: {part.outcome}" for part in inspection.parts)
@@ -119,6 +120,16 @@ def _pools(findings: Iterable[Finding]) -> str:
         if "num_pages" in pool
     ]
     return _table(("pool", "its ids are", "pages", "tokens a page", "in use"), rows) if rows else ""
+
+
+def _leaks(findings: Iterable[Finding]) -> str:
+    """The sums of a log's audits, in slots."""
+    terms = ("available", "evictable", "protected", "held", "uncached", "total")
+    rows = [
+        [code(data["pool"]), *(str(data[term]) for term in terms), f"{data['over']:+d}" if data["over"] else "balanced"]
+        for data in (finding.data for finding in findings)
+    ]
+    return _table(("pool", *terms, "over or short"), rows) if rows else ""
 
 
 def _percent(share: float | None) -> str:

@@ -19,7 +19,8 @@ def render(found: ReleaseCheck, console: Console) -> None:
     """Print the whole report to `console`."""
     _line(_verdict(found), console, _STYLE[found.exit_code])
     gpu = f"{found.gpu or 'GPU not known'} ({found.gpu_is})"
-    _line(f"  judged: release {found.release}, {gpu}, {len(found.flags)} flags", console)
+    flags = f"{len(found.flags)} flag{'' if len(found.flags) == 1 else 's'}"
+    _line(f"  judged: release {found.release} ({found.release_is}), {gpu}, {flags}", console)
     _line("  NOTHING WAS LOOKED AT of the sglang, patches or plugin on this machine: this is what is on file", console)
     _section(
         "known-bad combinations",

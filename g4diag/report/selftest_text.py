@@ -9,7 +9,7 @@ from rich.text import Text
 from g4diag.model.doctor import Selftest, SelftestRow
 from g4diag.report.plain import plain
 
-_COLUMNS = ("trap", "how it was broken", "woke", "others that woke", "checked", "s")
+_COLUMNS = ("trap", "how it was broken", "fired", "others that fired", "checked", "s")
 
 
 def render(selftest: Selftest, console: Console) -> None:
@@ -30,12 +30,12 @@ def _verdict(selftest: Selftest) -> Text:
     failed = [row.trap for row in selftest.rows if row.problem]
     if selftest.exit_code:
         return Text(f"FAILED: g4diag: selftest of {len(failed)} of {len(selftest.rows)} traps", style="bold red")
-    done = f"each of {len(selftest.rows)} traps woke when its invariant was broken, and slept before"
+    done = f"each of {len(selftest.rows)} traps fired when its invariant was broken, and not before"
     return Text(f"PASSED: g4diag: {done}", style="bold green")
 
 
 def _cells(row: SelftestRow) -> tuple[str, ...]:
     others = ", ".join(name for name in row.fired if name != row.trap)
-    woke = "yes" if row.trap in row.fired else "no"
+    fired = "yes" if row.trap in row.fired else "no"
     healthy, broken = row.checked
-    return row.trap, row.how, woke, others or "-", f"{healthy} + {broken}", f"{row.seconds:.2f}"
+    return row.trap, row.how, fired, others or "-", f"{healthy} + {broken}", f"{row.seconds:.2f}"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from g4diag.model import Finding, Inspection
 from g4diag.report import words
-from g4diag.report.lines import heading, line
+from g4diag.report.first_screen import first_screen
+from g4diag.report.lines import heading, line, table
+from g4diag.report.links import thread
 from g4diag.report.plain import plain
-from g4diag.report.strip import bad_strips, legend_line
+from g4diag.report.strip import WIDTH, bad_strips, legend_line
 from g4diag.report.timeline_text import timeline
 
 _STYLE = {
@@ -25,112 +26,110 @@ _STYLE = {
 _GRADES = {"measured": "green", "derived": "cyan", "guess": "yellow"}
 
 
-# The first screen in its order, then subjects that it has shown and those that only pictures need.
-_OF_LOGS = ("log_story", "kv_canary", "pool_leak", "sanitizer", "xid_triage", "accept_course")
-_SHOWN = {
-    *_OF_LOGS,
-    "log_server",
-    "verdict",
-    "on_record",
-    "error_lines",
-    "page_lifetime",
-    "index_space",
-    "misattribution",
-    "faulting_block",
-    "parts",
-    "ruled_out",
-    "pools",
-    "layer_map",
-    "table_map",
-    "signature",
-    "known_issues",
-    "cure",
-    "next_command",
+# What the first screen rests on, in the order in which a person asks.
+_WHY = (
+    *("on_record", "log_story", "kv_canary", "pool_leak", "sanitizer", "xid_triage", "accept_course", "page_lifetime"),
+    *("index_space", "misattribution", "faulting_block", "parts", "log_server"),
+)
+_HEADS = {"nearest meaning": "nearest meaning: "}
+# Subjects with a place of their own, and one that only pictures need.
+_ELSEWHERE = {
+    *_WHY,
+    *("verdict", "error_lines", "ruled_out", "pools", "layer_map", "table_map", "signature", "known_issues", "cure"),
+    *("next_command", "timeline", "provenance", "nearest_meaning", "rejudge", "mapping_map"),
 }
-_PICTURES = {"mapping_map"}
-_VERDICT_LINES = ("verdict", "cause", "nearest meaning", "evidence")
-_LATER = ("timeline", "provenance", "nearest_meaning", "rejudge")
 # Marks of the recorder: the verdict says the one, the other only that it began.
 _TOLD_ABOVE = ("violation", "start")
+# Told by the id and the pool's size in the heading; by the verdict's request.
+_DERIVED = ("past end", "held by")
 _LAYERS, _STRIPS, _MEANINGS, _RID = 8, 4, 3, 16
 
 
-def render(inspection: Inspection, console: Console) -> None:
-    """Print the whole report to `console`: what a person needs on the first screen, then what stands behind it."""
-    _verdict(inspection, console)
-    for subject in ("on_record", *_OF_LOGS, "index_space", "misattribution", "faulting_block", "parts", "log_server"):
-        for finding in inspection.of(subject):
-            _graded(finding, console)
-    _ruled_out(inspection.of("ruled_out"), console)
-    _pools(inspection.of("pools"), console)
-    _layers(inspection.of("layer_map"), console)
+def render(inspection: Inspection, console: Console, verbose: bool = False) -> None:
+    """Print the report to `console`: the first screen, what it rests on, the known issue, the file; `verbose`: all."""
+    _first_screen(inspection, console)
+    _evidence(inspection, console)
+    _group("ruled out", inspection.of("ruled_out"), console)
     _strips(inspection.of("table_map"), console)
     _named(inspection, console)
     _provenance(inspection, console)
+    if not verbose:
+        line(Text("-v shows all of it: pools, layers, entries, the error's lines, timeline, claims", "dim"), console)
+        return
+    for finding in inspection.of("error_lines"):
+        _graded(finding, console)
+    _pools(inspection.of("pools"), console)
+    _layers(inspection.of("layer_map"), console)
     timeline(inspection.of("timeline"), console)
     _meanings(inspection.of("nearest_meaning"), console)
     _claims(inspection.of("rejudge"), console)
-    for finding in inspection.findings:
-        if finding.subject not in {*_SHOWN, *_PICTURES, *_LATER} and finding.data.get("kind") not in _TOLD_ABOVE:
-            _graded(finding, console)
+    rest = [f for f in inspection.findings if f.subject not in _ELSEWHERE and f.data.get("kind") not in _TOLD_ABOVE]
+    _group("more", rest, console)
+
+
+def _first_screen(inspection: Inspection, console: Console) -> None:
+    found = first_screen(inspection)
+    text = plain(found.line)
+    line(Text(text, style=_STYLE.get(text.partition(":")[0], "bold")), console)
+    for finding in inspection.of("provenance"):
+        if "faults" in finding.data:
+            line(Text(plain(finding.text), style="bold magenta"), console)
+    for label, said in found.rows:
+        style = "bold cyan" if label == "next" else "default"
+        line(Text(f"{label:<7}", style="bold").append(plain(said), style=style), console)
+
+
+def _evidence(inspection: Inspection, console: Console) -> None:
+    """What the first screen rests on."""
+    found = [(_HEADS.get(str(f.data.get("line")), ""), f) for f in inspection.of("verdict")[1:]]
+    for subject in _WHY:
+        head = "lifetime: " if subject == "page_lifetime" else ""
+        found += [(head, finding) for finding in inspection.of(subject)]
+    if found:
+        heading("evidence", console)
+    for head, finding in found:
+        _graded(finding, console, head)
+
+
+def _group(title: str, findings: Sequence[Finding], console: Console) -> None:
+    if findings:
+        heading(title, console)
+    for finding in findings:
+        _graded(finding, console)
 
 
 def _provenance(inspection: Inspection, console: Console) -> None:
-    """The file, what it came to and what it holds as one heading; then what was armed, what the reader
-    notes and the lines of the error."""
+    """The file, what it came to and what it holds as one heading; then what was armed and what the reader notes."""
     findings = inspection.of("provenance")
     held = "".join(f" ({finding.text})" for finding in findings if "origin" in finding.data)
     heading(f"{inspection.name}: {inspection.outcome}{held}", console)
     for finding in findings:
         if "origin" not in finding.data and "faults" not in finding.data:
             _graded(finding, console)
-    for finding in inspection.of("error_lines"):
-        _graded(finding, console)
-
-
-def _ruled_out(findings: Sequence[Finding], console: Console) -> None:
-    for finding in findings:
-        _graded(finding, console, "ruled out: ")
 
 
 def _named(inspection: Inspection, console: Console) -> None:
-    """Signature, known issue, cure and the next command."""
-    if any(inspection.of(subject) for subject in ("signature", "known_issues", "cure", "next_command")):
-        console.print()
+    """Signature and known issue; its cure and what to type stand on the first screen."""
+    if any(inspection.of(subject) for subject in ("signature", "known_issues", "cure")):
+        heading("known issue", console)
     for finding in inspection.of("signature"):
-        line(Text(f"signature  {plain(finding.text)}", style="bold"), console)
+        line(Text(f"  signature  {plain(finding.text)}"), console)
     for finding in inspection.of("known_issues"):
-        _graded(finding, console, "known issue: ")
+        _graded(finding, console, links=tuple(map(str, finding.data.get("references", ()))))
         if releases := finding.data.get("affected_releases"):
             line(Text(f"            affected releases: {plain(releases)}"), console)
     for finding in inspection.of("cure"):
         _graded(finding, console)
-    for finding in inspection.of("next_command"):
-        line(Text("next       ").append(plain(finding.text), style="bold cyan"), console)
 
 
-def _verdict(inspection: Inspection, console: Console) -> None:
-    """The line, the nearest legal meaning of the bad id and its life, then evidence."""
-    lines = {name: [f for f in inspection.of("verdict") if f.data.get("line") == name] for name in _VERDICT_LINES}
-    for finding in lines["verdict"]:
-        text = plain(finding.text)
-        line(Text(text, style=_STYLE.get(text.partition(":")[0], "bold")), console)
-    for finding in inspection.of("provenance"):
-        if "faults" in finding.data:
-            _graded(finding, console)
-    for finding in lines["cause"]:
-        _graded(finding, console)
-    for finding in lines["nearest meaning"]:
-        _graded(finding, console, "nearest meaning: ")
-    for finding in inspection.of("page_lifetime"):
-        _graded(finding, console, "lifetime: ")
-    for finding in lines["evidence"]:
-        _graded(finding, console)
-
-
-def _graded(finding: Finding, console: Console, prefix: str = "") -> None:
-    grade = Text(f"  {finding.grade:>8}  ", style=_GRADES[finding.grade])
-    line(grade.append(prefix + plain(finding.text), style="default"), console)
+def _graded(finding: Finding, console: Console, prefix: str = "", links: Sequence[str] = ()) -> None:
+    """links: threads that our own data names, which a terminal may open."""
+    text = Text(f"  {finding.grade:>8}  ", style=_GRADES[finding.grade])
+    text.append(prefix + plain(finding.text), style="default")
+    for reference in links:
+        if (address := thread(reference)) and (at := text.plain.find(f"{reference}")) >= 0:
+            text.stylize(f"link {address}", at, at + len(reference))
+    line(text, console)
 
 
 def _pools(findings: Sequence[Finding], console: Console) -> None:
@@ -139,7 +138,7 @@ def _pools(findings: Sequence[Finding], console: Console) -> None:
         return
     console.print()
     rows = [(p["name"], p["space"], p["num_pages"], p["page_size"], _percent(p["use"])) for p in pools]
-    _table(("pool", "ids are", "pages", "tokens a page", "in use"), rows, console)
+    table(("pool", "ids are", "pages", "tokens a page", "in use"), rows, console, ("tokens a page",))
     for finding in findings:
         if "num_pages" not in finding.data:
             _graded(finding, console)
@@ -153,10 +152,11 @@ def _layers(findings: Sequence[Finding], console: Console) -> None:
             _graded(replace(finding, text=_only_layer(layers[0])), console)
             continue
         console.print()
-        _table(
+        table(
             ("layer", "kind", "worker", "reads pool", "of ids", "was handed", "wrong reads"),
             [_layer(row) for row in wrong_first[:_LAYERS]],
             console,
+            ("of ids", "worker", "kind"),
         )
         if len(layers) > _LAYERS:
             line(Text(f"  {plain(finding.text)}; {len(layers) - _LAYERS} more layers"), console)
@@ -183,7 +183,7 @@ def _only_layer(row: dict[str, Any]) -> str:
 def _strips(findings: Sequence[Finding], console: Console) -> None:
     """The worst table's bad rows, one sign a column."""
     for finding in findings[:1]:
-        strips = bad_strips(finding.data, _STRIPS)
+        strips = bad_strips(finding.data, _STRIPS, _strip_width(console))
         if not strips:
             return
         data = finding.data
@@ -193,6 +193,11 @@ def _strips(findings: Sequence[Finding], console: Console) -> None:
         line(Text(f"{plain(finding.text)}{step}", style="bold").append(f"   {legend}", style="not bold dim"), console)
         for row, signs in strips:
             line(Text(f"  row {row:<7} column {data['first_column']:<5} {signs}"), console)
+
+
+def _strip_width(console: Console) -> int:
+    """What the row and the column leave of a terminal."""
+    return max(16, min(WIDTH, console.width - 30)) if console.is_terminal else WIDTH
 
 
 def _meanings(findings: Sequence[Finding], console: Console) -> None:
@@ -205,7 +210,7 @@ def _meanings(findings: Sequence[Finding], console: Console) -> None:
         pool = f"{data['pool']} pool of {data['num_pages']} {unit}s"
         heading(f"{words.layer(data)} reads the {pool}{path}{step}", console)
         entries = data["entries"][:_MEANINGS]
-        _table(("row", "column", unit, "past end", "belongs there", "held by"), map(_entry, entries), console)
+        table(("row", "column", unit, "past end", "belongs there", "held by"), map(_entry, entries), console, _DERIVED)
         if left_out := data["left_out"] + len(data["entries"]) - len(entries):
             line(Text(f"  and {left_out} more entries of this read"), console)
     if findings and findings[-1].data["left_out_reads"]:
@@ -261,12 +266,3 @@ def _claim(finding: Finding) -> str:
 
 def _percent(share: float | None) -> str | None:
     return None if share is None else f"{share:.0%}"
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]], console: Console) -> None:
-    table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 1))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("-" if cell is None else plain(str(cell))) for cell in row))
-    console.print(table, highlight=False)

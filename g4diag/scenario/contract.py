@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from g4diag.errors import UsageError
+from g4diag.errors import unknown
 from g4diag.scenario.driven import Drive, DriveOutcome
 from g4diag.scenario.readings import Outcome
 from g4diag.scenario.standing import Line, Where
@@ -166,5 +166,5 @@ def _selected(scenario: str, states: tuple[_S, ...], names: tuple[str, ...]) -> 
     known = {state.name: state for state in states}
     for name in names:
         if name not in known:
-            raise UsageError(f"unknown state {name!r} of {scenario}; known: {', '.join(known)}")
+            raise unknown(f"state of {scenario}", name, known)
     return tuple(state for state in states if not names or state.name in names)

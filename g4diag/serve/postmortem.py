@@ -1,4 +1,4 @@
-"""What is left of a server that died unseen: gathered from the grave into one file, with the most likely cause.
+"""What is left of a server that died unseen: gathered into one file, with the most likely cause.
 
 Reads files only: the flight recorders of this run's processes, verdicts that traps left in the run directory, the
 log that `serve` kept, core dumps. sglang ends itself with SIGKILL when a child of it died, so the log and the

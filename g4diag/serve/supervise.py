@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from g4diag.serve import device
 from g4diag.serve.crash_evidence import CrashEvidence
 from g4diag.serve.plan import Plan, with_run_dir
 from g4diag.serve.preflight import PROGRAM as PREFLIGHT
@@ -33,7 +34,10 @@ Say = Callable[[str], None]
 
 
 def run(plan: Plan, say: Say, *, server: Sequence[str] = SERVER, checker: Sequence[str] = PREFLIGHT) -> int:
-    """Preflight, announce, serve; the exit code. CannotRunError before anything is started if arming fails."""
+    """Preflight, announce, serve; the exit code. CannotRunError before anything is started if arming fails, or
+    if sglang would find no device."""
+    if tuple(server) == tuple(SERVER):
+        device.require(plan.arguments, plan.environ)
     checked = Checked({"patches": [], "faults": [], "traps": []}, [], [])
     if plan.arms:
         checked = preflight(plan.environ, checker)

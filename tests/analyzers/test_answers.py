@@ -124,7 +124,7 @@ def test_a_core_dump_measures_what_the_traceback_does_not() -> None:
     [
         ('File "/site/flashinfer/xqa.py", line 91, in xqa', "a launch of XQA"),
         ('File "/site/torch/cuda/graphs.py", line 139, in replay', "one launch of all its kernels"),
-        ('File "/site/g4diag/stack/probes/page_table.py", line 98 in _host', "a trap of ours"),
+        ('File "/site/g4diag/stack/probes/page_table.py", line 98 in _host', "g4diag's own check, which only waited"),
         ('File "/site/sglang/srt/layers/attention/triton_backend.py", line 1605, in f', "who waited for the device"),
         ('File "/home/me/g4diag/.venv/lib/sglang/srt/layers/sampler.py", line 1, in f', "who waited for the device"),
     ],

@@ -44,3 +44,15 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     for pair, wanted in (((good, tmp_path / "x.pt"), 5), ((tmp_path / "missing.pt", good), 2)):
         code, out, err = run(capsys, "diff", *pair)
         assert (code, out) == (wanted, "") and err.startswith("g4diag: ") and err.count("\n") == 1
+
+
+def test_html_is_one_page_without_a_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "diff.html"
+    pair = (DUMPS / "h100-eager-warn.pt", DUMPS / "h100-graph-contain.pt")
+    code, out, err = run(capsys, "diff", *pair, "--html", page)
+    text = page.read_text()
+    assert code == 1 and out.startswith("DIFFER: ") and err == f"g4diag: page written to {page}\n"
+    assert text.startswith("<!DOCTYPE html>") and "<script" not in text and "h100-graph-contain.pt" in text
+    # An earlier page of ours may be replaced, and nothing else.
+    assert run(capsys, "diff", *pair, "--html", page)[0] == 1 and page.read_text() == text
+    assert run(capsys, "diff", *pair, "--html", pair[0])[0] == 2

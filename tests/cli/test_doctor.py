@@ -94,7 +94,10 @@ def test_healthy_is_0(h100: None, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_text(h100: None, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "doctor")
-    assert code == 0 and out.startswith("HEALTHY: g4diag: ")
+    assert code == 0 and out.startswith("HEALTHY: g4diag: ") and "page_table_stays_in_pool" not in out
+    heads = [line for line in out.splitlines() if line and not line.startswith(" ")]
+    assert heads[1:-1] == ["known-bad combinations", "machine", "versions", "plugin"] and heads[-1].startswith("-v ")
+    code, out, _ = run(capsys, "doctor", "-v")
     installed = metadata.version("sglang")
     for said in (
         "NVIDIA H100 80GB HBM3 sm90",

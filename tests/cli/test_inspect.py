@@ -192,3 +192,10 @@ def test_a_stdout_that_takes_no_more_is_3_in_one_line(
             **{"stdout": full, "stderr": subprocess.PIPE, "text": True, "timeout": 60, "check": False},
         )
     assert (done.returncode, done.stderr) == (3, "g4diag: output cannot be written: File too large\n")
+
+
+@pytest.mark.parametrize(("color", "is_coloured"), [("auto", False), ("always", True), ("never", False)])
+def test_color(color: str, is_coloured: bool, faulty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--color", color, "inspect", faulty)
+    assert code == 1 and ("\x1b[" in out) is is_coloured
+    assert run(capsys, "inspect", faulty)[1].count("\x1b") == 0, "it is of one command line"

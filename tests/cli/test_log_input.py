@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 
 from g4diag.cli.log_arguments import named_log, read_arguments
 from g4diag.errors import UsageError, VacuousError
+from g4diag.matrix.cells import matrix
 from g4diag.sandbox.effort import BYTES_A_SECOND, seconds_for_logs
 from g4diag.sandbox.spool import spooled
+from tests.cli.test_inspect import run
 
 CASES = Path(__file__).parents[1] / "logs" / "cases"
 
@@ -40,6 +43,40 @@ def test_which_argument_is_a_log() -> None:
     assert named_log([]) is None and named_log(["--tp", "2"]) is None and named_log(["--help"]) is None
     with pytest.raises(UsageError):
         named_log(["no-such-file"])
+
+
+SERVER = "[2026-06-01 09:12:01] server_args=ServerArgs(model_path='google/gemma-4-E4B-it', {})\n"
+FLAGS = "attention_backend='trtllm_mha', speculative_algorithm='FROZEN_KV_MTP', page_size=64, tp_size=1"
+RELEASE = "[2026-06-01 09:12:00] sglang version: {}\n"
+
+
+@pytest.mark.parametrize("told", ["0.5.13", "0.5.20", ""])
+def test_doctor_judges_a_log_by_the_release_it_tells_or_says_which_it_assumes(
+    told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "server.log").write_text((RELEASE.format(told) if told else "") + SERVER.format(FLAGS))
+    _, out, err = run(capsys, "doctor", "--json", str(tmp_path / "server.log"))
+    found = json.loads(out)
+    assert err == "" and found["flags"]["attention-backend"] == "trtllm_mha"
+    # The log is of another machine: this one's GPU, or none, says nothing of it.
+    assert (found["gpu"], found["gpu_is"]) == ("", "the log names none; --gpu sm90 does")
+    if told:
+        assert (found["release"], found["release_is"]) == (told, "as the log tells")
+    else:
+        assert found["release"] == matrix().releases[-1] and found["release_is"].startswith("ASSUMED, ")
+    met = {row["name"] for row in found["bugs"] if row["met"]}
+    alive = {name for name in met if (cell := matrix().cell(name, found["release"])) and cell.standing == "alive"}
+    assert met and met == alive
+
+
+def test_two_releases_of_one_log_are_judged_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "server.log").write_text(SERVER.format(FLAGS))
+    judged = {
+        release: run(capsys, "doctor", "--sglang-version", release, str(tmp_path / "server.log"))[1]
+        for release in ("0.5.13", "0.5.23")
+    }
+    assert all(f"judged: release {release} (as named)" in out for release, out in judged.items())
+    assert judged["0.5.13"].splitlines()[2:] != judged["0.5.23"].splitlines()[2:]
 
 
 def test_the_arguments_of_a_log(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ DRIVEN = next(name for name, scenario in scenarios().items() if scenario.drives)
     ("arguments", "code", "says"),
     [
         (["no-such"], 2, "wanted a file, or a scenario: "),
-        (["trtllm-mha-swa", "--state", "x"], 2, "unknown state 'x'"),
+        (["trtllm-mha-swa", "--state", "x"], 2, "found 'x'"),
         ([str(DUMPS / "README.md"), "--state", "faulty"], 2, "are for a scenario"),
         ([str(DUMPS / "README.md")], 5, "not a "),
         ([DRIVEN], 3, "found one that drives single classes"),

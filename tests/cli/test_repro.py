@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,19 +18,25 @@ ROOT = Path(__file__).parents[2]
 
 def test_list_names_the_scenario_and_its_symptom(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["repro", "--list"]) == 0
-    assert "trtllm-mha-swa\tcpu" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split("  ")[0] == "scenario" and "runs on" in lines[0] and "symptom" in lines[0]
+    assert [line for line in lines if re.match(r"trtllm-mha-swa +cpu, cuda +\w", line)]
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
         (["repro"], 2, "which SCENARIO"),
-        (["repro", "no-such"], 2, "unknown scenario 'no-such'; known: "),
-        (["repro", "trtllm-mha-swa", "--state", "nope"], 2, "unknown state 'nope'"),
+        (["repro", "no-such"], 2, "unknown scenario: wanted one of bigram-units, "),
+        (["repro", "trtllm-mha-swo"], 2, "found 'trtllm-mha-swo'; did you mean trtllm-mha-swa?"),
+        (["repro", "trtllm-mha-swa", "--state", "nope"], 2, "found 'nope'"),
+        (["repro", "trtllm-mha-swa", "--device", "cpu", "--path", "eager"], 2, "--path would be ignored"),
+        (["repro", "--all", "--state", "faulty"], 2, "--state would be ignored"),
+        (["patches", "show", "patch-ee"], 2, "did you mean patch-e?"),
         (
             ["repro", "evict-past-insert", "--state", "nope"],
             2,
-            "unknown state 'nope' of evict-past-insert; known: upstream",
+            "unknown state of evict-past-insert: wanted one of upstream",
         ),
         (["repro", "evict-past-insert", "--ratio", "0.2"], 2, "its sizes are part of it; found --ratio"),
         (["repro", "evict-past-insert", "--device", "cuda"], 2, "evict-past-insert runs on cpu only"),
@@ -168,6 +175,6 @@ def test_the_scenario_file_runs_as_a_script() -> None:
     )
     assert done.returncode == 2
     assert done.stderr == (
-        "g4diag: unknown state 'nope' of trtllm-mha-swa; known: upstream, faulty, clamp, patch-e-views, patch-e,"
-        " twin-upstream, twin-faulty, twin-patch-e, twin-allocator\n"
+        "g4diag: unknown state of trtllm-mha-swa: wanted one of upstream, faulty, clamp, patch-e-views, patch-e,"
+        " twin-upstream, twin-faulty, twin-patch-e, twin-allocator, found 'nope'\n"
     )

@@ -94,7 +94,7 @@ def test_with_nothing_armed_and_no_folder_nothing_is_written(tmp_path: Path) -> 
 def test_inspect_reads_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     serve(RING + "os.abort()", "--traps", "all", "--dump-dir", "dumps", cwd=tmp_path)
     (path,) = (tmp_path / "dumps").glob("postmortem-*.json")
-    code, out, err = run(capsys, "inspect", path)
+    code, out, err = run(capsys, "inspect", "-v", path)
     assert code == 4 and "most likely of abort" in out and "last step 41" in out and not err
     assert run(capsys, "inspect", "--json", path)[0] == 4
 

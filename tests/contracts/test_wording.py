@@ -13,6 +13,8 @@ from g4diag.discover import contributions
 
 ROOT = Path(__file__).resolve().parents[2]
 _COINED = re.compile(r"\bthe[ *]+seed\b|\bseed\*|\bseed's\b|\bseed[- ](?:bug|fork|allocator|page-table)\b", re.I)
+# Idioms of our own, in what a user reads: a trap fires or does not, and code is not a person.
+_IDIOMS = re.compile(r"\btraps? (?:woke|slept|sleeps?|wakes?)\b|\bthat woke\b|from the grave|claims have no view", re.I)
 _FOLDERS = ("docs", "dumps", "benchmarks")
 DOCUMENTS = sorted(
     [
@@ -42,6 +44,12 @@ def test_help_says_what_a_thing_is(command: str, capsys: pytest.CaptureFixture[s
     assert run([*command.split(), "--help"]) == 0
     shown = capsys.readouterr().out
     assert "Usage" in shown and not list(coined(shown))
+
+
+def test_no_idiom_of_our_own_is_read_by_a_user() -> None:
+    read = {path: _IDIOMS.findall(path.read_text(encoding="utf-8")) for path in (*DOCUMENTS, *SOURCES)}
+    assert not {str(path.relative_to(ROOT)): found for path, found in read.items() if found}
+    assert _IDIOMS.findall("a trap slept") and _IDIOMS.findall("15 claims have no view in this file")
 
 
 def test_it_looks_at_what_is_there() -> None:

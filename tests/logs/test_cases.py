@@ -221,7 +221,7 @@ def said(name: str) -> str:
     """Every report of it, one after the other."""
     inspection = inspected(name)
     screen = io.StringIO()
-    text.render(inspection, Console(file=screen, width=10_000))
+    text.render(inspection, Console(file=screen, width=10_000), verbose=True)
     shown = (screen.getvalue(), match_text.render(inspection), markdown.render(inspection), as_json.render(inspection))
     return "\n".join(shown)
 

@@ -314,10 +314,23 @@ def test_xids_with_their_access_and_order() -> None:
     assert not xid.hardware((first, last))
 
 
-@pytest.mark.parametrize("number", [48, 63, 64, 74, 79, 92, 94, 95, 140])
+@pytest.mark.parametrize("number", [48, 64, 74, 79, 94, 95, 140])
 def test_hardware_is_told_from_programs(number: int) -> None:
     (told,) = xid.triage(read(f"[1.000000] NVRM: Xid (PCI:0000:41:00): {number}, pid=7, name=x\n").events)
     assert isinstance(told.event, Xid) and xid.hardware([told]) == (told,)
+
+
+@pytest.mark.parametrize("number", [63, 92, 156, 62, 119, 143, 149])
+def test_what_ends_no_program_or_may_be_software_is_no_fault_of_hardware(number: int) -> None:
+    (told,) = xid.triage(read(f"[1.000000] NVRM: Xid (PCI:0000:41:00): {number}, pid=7, name=x\n").events)
+    assert told.meaning.means and xid.hardware([told]) == ()
+
+
+def test_every_xid_says_what_of_it_was_checked() -> None:
+    known = xid.meanings()
+    assert len(known) >= 25 and all(row.name and row.means and row.do for row in known.values())
+    assert {word for row in known.values() for word in row.checked.split()} <= {"means", "do"}
+    assert [number for number, row in known.items() if not row.checked] == [61]
 
 
 def test_an_unknown_xid_is_said_to_be_one() -> None:

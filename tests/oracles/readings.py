@@ -51,11 +51,9 @@ def reading(finding: Finding, incident: Incident) -> Iterator[str]:
             yield f"{one['name']} ({one['text']}) explains {told}, the arrays give {made}"
     named = [one for one in data["hypotheses"] if one["name"] == data["winner"]]
     yield from says(
-        finding.text, {"cannot tell": data["winner"] is None, "inferred: ": data["inferred"] and bool(named)}
+        finding.text, {"cannot tell": data["winner"] is None, "inferred best fit": data["inferred"] and bool(named)}
     )
-    if data["winner"] and not any(
-        f"holds {one['text']}: that explains {one['explained']} of" in finding.text for one in named
-    ):
+    if data["winner"] and not any(f": {one['text']} ({one['explained']} of" in finding.text for one in named):
         yield "it names another reading than the one that won"
     if data["winner"] and all(one["telling"] == 0 for one in named):
         yield "the winner and the right ids agree on every entry it explains"

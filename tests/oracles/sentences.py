@@ -29,7 +29,10 @@ _TEXTS: dict[str, tuple[str, ...]] = {
     "too": ("<trap> is broken in <views> more view..", "<trap> is broken too, in <views> view.."),
     "clamped": ("..a changed copy was handed, <count> of its live ids are <last>, the last ..",),
     "trap": ("<trap>: could not be judged..", "<trap>: <violations> broken in <judged> views.."),
-    "idle": ("<count> claims have no view in this file",),
+    "idle": (
+        "none of the <count> checks could run: this file holds nothing that they check",
+        "<count> more checks found nothing of theirs in this file",
+    ),
     "disagrees": ("..it holds in the <judged> views of this file", ".."),
     "meaning": (
         "<value> is the last ..",

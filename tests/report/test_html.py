@@ -59,7 +59,8 @@ class Page(HTMLParser):
 
 def test_the_first_screen_comes_first() -> None:
     text = Page(body(inspected())).text
-    said = ["ERROR: g4diag: ", "bound 154", "Nearest meaning", "Cure", "Next command", "Evidence", "Page tables"]
+    said = ["ERROR: g4diag: ", "bound 154", "Not the released code", "Where", "Whose fault", "How sure", "Cure"]
+    said += ["Known issue", "Next command", "Evidence", "Index space", "Ruled out", "Page tables"]
     places = [text.index(part) for part in said]
     assert places == sorted(places)
 
@@ -86,7 +87,10 @@ def test_nothing_is_fetched_and_every_picture_has_its_place() -> None:
     inspection = inspected()
     page = Page(render(inspection))
     assert not any(a.get("src") for _, a in page.elements)
-    assert [a["href"] for _, a in page.elements if "href" in a] == ["data:,"]
+    addresses = [str(a["href"]) for _, a in page.elements if "href" in a]
+    # A link is followed by a person; the policy lets the page itself ask for nothing.
+    assert addresses[0] == "data:," and len(addresses) > 1
+    assert all(address.startswith("https://github.com/sgl-project/sglang/issues/") for address in addresses[1:])
     wanted = [chart.id for chart in charts(inspection)]
     assert wanted == ["table-0", "mapping", "occupancy"] == [chart["id"] for chart in json.loads(page.scripts[0])]
     assert set(wanted) <= {a.get("id") for _, a in page.elements}

@@ -170,5 +170,5 @@ def test_sizes_and_states_it_does_not_have_are_refused() -> None:
     scenario = made(lambda: SOUND, Drive("upstream", ""))
     with pytest.raises(UsageError, match="made: its sizes are part of it; found --page-size"):
         scenario.run(Options(page_size=32), silent)
-    with pytest.raises(UsageError, match="unknown state 'nope' of made; known: upstream"):
+    with pytest.raises(UsageError, match="unknown state of made: wanted one of upstream, found 'nope'"):
         scenario.run(Options(states=("nope",)), silent)

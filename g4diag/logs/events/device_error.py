@@ -17,6 +17,8 @@ _ANCHORED = re.compile(
     r"(?:\[PG [^\]]{0,120}\] ?)?(?:\[Rank \d{1,5}\] ?)?Process group watchdog thread terminated with exception: "
     r"|\s*what\(\): "
     r"|(?:\[?(?:ERROR|Error|error|FATAL)\]?:? ?)?CUDA (?:driver |runtime )?error(?: \d{1,4})?\b"
+    # Another engine's logger: spans between the level and the message, which is the last of them.
+    r"|(?:ERROR|CRITICAL|FATAL) [^\"'`]{0,300}?: CUDA error: (?=[a-z ]{8,60}\Z)"
     r"|Failed: Cuda error |\[?TensorRT-LLM\]?\S{0,40} ?\[?ERROR\]? |Triton Error \[CUDA\]: "
     r"|(?:.{0,60}coredump: )?Detected an exception of type CUDBG_|coredump: CUDBG_EXCEPTION"
     r"|(?:Thread [\d.]{1,12} received signal )?CUDA_EXCEPTION_\d|CUDA_ERROR_[A-Z_]{3,40}\b|cudaError[A-Z]\w{3,40}\b"

@@ -1,15 +1,13 @@
-"""The pictures of the page as Plotly figures, in plain values. Formats what the analyzers found; computes nothing.
-
-A colour is {"css": "--name"}, looked up in the page's style when it is drawn, so that it follows light and dark.
-"""
+"""The pictures of the page as Plotly figures, in plain values. Formats what the analyzers found; computes nothing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from g4diag.model import Finding, IndexSpace, Inspection
 from g4diag.report import words
+from g4diag.report.html.chart import Chart, css
+from g4diag.report.html.log_charts import accept_chart, courses
 from g4diag.report.html.markup import escaped
 
 # Sign of a table's state -> its colour, from harmless to worst, as the analyzer numbers them.
@@ -25,16 +23,6 @@ MAPPING_MARKS = {
 _MOST_LABELLED = 32
 
 
-@dataclass(frozen=True)
-class Chart:
-    """id: of the element it is drawn in. height: pixels. about: one sentence for who cannot see it."""
-
-    id: str
-    height: int
-    about: str
-    figure: dict[str, Any]
-
-
 def charts(inspection: Inspection) -> list[Chart]:
     """Every picture the findings allow, page tables first."""
     # One without data is an analyzer's that did not load.
@@ -42,12 +30,8 @@ def charts(inspection: Inspection) -> list[Chart]:
     found = [table_chart(n, finding) for n, finding in enumerate(tables)]
     found += [mapping_chart(finding, tables) for finding in inspection.of("mapping_map")[:1] if finding.data]
     occupancy = tuple(finding for finding in inspection.of("occupancy") if finding.data)
-    return found + ([occupancy_chart(occupancy)] if occupancy else [])
-
-
-def css(name: str) -> dict[str, str]:
-    """A colour of the page's style."""
-    return {"css": name}
+    found += [occupancy_chart(occupancy)] if occupancy else []
+    return found + [accept_chart(n, finding) for n, finding in enumerate(courses(inspection))]
 
 
 def table_chart(n: int, finding: Finding) -> Chart:

@@ -49,7 +49,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str
     head = "".join(f'<th scope="col" class="{of_column[n]}">{escaped(name)}</th>' for n, name in enumerate(columns))
     lines = "".join(
         "<tr>"
-        + "".join(f'<td class="{_width(of_column[n], cell)}">{_cell(cell)}</td>' for n, cell in enumerate(row))
+        + "".join(
+            f'<td class="{_width(of_column[n], cell)}" data-name="{escaped(columns[n])}">{_cell(cell)}</td>'
+            for n, cell in enumerate(row)
+        )
         + "</tr>\n"
         for row in rows
     )

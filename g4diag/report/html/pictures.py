@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from g4diag.model import Finding, Inspection
 from g4diag.report import words
-from g4diag.report.html.charts import MAPPING_MARKS, TABLE_COLOURS, Chart, charts
+from g4diag.report.html.chart import Chart
+from g4diag.report.html.charts import MAPPING_MARKS, TABLE_COLOURS, charts
 from g4diag.report.html.markup import escaped, graded, section
 
 
@@ -13,7 +14,7 @@ def page_tables(inspection: Inspection) -> str:
     drawn = {chart.id: chart for chart in charts(inspection)}
     shown = [
         f"<h3>{escaped(_title(finding))}</h3>\n<p>{escaped(_says(finding))}</p>\n"
-        f"{_table_legend(finding)}{_place(drawn[f'table-{n}'])}{_as_text(finding)}"
+        f"{_table_legend(finding)}{place(drawn[f'table-{n}'])}{_as_text(finding)}"
         for n, finding in enumerate(inspection.of("table_map"))
         if f"table-{n}" in drawn
     ]
@@ -57,7 +58,8 @@ def _table_legend(finding: Finding) -> str:
     return f'<ul class="legend">{items}</ul>\n'
 
 
-def _place(chart: Chart) -> str:
+def place(chart: Chart) -> str:
+    """Where it is drawn."""
     return (
         f'<div class="chart" id="{chart.id}" style="min-height:{chart.height}px" role="img" '
         f'aria-label="{escaped(chart.about)}"></div>\n'
@@ -91,7 +93,7 @@ def mapping(inspection: Inspection) -> str:
         text += " Rings: wrong entries of the page tables."
     if wide > 1:
         text += f" A point stands for {wide} pages, the oddest of them shown."
-    return section("Full to SWA pages", f'<p>{escaped(text)}</p>\n<ul class="legend">{items}</ul>\n{_place(chart)}')
+    return section("Full to SWA pages", f'<p>{escaped(text)}</p>\n<ul class="legend">{items}</ul>\n{place(chart)}')
 
 
 def occupancy(inspection: Inspection) -> str:
@@ -108,4 +110,4 @@ def occupancy(inspection: Inspection) -> str:
             ("full slots without an SWA side", "--before", "\u25ac"),
         )
     )
-    return section("Pools over time", f'{graded(findings)}<ul class="legend">{items}</ul>\n{_place(chart)}')
+    return section("Pools over time", f'{graded(findings)}<ul class="legend">{items}</ul>\n{place(chart)}')

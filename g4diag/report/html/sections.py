@@ -8,10 +8,20 @@ from collections.abc import Sequence
 from g4diag import __version__
 from g4diag.model import Finding, Inspection
 from g4diag.report import words
+from g4diag.report.first_screen import first_screen
+from g4diag.report.html import log_sections
 from g4diag.report.html.markup import escaped, graded, prose, section, table
 from g4diag.report.html.pictures import mapping, occupancy, page_tables
+from g4diag.report.links import thread
 
 _FIRST = "verdict"
+_LABELS = {
+    "where": "Where",
+    "fault": "Whose fault",
+    "sure": "How sure",
+    "cure": "Cure",
+    "next": "Next command",
+}
 _MOST_DATA = 20_000
 # Subjects shown as graded sentences, in this order, with their headings. What is in no list comes after, by its name.
 _BEFORE = {
@@ -39,6 +49,7 @@ _SHOWN_APART = {
     "pools",
     "layer_map",
     "timeline",
+    *log_sections.SHOWN,
 }
 
 
@@ -48,15 +59,16 @@ def body(inspection: Inspection) -> str:
     parts = (
         f'<header><p class="badge {escaped(outcome)}">{escaped(outcome)}</p><p>{escaped(inspection.name)}</p></header>',
         "\n<main>\n",
-        _verdict(inspection),
-        _answers(inspection),
+        _headline(inspection),
+        _card(inspection),
         _sentences(inspection, "parts", "What the files say"),
         _evidence(inspection),
+        *(_sentences(inspection, subject, title) for subject, title in _BEFORE.items()),
+        log_sections.of_log(inspection),
         page_tables(inspection),
         _entries(inspection),
         mapping(inspection),
         occupancy(inspection),
-        *(_sentences(inspection, subject, title) for subject, title in _BEFORE.items()),
         _pools(inspection),
         _layers(inspection),
         _known_issues(inspection),
@@ -73,34 +85,42 @@ def body(inspection: Inspection) -> str:
     return "".join(parts)
 
 
-def _verdict(inspection: Inspection) -> str:
-    line = next((finding.text for finding in inspection.of(_FIRST)), "no verdict")
-    # The severity, the tool and the claim stand on a line of their own; the text of the line stays whole.
-    words = line.split(": ", 3)
-    claim = "".join(f"{word}: " for word in words[:3]) if len(words) == 4 else ""
+def _headline(inspection: Inspection) -> str:
+    """One sentence; the severity, the tool and the claim stand on a line of their own, and the text stays whole."""
+    line = first_screen(inspection).line
+    parts = line.split(": ", 3)
+    claim = "".join(f"{part}: " for part in parts[:3]) if len(parts) == 4 else ""
     return f'<h1><span class="claim">{escaped(claim)}</span>{escaped(line[len(claim) :])}</h1>\n'
 
 
-def _answers(inspection: Inspection) -> str:
-    """What it means, what cures it, what to type: as far as it is known."""
-    meant = [finding for finding in inspection.of(_FIRST) if finding.data.get("line") == "nearest meaning"]
-    rows = [("Nearest meaning", _with_grade(finding)) for finding in meant]
-    rows += [("Cure", _with_grade(finding, "cure: ")) for finding in inspection.of("cure")]
-    rows += [
-        ("Next command", f"<pre><code>{escaped(finding.data.get('command') or finding.text)}</code></pre>")
-        for finding in inspection.of("next_command")
-    ]
+def _card(inspection: Inspection) -> str:
+    """Whether a fault was put back on purpose, where, whose fault, how sure, the cure, the issue, what to type."""
+    faults = [finding.text for finding in inspection.of("provenance") if finding.data.get("faults")]
+    rows = [("Not the released code", f"<strong>{escaped(text)}</strong>") for text in faults]
+    for label, text in first_screen(inspection).rows:
+        said = f"<pre><code>{escaped(text)}</code></pre>" if label == "next" else prose(text)
+        rows.append((_LABELS[label], said))
+        if label == "cure":
+            rows += [("Known issue", _linked(finding)) for finding in inspection.of("known_issues")[:1]]
     if not rows:
         return ""
     return '<dl class="answers">\n' + "".join(f"<dt>{term}</dt><dd>{said}</dd>\n" for term, said in rows) + "</dl>\n"
 
 
-def _with_grade(finding: Finding, head: str = "") -> str:
-    return f'{prose(finding.text.removeprefix(head))} <span class="muted">({finding.grade})</span>'
+def _linked(finding: Finding) -> str:
+    """The issue with its threads, which our own data names."""
+    data, links = finding.data, []
+    for reference in map(str, data.get("references", ())):
+        address = thread(reference)
+        name = escaped(reference)
+        links.append(f'<a href="{escaped(address)}" rel="noreferrer">{name}</a>' if address else name)
+    known = f" ({', '.join(links)})" if links else ""
+    said = f"{data.get('id', '')}: {data.get('title', finding.text)}"
+    return f'{escaped(said)}{known} <span class="muted">({finding.grade})</span>'
 
 
 def _evidence(inspection: Inspection) -> str:
-    lines = [finding for finding in inspection.of(_FIRST) if finding.data.get("line") == "evidence"]
+    lines = [finding for finding in inspection.of(_FIRST) if finding.data.get("line") != "verdict"]
     return section("Evidence", graded(lines))
 
 

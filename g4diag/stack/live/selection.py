@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from g4diag.discover import contributions
-from g4diag.errors import UsageError
+from g4diag.errors import unknown
 from g4diag.settings import Selection
 from g4diag.traps.contract import Trap
 
@@ -25,5 +25,5 @@ def selected_traps(selection: Selection) -> tuple[str, ...]:
             meant.setdefault(trap.group, []).append(trap.name)
     for name in selection.names:
         if name not in meant:
-            raise UsageError(f"unknown trap: wanted one of {', '.join(meant)}, found {name!r}")
+            raise unknown("trap", name, meant)
     return tuple(dict.fromkeys(each for name in selection.names for each in meant[name]))

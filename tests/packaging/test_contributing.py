@@ -1,0 +1,57 @@
+"""CONTRIBUTING's worked examples work: a trap put beside the others is found and fires, and an issue is matched."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import g4diag.traps
+from g4diag.analyzers import inspect_incident, issues, matching
+from g4diag.discover import contributions
+from g4diag.dump.server_log import incident_of
+from g4diag.logs.reading import read_log
+from tests import samples
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def example(kind: str) -> str:
+    (found,) = re.findall(rf"```{kind}\n(.*?)```", TEXT, re.DOTALL)
+    return str(found)
+
+
+def test_the_trap_is_found_by_being_there_and_fires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "no_page_is_negative.py").write_text(example("python"))
+    monkeypatch.setattr(g4diag.traps, "__path__", [*g4diag.traps.__path__, str(tmp_path)])
+    try:
+        (found,) = (row for row in contributions("g4diag.traps", "TRAP") if row.name == "no_page_is_negative")
+        assert found.error is None and found.value.name == found.name
+        healthy = samples.healthy_read()
+        assert not list(found.value.judge(healthy))
+        broken = samples.healthy_read(page_table_BP=np.full_like(healthy.page_table_BP, -1))
+        (violation,) = found.value.judge(broken)
+        assert violation.count > 0 and "negative" in violation.summary
+    finally:
+        sys.modules.pop("g4diag.traps.no_page_is_negative", None)
+
+
+def test_the_known_issue_is_read_and_matched(monkeypatch: pytest.MonkeyPatch) -> None:
+    (row,) = tomllib.loads(example("toml"))["issue"]
+    issue = issues._entry(row)
+    monkeypatch.setattr(matching, "known_issues", lambda: (issue,))
+    log = (
+        "[2026-06-01 01:00:00] Scheduler hit an exception: Traceback (most recent call last):\n"
+        '  File "/x/sglang/srt/layers/attention/base.py", line 7, in update_window\n'
+        "    self.window = window - 1\n"
+        "TypeError: window is a float\n"
+    )
+    incident = incident_of(read_log(io.BytesIO(log.encode()), "x.log"), len(log), "x.log")
+    (finding,) = inspect_incident(incident, "x.log").of("known_issues")
+    assert finding.data["id"] == "made-up-window" and finding.grade == "derived"

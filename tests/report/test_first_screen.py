@@ -1,0 +1,97 @@
+"""The first screen: whose fault in words, one line a file for scripts, and nothing cut on a narrow terminal."""
+
+from __future__ import annotations
+
+import functools
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from g4diag.analyzers import inspect_files
+from g4diag.model import Inspection
+from g4diag.report.first_screen import first_screen, short_rows
+from g4diag.report.text import render
+
+ROOT = Path(__file__).parents[2]
+DUMPS = sorted(path for path in (ROOT / "dumps").iterdir() if path.suffix in (".pt", ".json", ".log"))
+LOGS = sorted((ROOT / "tests" / "logs" / "cases").iterdir())
+# File -> what the row of the first screen begins with.
+FAULTS = {
+    "h100-eager-warn.pt": "right page, wrong numbering: 502 is its full-pool page id; this layer needed SWA page 443",
+    "draft-pool-too-small-faulty.pt": "right page, pool too small: 101 belongs there, past the end of the pool",
+    "h100-graph-contain.pt": "right page, wrong numbering: 61 is its full-pool page id; this layer needed SWA page 124",
+    "h100-postmortem.json": "by the recorder's pool sizes bound 469 is the end of the swa pool",
+    "01-sglang26957-frozenkv-trtllm.log": "the kernel at fault is fmhaSm100f",
+    "07-sglang20010-leak.log": "an idle audit of the pools found it; the leak itself is earlier",
+}
+
+
+@functools.cache
+def inspected(path: Path) -> Inspection:
+    return inspect_files([path])
+
+
+def shown(path: Path, width: int, verbose: bool = False) -> list[str]:
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=True, color_system=None, legacy_windows=False)
+    render(inspected(path), console, verbose)
+    return out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_whose_fault_it_is_in_words(name: str) -> None:
+    (path,) = (path for path in (*DUMPS, *LOGS) if path.name == name)
+    assert dict(first_screen(inspected(path)).rows)["fault"].startswith(FAULTS[name])
+
+
+@pytest.mark.parametrize("path", [*DUMPS, *LOGS], ids=lambda path: path.name)
+def test_the_first_screen_says_what_to_do_or_that_all_is_well(path: Path) -> None:
+    found = first_screen(inspected(path))
+    labels = [label for label, _ in found.rows]
+    assert labels == [label for label in ("where", "fault", "sure", "cure", "next") if label in labels]
+    assert "sure" in labels and len(found.rows) <= 5
+    outcome = inspected(path).outcome
+    assert found.line.startswith(f"{outcome.upper()}: g4diag: ") or found.line.startswith("WARNING: ")
+    if outcome.is_defect:
+        assert {"cure", "next"} & set(labels), "a defect names a cure or a next step"
+
+
+@pytest.mark.parametrize("width", [80, 60])
+@pytest.mark.parametrize("verbose", [False, True])
+@pytest.mark.parametrize("path", [*DUMPS, *LOGS], ids=lambda path: path.name)
+def test_nothing_is_cut_on_a_narrow_terminal(path: Path, width: int, verbose: bool) -> None:
+    """Every word is whole. A line is only longer than the terminal where one word of it nearly is."""
+    wide, narrow = shown(path, 10_000, verbose), shown(path, width, verbose)
+    # A strip of a row's entries is squeezed, not cut.
+    words, here = ({word for line in lines for word in line.split()} for lines in (wide, narrow))
+    assert not {word for word in here - words if set(word) - set(".ow<>?")}
+    too_long = [line for line in narrow if len(line.rstrip()) > width]
+    assert all(len(max(line.split(), key=len)) > width - 30 for line in too_long), too_long
+    assert len(narrow) > len(wide)
+
+
+def test_the_checks_bite() -> None:
+    console = Console(file=io.StringIO(), width=20, force_terminal=True, color_system=None)
+    console.print("a wordthatislongerthantwentycolumns")
+    assert len(console.file.getvalue().splitlines()) > 1, "rich itself does cut words"  # type: ignore[attr-defined]
+
+
+def test_one_line_a_file() -> None:
+    rows = list(short_rows(inspect_files([ROOT / "dumps"])))
+    assert len(rows) >= 20 and all(len(row) == 3 and all(row) for row in rows)
+    named = [(word, name.split(", ")[-1], said) for word, name, said in rows]
+    assert ("ERROR", "h100-eager-warn.pt", "trtllm-mha-swa") in named
+    assert len(list(short_rows(inspected(LOGS[0])))) == 1
+
+
+def test_issue_numbers_are_links_where_the_terminal_can_and_nowhere_else() -> None:
+    out, pipe = io.StringIO(), io.StringIO()
+    inspection = inspected(ROOT / "dumps" / "h100-eager-warn.pt")
+    render(
+        inspection, Console(file=out, width=120, force_terminal=True, color_system="truecolor", legacy_windows=False)
+    )
+    render(inspection, Console(file=pipe, width=120))
+    assert "\x1b]8;" in out.getvalue() and "https://github.com/sgl-project/sglang/issues/26957" in out.getvalue()
+    assert "\x1b" not in pipe.getvalue() and "https://" not in pipe.getvalue()
