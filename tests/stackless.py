@@ -20,6 +20,7 @@ STACKLESS = (
     "cli/test_without_stack.py",
     *(f"contracts/test_{name}.py" for name in ("analyzers", "architecture", "repository", "traps", "wording")),
     *(f"dump/test_{name}.py" for name in ("ring", "schema", "secrets", "server_log")),
+    "hostile/test_expressions.py",
     "hostile/test_hostile.py",
     "logs",
     "matrix",

@@ -25,10 +25,10 @@ _TAME = re.compile(r"[\w./+@%:,=~-]+")
 _COMMANDS = ("info cuda kernels",)
 
 _TRIPLE = r"\((\d{1,9}), ?(\d{1,9}), ?(\d{1,9})\)"
-_EXCEPTION = re.compile(r"CUDA Exception:\s*(.+)|CUDA_EXCEPTION_\d+,\s*([^.]+)|(CUDBG_EXCEPTION_\w+)")
-_FOCUS = re.compile(rf"focus set to CUDA kernel .*?block {_TRIPLE}, thread {_TRIPLE}")
-_FRAME = re.compile(rf"(?:\bin\s+|^#0\s+)(\S.*?)\s*<<<{_TRIPLE},\s*{_TRIPLE}>>>")
-_ROW = re.compile(rf"^\*\s+\d+\s.*?{_TRIPLE}\s+{_TRIPLE}\s+([^\s(]+)")
+_EXCEPTION = re.compile(r"CUDA Exception:\s{0,8}(.+)|CUDA_EXCEPTION_\d{1,4},\s{0,8}([^.]{1,400})|(CUDBG_EXCEPTION_\w+)")
+_FOCUS = re.compile(rf"focus set to CUDA kernel .{{0,600}}?block {_TRIPLE}, thread {_TRIPLE}")
+_FRAME = re.compile(rf"(?:\bin\s{{1,4}}|^#0\s{{1,4}})(\S.{{0,600}}?)\s{{0,4}}<<<{_TRIPLE},\s{{0,4}}{_TRIPLE}>>>")
+_ROW = re.compile(rf"^\*\s{{1,8}}\d{{1,6}}\s.{{0,160}}?{_TRIPLE}\s{{1,8}}{_TRIPLE}\s{{1,8}}([^\s(]{{1,400}})")
 
 
 # What a debugger said outside, by path; None where it may be run here.
