@@ -102,9 +102,9 @@ class RingWriter:
 
 @dataclass(frozen=True)
 class Ring:
-    """A ring as read. started_ns: wall clock; started_mono_ns: the same moment on the records' clock.
-    records: oldest first. skipped: slots that hold something other than a whole record of theirs.
-    missing: records between the first and the last that are not there."""
+    """A ring as read. started_ns: wall clock; started_mono_ns: the same moment on the records' clock. run: the name of
+    the run directory of its `serve`, "" if there was none. records: oldest first. skipped: slots that hold something
+    other than a whole record of theirs. missing: records between the first and the last that are not there."""
 
     pid: int
     started_ns: int
@@ -115,6 +115,7 @@ class Ring:
     process: str = ""
     manifest: dict[str, list[str]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    run: str = ""
 
 
 def read_ring(path: Path) -> Ring:
@@ -144,6 +145,7 @@ def parse_ring(raw: bytes) -> Ring:
         process=Text().unpack(about.get("process", ""), at_about.of("process")),
         manifest=Named(Many(Text(), list)).unpack(about.get("manifest", {}), at_about.of("manifest")),
         versions=Named(Text()).unpack(about.get("versions", {}), at_about.of("versions")),
+        run=Text().unpack(about.get("run", ""), at_about.of("run")),
     )
 
 

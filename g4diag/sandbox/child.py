@@ -57,7 +57,7 @@ def _answer(request: dict[str, Any]) -> bytes:
         signs(), text_signs()  # compiled once: that takes longer than to read a small log
         core_dump.tell(request["cores"])
         limit(request["mib"] << 20, request["seconds"])
-        return _json({"result": to_plain(function([Path(path) for path in request["paths"]]))})
+        return _json({"result": to_plain(function([Path(path) for path in request["paths"]], **request["more"]))})
     except G4DiagError as error:
         return _json({"error": str(error), "exit_code": error.exit_code})
     except MemoryError:

@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "selftests": _MECHANISM | {"hooks", "stack", "traps"},
     "doctor": _SERVED | {"analyzers", "hazards", "matrix", "scenario", "selftests", "servers"},
     "servers": _SERVED,
-    "serve": _SERVED | {"doctor", "hazards", "servers"},
+    "serve": _SERVED | {"doctor", "hazards", "sandbox", "servers"},
     "minimize": _SERVED | {"analyzers", "scenario", "signature", "verdict"},
     "sandbox": _MECHANISM | {"analyzers", "dump", "logs", "traps"},
     "report": _MECHANISM | {"analyzers", "dump", "scenario", "traps"},

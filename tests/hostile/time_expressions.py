@@ -22,8 +22,8 @@ STEPS = ((500, 4_000, 0.005), (4_000, 32_000, 0.03))
 MOST, DEAR = 1.0, 0.06  # seconds: then it is given up; then it is not compared once more
 MOST_TIMES, CLOCK = 32, 0.002  # 8 times for one in proportion, 64 for the square; what the clock may be off
 SIGNS = "\n 0aA.-(='\\/"
-THEN = " a0"
-MOST_WORDS = 6
+THEN = " a"
+MOST_WORDS = 4
 
 
 class _TooLongError(Exception):

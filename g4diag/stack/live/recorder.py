@@ -19,12 +19,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from g4diag.atomic_write import token
 from g4diag.dump.ring import SUFFIX, TAIL, RingWriter
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook, install
 from g4diag.hooks.manifest import armed_manifest
 from g4diag.hooks.versions import installed
 from g4diag.model import RingRecord
+from g4diag.settings import run_dir
 from g4diag.stack.releases import current as current_release
 
 _FREES, _SWA_FREES = ("swa.free", "swa.free_segment"), ("swa.free_swa", "swa.free_swa_segment")
@@ -90,10 +92,11 @@ class Recorder:
     def _open(self) -> RingWriter:
         about = {
             "process": multiprocessing.current_process().name,
+            "run": folder.name if (folder := run_dir()) else "",
             "manifest": armed_manifest(),
             "versions": {name: version for name, version in installed().items() if version},
         }
-        self._ring = RingWriter(self._folder / f"ring-{time.time_ns()}-pid{os.getpid()}{SUFFIX}", about)
+        self._ring = RingWriter(self._folder / f"ring-{time.time_ns()}-pid{token()}{SUFFIX}", about)
         _prune(self._folder)
         return self._ring
 
