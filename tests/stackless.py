@@ -34,11 +34,14 @@ STACKLESS = (
 # mechanism that asks sglang for nothing, or for something to work on. What skips on some release is not for here.
 ON_ONE_STACK = (
     "analyzers",
-    *(f"cli/test_{name}.py" for name in ("diff", "doctor_release", "fuzz", "inspect", "match", "minimize", "report")),
-    *(f"cli/test_{name}.py" for name in ("repro", "samples", "serve_postmortem")),
+    *(
+        f"cli/test_{name}.py"
+        for name in ("diff", "doctor_release", "fuzz", "inspect", "match", "minimize", "report", "serve_signals")
+    ),
+    *(f"cli/test_{name}.py" for name in ("repro", "repro_interrupted", "samples", "serve_postmortem")),
     *(f"contracts/test_{name}.py" for name in ("patches", "releases", "stackless", "start")),
     "doctor/test_elsewhere.py",
-    *(f"dump/test_{name}.py" for name in ("case", "core_dump", "legacy")),
+    *(f"dump/test_{name}.py" for name in ("case", "core_dump", "legacy", "runs")),
     *(f"fuzz/test_{name}.py" for name in ("jobs", "machines", "runner", "session")),
     *(f"hooks/test_{name}.py" for name in ("attribute_patches", "targets")),
     "hostile/test_directories.py",
@@ -48,7 +51,7 @@ ON_ONE_STACK = (
     "serve",
     *(f"servers/test_{name}.py" for name in ("load_metrics", "run")),
     "stack/drive/test_reference.py",
-    *(f"test_{name}.py" for name in ("atomic_write", "discover", "guard", "settings", "signature")),
+    *(f"test_{name}.py" for name in ("atomic_write", "discover", "guard", "isolated", "settings", "signature")),
 )
 _ROOT = Path(__file__).parent
 _PATHS = frozenset(_ROOT / name for name in STACKLESS)

@@ -22,6 +22,7 @@ _TyperError: type[Exception] = typer.BadParameter.__mro__[2]
 MAX_COMPLAINT = 1000
 # What the extra `stack` brings. A missing one means that the command cannot run here, and is no defect of ours.
 _STACK = frozenset({"flashinfer", "sgl_kernel", "sglang", "torch", "transformers", "triton"})
+_INTERRUPTED = 128 + signal.SIGINT
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -53,6 +54,8 @@ def run(arguments: Sequence[str]) -> int:
         return _complain(str(error), error.exit_code)
     except _TyperError as error:
         return _complain(_usage(error), UsageError.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("interrupted", _INTERRUPTED)
     except Exception as error:
         if show_traceback:
             raise

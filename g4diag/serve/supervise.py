@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from g4diag.guard import guard
+from g4diag.isolated import environment, module
 from g4diag.serve.crash_evidence import CrashEvidence
 from g4diag.serve.plan import Plan, with_run_dir
 from g4diag.serve.preflight import PROGRAM as PREFLIGHT
@@ -27,7 +27,7 @@ from g4diag.stack import entry_points
 from g4diag.stack.live import records
 from g4diag.stack.live import sink as live
 
-SERVER = (sys.executable, "-m", entry_points.SERVER)
+SERVER = tuple(module(entry_points.SERVER))
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # The rest would end us and leave the server behind. It may know them; one that it dies of is told like any death.
 FORWARDED = (*_STOPS, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -129,7 +129,7 @@ class Supervisor:
         # A session of its own: a terminal's Ctrl-C then reaches the server once, through us.
         return subprocess.Popen(
             self._command,
-            env=self._environ,
+            env=environment(self._environ),
             stdout=out,
             stderr=err,
             start_new_session=True,

@@ -27,12 +27,13 @@ CONSTANTS = {
 }
 
 _BASE = frozenset({"errors", "model"})
-_MECHANISM = _BASE | {"atomic_write", "discover", "guard", "settings"}
+_MECHANISM = _BASE | {"atomic_write", "discover", "guard", "isolated", "settings"}
 _SERVED = _MECHANISM | {"dump", "hooks", "patches", "stack", "traps"}
 # Unit (first part below g4diag/) -> units of ours it may import, itself and g4diag/__init__ aside. No import runs up:
 # a test holds that the units can be put in an order in which each imports earlier ones only.
 MAY_IMPORT: dict[str, frozenset[str]] = {
-    "__init__": frozenset(),
+    "__init__": frozenset({"isolated"}),
+    "isolated": frozenset(),
     "errors": frozenset(),
     "model": frozenset(),
     "atomic_write": frozenset(),

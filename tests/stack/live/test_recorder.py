@@ -80,7 +80,7 @@ def test_a_step_is_a_record(scheduler: Any, tmp_path: Path) -> None:
         server.run_event_loop()
         start, extend, decode, end = recorder.tail()
         (file,) = tmp_path.iterdir()
-    assert file.name.endswith(f"-pid{os.getpid()}{SUFFIX}") and recorder.tail() == ()
+    assert f"-pid{os.getpid()}-" in file.name and file.name.endswith(SUFFIX) and recorder.tail() == ()
     assert (start.kind, end.kind) == ("start", "end")
     assert (extend.mode, extend.step, extend.batch, extend.tokens, extend.seq_len_sum) == ("EXTEND", 1, 2, 7, 90)
     assert (extend.full_size, extend.full_free, extend.swa_size, extend.swa_free) == (100, 60, 20, 5)
