@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from g4diag.errors import CannotRunError, G4DiagError, UnsafeInputError, UsageError, VacuousError
 from g4diag.model import Comparison, Inspection
-from g4diag.sandbox.effort import Progress, seconds_for_logs
+from g4diag.sandbox.effort import Progress, Share, seconds_for_logs
 from g4diag.sandbox.spool import spooled
 from g4diag.sandbox.wire import from_plain
 from g4diag.settings import Settings
@@ -78,14 +78,18 @@ def call(
     time, for all. cores: the files that may be core dumps, if not all may.
 
     Raises the error of ours that it raises, ChildFault for any other, UnsafeInputError where it needs more than
-    G4DIAG_SANDBOX_MIB of memory, or G4DIAG_SANDBOX_SECONDS of processor time for each file, or dies, and CannotRunError
+    G4DIAG_SANDBOX_MIB of memory, or G4DIAG_SANDBOX_SECONDS of processor time, see `Share`, or dies, and CannotRunError
     where it only waits: for a disk that stalls, say."""
     settings = settings or Settings.from_env()
-    if seconds is None:
-        seconds = settings.sandbox_seconds * max(1, sum(map(_files_in, paths))) + seconds_for_logs(paths)
+    share = Share(settings.sandbox_seconds, sum(map(_files_in, paths)), seconds_for_logs(paths))
+    seconds = share.in_all if seconds is None else seconds
     request: dict[str, Any]
     request = {"door": door, "paths": list(map(os.fspath, paths)), "mib": settings.sandbox_mib, "seconds": seconds}
-    request |= {"cores": _debugged(paths if cores is None else cores), "more": dict(more or {})}
+    request |= {
+        "cores": _debugged(paths if cores is None else cores),
+        "share": (share.each, share.files),
+        "more": dict(more or {}),
+    }
     names = ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
     try:
         return _result(_ask(request, settings.show_traceback), _returned(DOORS[door][1]), settings.sandbox_mib)

@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "scenario": _SERVED | {"analyzers", "servers"},
     "fuzz": _SERVED | {"signature", "verdict"},
     "selftests": _MECHANISM | {"hooks", "stack", "traps"},
-    "doctor": _SERVED | {"analyzers", "hazards", "matrix", "scenario", "selftests", "servers"},
+    "doctor": _SERVED | {"analyzers", "hazards", "matrix", "sandbox", "scenario", "selftests", "servers"},
     "servers": _SERVED,
     "serve": _SERVED | {"doctor", "hazards", "sandbox", "servers"},
     "minimize": _SERVED | {"analyzers", "scenario", "signature", "verdict"},
