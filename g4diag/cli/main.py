@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -32,6 +33,9 @@ def main() -> None:
         # A closed pipe ends us as it ends other tools (141), not with the 1 that would read as a defect. Not under
         # serve: a server must not lose its supervisor to `| head`.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # A terminal that does not know a letter of a file's name gets its number; that is no error.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = run(sys.argv[1:])
     lost = _unwritten()
     sys.exit(_complain(lost, CannotRunError.exit_code) if lost else code)

@@ -8,12 +8,15 @@ A record half written when the process died fails its crc and is left out; every
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import itertools
 import json
 import mmap
 import os
 import struct
 import time
+import weakref
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,6 +62,9 @@ class RingWriter:
             with open(os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, size)
                 self._map = mmap.mmap(file.fileno(), size)
+                self._held = weakref.finalize(self, os.close, os.dup(file.fileno()))
+                with contextlib.suppress(OSError):  # a file system without locks
+                    fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._map[:HEADER_BYTES] = _header(self._capacity, about)
             os.rename(temp, path)
         finally:
@@ -90,6 +96,7 @@ class RingWriter:
     def close(self) -> None:
         """Unmap. The file stays."""
         self._map.close()
+        self._held()
 
     def _put(self, n: int, body: bytes) -> None:
         at = self._at(n)
@@ -98,6 +105,16 @@ class RingWriter:
 
     def _at(self, n: int) -> int:
         return HEADER_BYTES + (n - 1) % self._capacity * RECORD_BYTES
+
+
+def is_written(path: Path) -> bool:
+    """Whether its writer still lives, in this container or another: it holds a lock that ends with it."""
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @dataclass(frozen=True)

@@ -192,3 +192,13 @@ def test_a_stdout_that_takes_no_more_is_3_in_one_line(
             **{"stdout": full, "stderr": subprocess.PIPE, "text": True, "timeout": 60, "check": False},
         )
     assert (done.returncode, done.stderr) == (3, "g4diag: output cannot be written: File too large\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "ascii:strict", "latin-1"])
+def test_a_terminal_that_does_not_know_a_letter_gets_its_number(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "\u6f22\u00e9.log").write_text("2026-05-05 02:22:14 Killed\n")
+    command = [sys.executable, "-m", "g4diag", "inspect", str(tmp_path)]
+    environ = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}
+    done = subprocess.run(command, env=environ, capture_output=True, check=False)
+    assert done.returncode == 4 and not done.stderr, done.stderr
+    assert rb"\u6f22" in done.stdout

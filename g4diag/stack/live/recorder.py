@@ -11,6 +11,7 @@ process that schedules nothing has none. Never raises into the server; gives up 
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import time
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from g4diag.atomic_write import token
-from g4diag.dump.ring import SUFFIX, TAIL, RingWriter
+from g4diag.dump.ring import SUFFIX, TAIL, RingWriter, is_written
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook, install
 from g4diag.hooks.manifest import armed_manifest
@@ -205,10 +206,13 @@ def _told(error: BaseException) -> str:
 
 
 def _prune(folder: Path) -> None:
-    """Rings of earlier processes beyond the newest ones go, or a crash loop would fill the disk."""
+    """Rings of earlier processes beyond the newest ones go, or a crash loop would fill the disk. One that is still
+    written stays, however many there are: a large server has as many schedulers."""
     with guard("recorder: pruning old rings"):
         for old in sorted(folder.glob(f"ring-*{SUFFIX}"))[:-_KEPT_FILES]:
-            old.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                if not is_written(old):
+                    old.unlink()
 
 
 def _forget_in_child() -> None:
