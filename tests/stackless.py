@@ -41,7 +41,7 @@ ON_ONE_STACK = (
     *(f"cli/test_{name}.py" for name in ("repro", "repro_interrupted", "samples", "serve_postmortem")),
     *(f"contracts/test_{name}.py" for name in ("patches", "releases", "stackless", "start")),
     "doctor/test_elsewhere.py",
-    *(f"dump/test_{name}.py" for name in ("case", "core_dump", "format", "legacy", "runs")),
+    *(f"dump/test_{name}.py" for name in ("case", "core_dump", "format", "legacy", "reader", "runs")),
     *(f"fuzz/test_{name}.py" for name in ("jobs", "machines", "runner", "session")),
     *(f"hooks/test_{name}.py" for name in ("attribute_patches", "targets")),
     "hostile/test_directories.py",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from g4diag.dump import allowance, timeline
 from g4diag.dump.api_dump import origin_of, read_calls
-from g4diag.dump.reader import Kind, kind_of, read_dump
+from g4diag.dump.reader import Kind, kind_of, read_dump, understood
 from g4diag.dump.timeline import MONO, WALL, Moment
 from g4diag.errors import G4DiagError, UnsafeInputError, UsageError, VacuousError
 from g4diag.model import Grade, Incident
@@ -177,7 +177,7 @@ def _read(found: _Found, given: set[Path]) -> tuple[list[Part], list[str]]:
         found.notes.append((Grade.MEASURED, text))
     for name, folders in found.calls.items():
         try:
-            with allowance.one_file():
+            with understood(), allowance.one_file():
                 dumps, notes = read_calls(folders)
         except G4DiagError as error:
             found.unread(name, f"not read: {error}")
