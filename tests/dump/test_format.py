@@ -49,7 +49,7 @@ def test_what_it_says_is_read_is_read(packed: Any, tmp_path: Path) -> None:
 
 def test_lines_of_one_shape_are_counted_and_said(tmp_path: Path) -> None:
     text = "".join(
-        f"2026-05-05 02:22:14 Scheduler hit an exception: CUDA error: {n}\n" for n in range(reading._ENOUGH + 500)
+        f"2026-05-05 02:22:14 Scheduler hit an exception: CUDA error: {n:06}\n" for n in range(reading._ENOUGH + 500)
     )
     (tmp_path / "x.log").write_text(text)
     said = " ".join(note for _, note in read_dump(tmp_path / "x.log").notes)
