@@ -7,13 +7,18 @@ import os
 from pathlib import Path
 
 
+def token() -> str:
+    """Part of a file's name that no other process has chosen. Pids will not do: each container has a process 1."""
+    return f"{os.getpid()}-{os.urandom(4).hex()}"
+
+
 def atomic_write(path: Path, content: str | bytes, *, durable: bool = False, private: bool = False) -> Path:
     """Write `content`, text as UTF-8, beside `path`, then rename it; `path`. durable: it outlives the machine's crash
     too. private: nobody but its owner reads it.
 
     OSError if the disk refuses, and ValueError for a path that no file can have; `path` is then as it was, and
     nothing is left beside it."""
-    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temp = path.with_name(f".{path.name}.{token()}.tmp")
     try:
         mode = 0o600 if private else 0o666
         with open(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode), "wb") as file:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from contextlib import ContextDecorator
 from types import TracebackType
 
@@ -21,6 +22,9 @@ _DEAD = re.compile(
     r"|\bcudaError(?:IllegalAddress|MisalignedAddress|Assert|LaunchFailure)\b"
 )
 _raising = False
+# Tracebacks of one kind of failure in a process: a server's log is not to fill with ours.
+MOST_TRACEBACKS = 3
+_told: Counter[str] = Counter()
 
 
 def set_raising(on: bool) -> bool:
@@ -33,6 +37,14 @@ def set_raising(on: bool) -> bool:
 def raising() -> bool:
     """Whether an error of ours is re-raised just now."""
     return _raising or raise_wanted()
+
+
+def _tell(doing: str, error: Exception) -> None:
+    kind = f"{doing} {type(error).__name__}"
+    _told[kind] += 1
+    if _told[kind] <= MOST_TRACEBACKS:
+        more = "" if _told[kind] < MOST_TRACEBACKS else "; more of this kind are not logged"
+        logger.error("g4diag: %s failed, the server goes on: %s%s", doing, error, more, exc_info=error)
 
 
 class guard(ContextDecorator):
@@ -57,5 +69,5 @@ class guard(ContextDecorator):
             # Not ours, and said once: the server's own report is on its way, and ours would be read in its place.
             logger.error("g4diag: %s: the device had faulted before: %s", self.doing, str(error).splitlines()[0])
         else:
-            logger.error("g4diag: %s failed, the server goes on: %s", self.doing, error, exc_info=error)
+            _tell(self.doing, error)
         return True

@@ -186,8 +186,10 @@ def _level(text: str) -> str:
 
 def _sample(text: str) -> int:
     head, _, steps = (text or "1/1").partition("/")
-    if head.strip() != "1" or not steps.strip().isdigit() or int(steps) < 1:
-        raise UsageError(f"G4DIAG_SAMPLE: wanted 1/N, found {text!r}")
+    steps = steps.strip()
+    # isdigit alone takes signs that int does not, such as a superscript.
+    if head.strip() != "1" or not (steps.isascii() and steps.isdigit() and len(steps) < 10 and int(steps) > 0):
+        raise UsageError(f"G4DIAG_SAMPLE: wanted 1/N, N at most 999999999, found {text!r}")
     return int(steps)
 
 

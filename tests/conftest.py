@@ -116,4 +116,6 @@ def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(core_dump, "_told", None)
     monkeypatch.setattr(child, "limit", lambda memory_bytes, seconds: None)
+    monkeypatch.setattr(child, "confine", lambda: ())  # for good: not even a later test could write
+    monkeypatch.setattr(child.allowance, "tell", lambda each, all_of_them: None)
     monkeypatch.setattr(sandbox, "_ask", answered)

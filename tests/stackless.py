@@ -19,7 +19,8 @@ STACKLESS = (
     *(f"analyzers/test_{name}.py" for name in ("once", "stale_tail", "verdict")),
     "cli/test_without_stack.py",
     *(f"contracts/test_{name}.py" for name in ("analyzers", "architecture", "repository", "traps", "wording")),
-    *(f"dump/test_{name}.py" for name in ("ring", "schema", "secrets", "server_log")),
+    *(f"dump/test_{name}.py" for name in ("limited", "ring", "schema", "secrets", "server_log")),
+    "hostile/test_expressions.py",
     "hostile/test_hostile.py",
     "logs",
     "matrix",
@@ -33,21 +34,26 @@ STACKLESS = (
 # mechanism that asks sglang for nothing, or for something to work on. What skips on some release is not for here.
 ON_ONE_STACK = (
     "analyzers",
-    *(f"cli/test_{name}.py" for name in ("diff", "doctor_release", "fuzz", "inspect", "match", "minimize", "report")),
-    *(f"cli/test_{name}.py" for name in ("repro", "samples", "serve_postmortem")),
+    *(
+        f"cli/test_{name}.py"
+        for name in ("diff", "doctor_release", "fuzz", "inspect", "match", "minimize", "report", "serve_signals")
+    ),
+    *(f"cli/test_{name}.py" for name in ("repro", "repro_interrupted", "samples", "serve_postmortem")),
     *(f"contracts/test_{name}.py" for name in ("patches", "releases", "stackless", "start")),
     "doctor/test_elsewhere.py",
-    *(f"dump/test_{name}.py" for name in ("case", "core_dump", "legacy")),
+    *(f"dump/test_{name}.py" for name in ("case", "core_dump", "format", "legacy", "reader", "runs")),
     *(f"fuzz/test_{name}.py" for name in ("jobs", "machines", "runner", "session")),
     *(f"hooks/test_{name}.py" for name in ("attribute_patches", "targets")),
     "hostile/test_directories.py",
+    "hostile/test_mutants.py",
     "minimize",
     "sandbox",
     *(f"scenario/test_{name}.py" for name in ("catalogue", "on_server", "score", "standing")),
     "serve",
     *(f"servers/test_{name}.py" for name in ("load_metrics", "run")),
     "stack/drive/test_reference.py",
-    *(f"test_{name}.py" for name in ("atomic_write", "discover", "guard", "pytest_plugin", "settings", "signature")),
+    *(f"test_{name}.py" for name in ("atomic_write", "discover", "guard", "isolated", "pytest_plugin", "settings")),
+    "test_signature.py",
 )
 _ROOT = Path(__file__).parent
 _PATHS = frozenset(_ROOT / name for name in STACKLESS)

@@ -111,3 +111,10 @@ def test_a_folder_that_cannot_be_written_is_one_line(name: str, tmp_path: Path) 
 
 def test_the_makefiles_variable_is_no_misspelt_one() -> None:
     assert Settings.from_env({"G4DIAG_STACKS": "/somewhere"}) == Settings.from_env({})
+
+
+@pytest.mark.parametrize("text", ["1/\u00b2", "1/\u0663", "1/0", "2/3", "1/", "1/1e3", "1/" + "9" * 5000])
+def test_a_sample_that_is_none_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(UsageError, match="G4DIAG_SAMPLE: wanted 1/N"):
+        Settings.from_env({"G4DIAG_SAMPLE": text})
+    assert Settings.from_env({"G4DIAG_SAMPLE": "1/16"}).sample == 16

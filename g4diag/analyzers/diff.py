@@ -192,7 +192,7 @@ def _mapping(left: Incident, right: Incident) -> tuple[list[Finding], int]:
 
 def _mapping_of(incident: Incident) -> Any:
     mapping = incident.mapping or next((read.mapping for read in incident.reads if read.mapping), None)
-    return None if mapping is None else mapping.full_to_swa_M
+    return None if mapping is None or not mapping.is_whole else mapping.full_to_swa_M
 
 
 def _pools(left: Incident, right: Incident) -> Iterator[Finding]:

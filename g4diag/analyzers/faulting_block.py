@@ -14,7 +14,7 @@ from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.recorded_violations import told
 from g4diag.model import Finding, Grade, Incident, KernelFault
 
-_ROW = re.compile(r"row (\d{1,9}), K/V head (?:\d{1,9}) (if .*?)?\(")
+_ROW = re.compile(r"row (\d{1,9}), K/V head (?:\d{1,9}) (if .{0,80}?)?\(")
 _PRODUCT = re.compile(r"row x K/V heads \+ K/V head = (\d{1,9})\b")
 _SAID = re.compile(r"\brow(?:=|\": )(\d{1,9})\b")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ class Form:
     """One way in which an issue shows. The head of the data file says what the fields mean."""
 
     signatures: tuple[str, ...] = ()
-    says: tuple[str, ...] = ()
+    says: tuple[re.Pattern[str], ...] = ()
     needs: Asked = field(default_factory=dict)
     facts: Asked = field(default_factory=dict)
     tells: Asked = field(default_factory=dict)
@@ -54,8 +55,12 @@ def known_issues() -> tuple[KnownIssue, ...]:
 
 
 def _entry(row: dict[str, Any]) -> KnownIssue:
-    forms = tuple(Form(**_plain(form)) for form in row.pop("form", ()))
+    forms = tuple(map(_form, row.pop("form", ())))
     return KnownIssue(**_plain(row), forms=forms)
+
+
+def _form(row: dict[str, Any]) -> Form:
+    return Form(**_plain(row) | {"says": tuple(map(re.compile, row.get("says", ())))})
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

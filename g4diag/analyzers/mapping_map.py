@@ -23,7 +23,7 @@ _FREE, _UNMAPPED, _SAME, _MOVED, _MAPPED_FREE, _SHARED = range(len(_STATES))
 def analyze(incident: Incident) -> Iterator[Finding]:
     """One finding, where there is a mapping. Whether a page is in use is told from the full pool's free list."""
     found = mapping_of(incident)
-    if found is None or (len(found[0].full_to_swa_M) - 1) // found[0].page_size < 2:
+    if found is None or not found[0].is_whole or (len(found[0].full_to_swa_M) - 1) // found[0].page_size < 2:
         return
     mapping, unit = found
     full, swa = _full_pool(incident, mapping), _swa_pool(incident, mapping)

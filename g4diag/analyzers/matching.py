@@ -7,7 +7,6 @@ shows, and no fact speaks against it. Nothing else is said of an issue.
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -70,7 +69,7 @@ def _match(
     issue: KnownIssue, form: Form, facts: Facts, signatures: list[str], text: str, release: tuple[str, ...]
 ) -> Match | None:
     by_signature = next((s for s in signatures for p in form.signatures if fnmatch.fnmatchcase(s, p)), None)
-    by_line = next((found[0] for pattern in form.says if (found := re.search(pattern, text))), None)
+    by_line = next((found[0] for pattern in form.says if (found := pattern.search(text))), None)
     by = by_signature or by_line
     if by is None or any(facts.get(key, frozenset()) & barred for key, barred in form.unless.items()):
         return None

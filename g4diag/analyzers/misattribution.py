@@ -26,10 +26,10 @@ _PLACES = (
         re.compile(r"/g4diag/(?:stack|plugin)\b"),
         "g4diag's own check, which only waited for the device",
     ),
-    (re.compile(r"/torch/cuda/graphs\.py.* in replay"), "a graph's replay, one launch of all its kernels"),
+    (re.compile(r"/torch/cuda/graphs\.py.{0,200} in replay"), "a graph's replay, one launch of all its kernels"),
     (re.compile(r"/flashinfer/xqa\.py"), "a launch of XQA, to blame for itself only under CUDA_LAUNCH_BLOCKING=1"),
 )
-_WHERE = re.compile(r"([\w./-]+\.py)\S*?(?:\", line |:)(\d+)")
+_WHERE = re.compile(r"(?<![\w./-])([\w./-]{1,300}\.py)\S{0,80}?(?:\", line |:)(\d{1,9})")
 
 
 def analyze(incident: Incident) -> Iterator[Finding]:

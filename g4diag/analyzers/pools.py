@@ -21,7 +21,7 @@ def analyze(incident: Incident) -> Iterator[Finding]:
         data = {"name": pool.name, "space": str(pool.space), "page_size": pool.page_size, "num_pages": pool.num_pages}
         data |= {"use": use, "dummy": 0}
         yield Finding("pools", text, Grade.MEASURED, False, data, "pool")
-    if found := mapping_of(incident):
+    if (found := mapping_of(incident)) and found[0].is_whole:
         mapped, moved = divergence(found[0])
         text = f"{moved} of {mapped} mapped full {found[1]}s have another number in SWA space"
         data = {"mapped_pages": mapped, "divergent_pages": moved, "unit": found[1]}

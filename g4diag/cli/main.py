@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import io
 import os
 import signal
 import sys
@@ -37,6 +38,9 @@ def main() -> None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # in the background it may be ignored
             signal.signal(signal.SIGINT, _interrupt)
+    # A terminal that does not know a letter of a file's name gets its number; that is no error.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = run(sys.argv[1:])
     lost = _unwritten()
     if code == INTERRUPTED and not lost:
@@ -74,6 +78,8 @@ def run(arguments: Sequence[str]) -> int:
         return _complain(str(error), error.exit_code)
     except _TyperError as error:
         return _complain(_usage(error), UsageError.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("interrupted", INTERRUPTED)
     except Exception as error:
         if _interrupts:
             return INTERRUPTED

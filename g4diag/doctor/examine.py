@@ -16,6 +16,7 @@ from g4diag.hazards.judging import judge, possible
 from g4diag.hooks.versions import installed, version_of
 from g4diag.model.doctor import Checkup, FlagCheck, HazardRow
 from g4diag.patches import applying
+from g4diag.sandbox import confine
 from g4diag.servers import hardware
 from g4diag.settings import Settings
 from g4diag.stack import releases
@@ -46,6 +47,7 @@ def examine(arguments: Sequence[str] = (), environ: Mapping[str, str] = os.envir
         remarks=(*flags.remarks, *remarks, *unwatched(explicit_flags(arguments) if arguments else {})),
         possible=_possible(arguments, environ, patches, capability),
         flags=flags,
+        sandbox=confine.missing(),
     )
 
 

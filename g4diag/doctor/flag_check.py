@@ -22,10 +22,11 @@ from typing import Any, NoReturn
 from g4diag.atomic_write import atomic_write
 from g4diag.hazards.command_line import known_flags, parse
 from g4diag.hooks.anchors import source_file
+from g4diag.isolated import environment, module
 from g4diag.model.doctor import FlagCheck, UnknownFlag
 from g4diag.stack.entry_points import ARGUMENT_FIELDS, SERVER_ARGS
 
-PROGRAM = (sys.executable, "-m", "g4diag.doctor.flag_check")
+PROGRAM = tuple(module("g4diag.doctor.flag_check"))
 _SECONDS = 300.0
 _FLAG = re.compile(r"-{1,2}[A-Za-z]")
 
@@ -57,7 +58,7 @@ def check(
     if not arguments or (not (values or short) and set(parse(arguments, declared)) <= declared):
         return FlagCheck()
     # Plugins of others may add flags; ours shall arm nothing there.
-    own = {name: value for name, value in environ.items() if not name.startswith("G4DIAG_")}
+    own = environment({name: value for name, value in environ.items() if not name.startswith("G4DIAG_")})
     with tempfile.TemporaryDirectory(prefix="g4diag-flags-") as folder:
         file = Path(folder) / "outcome.json"
         command = [*program, str(file), *arguments]

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from g4diag.dump import timeline
+from g4diag.dump import allowance, timeline
 from g4diag.dump.api_dump import origin_of, read_calls
-from g4diag.dump.reader import Kind, kind_of, read_dump
+from g4diag.dump.reader import Kind, kind_of, read_dump, understood
 from g4diag.dump.timeline import MONO, WALL, Moment
 from g4diag.errors import G4DiagError, UnsafeInputError, UsageError, VacuousError
 from g4diag.model import Grade, Incident
@@ -157,10 +157,11 @@ def _read(found: _Found, given: set[Path]) -> tuple[list[Part], list[str]]:
             if kind is Kind.UNKNOWN and path not in given:
                 found.skipped.append(name)
                 continue
-            incident = read_dump(path)
+            with allowance.one_file():
+                incident = read_dump(path)
         except G4DiagError as error:
             said = str(error).removeprefix(f"{path}: ")
-            if kind in (Kind.TEXT, Kind.JSON) and path not in given:
+            if kind in (Kind.TEXT, Kind.JSON) and path not in given and not isinstance(error, allowance.SpentError):
                 found.skipped.append(name)
             else:
                 broken.append(f"{name}: {said}")
@@ -175,7 +176,13 @@ def _read(found: _Found, given: set[Path]) -> tuple[list[Part], list[str]]:
         text = f"skipped, as nothing that g4diag reads: {', '.join(found.skipped[:_NAMED])}{more}"
         found.notes.append((Grade.MEASURED, text))
     for name, folders in found.calls.items():
-        dumps, notes = read_calls(folders)
+        try:
+            with understood(), allowance.one_file():
+                dumps, notes = read_calls(folders)
+        except G4DiagError as error:
+            found.unread(name, f"not read: {error}")
+            broken.append(f"{name}: {error}")
+            continue
         parts += [Part(name if len(dumps) == 1 else f"{name} pid {dump.pid}", dump.incident) for dump in dumps]
         found.notes += notes
         found.left += [text for _, text in notes]

@@ -1,7 +1,8 @@
 """CUDA core dumps: told by their header, read by cuda-gdb where it is installed, and what it says as kernel faults.
 
 The debugger gets no init file and loads no script; what it prints is text to us, cut and parsed, never run. It writes
-files and takes what memory it likes, so it does not run in a process with limits: see `tell` and `debugger`.
+files, and starts others, so it does not run in the process that reads evidence, but under limits of its own: see
+`tell`, `debugger` and `limited`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import itertools
 import re
 import shutil
 import struct
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from g4diag.dump.limited import output_of
 from g4diag.errors import UnsafeInputError
 from g4diag.model import Grade, Incident, KernelFault
 
@@ -25,10 +26,10 @@ _TAME = re.compile(r"[\w./+@%:,=~-]+")
 _COMMANDS = ("info cuda kernels",)
 
 _TRIPLE = r"\((\d{1,9}), ?(\d{1,9}), ?(\d{1,9})\)"
-_EXCEPTION = re.compile(r"CUDA Exception:\s*(.+)|CUDA_EXCEPTION_\d+,\s*([^.]+)|(CUDBG_EXCEPTION_\w+)")
-_FOCUS = re.compile(rf"focus set to CUDA kernel .*?block {_TRIPLE}, thread {_TRIPLE}")
-_FRAME = re.compile(rf"(?:\bin\s+|^#0\s+)(\S.*?)\s*<<<{_TRIPLE},\s*{_TRIPLE}>>>")
-_ROW = re.compile(rf"^\*\s+\d+\s.*?{_TRIPLE}\s+{_TRIPLE}\s+([^\s(]+)")
+_EXCEPTION = re.compile(r"CUDA Exception:\s{0,8}(.+)|CUDA_EXCEPTION_\d{1,4},\s{0,8}([^.]{1,400})|(CUDBG_EXCEPTION_\w+)")
+_FOCUS = re.compile(rf"focus set to CUDA kernel .{{0,600}}?block {_TRIPLE}, thread {_TRIPLE}")
+_FRAME = re.compile(rf"(?:\bin\s{{1,4}}|^#0\s{{1,4}})(\S.{{0,600}}?)\s{{0,4}}<<<{_TRIPLE},\s{{0,4}}{_TRIPLE}>>>")
+_ROW = re.compile(rf"^\*\s{{1,8}}\d{{1,6}}\s.{{0,160}}?{_TRIPLE}\s{{1,8}}{_TRIPLE}\s{{1,8}}([^\s(]{{1,400}})")
 
 
 # What a debugger said outside, by path; None where it may be run here.
@@ -57,13 +58,14 @@ def says(path: Path, seconds: float = SECONDS) -> tuple[str, ...]:
         return (f"not given to cuda-gdb: it is asked of {MAX_CORES} core dumps at most",)
     if not _TAME.fullmatch(str(path)):
         return ("not given to cuda-gdb: its name holds a blank or a sign that a debugger may take as its own",)
-    command = [gdb, "-nx", "-nh", "-batch", "-iex", "set auto-load off", "-ex", f"target cudacore {path}"]
+    command = [gdb, "-nx", "-nh", "-batch", "-iex", "set auto-load off", "-ex", f"target cudacore {path.absolute()}"]
     command += [word for said in _COMMANDS for word in ("-ex", said)]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        text = output_of(command, seconds).decode(errors="replace")
+    except TimeoutError:
+        return (f"cuda-gdb: gave no end of an answer within {seconds:g} s",)
+    except OSError as error:
         return (f"cuda-gdb: {type(error).__name__}",)
-    text = (done.stdout + done.stderr).decode(errors="replace")
     return tuple(line[:_LINE] for line in text.splitlines() if line.strip())[:_LINES]
 
 

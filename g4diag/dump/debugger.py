@@ -1,7 +1,7 @@
 """Ask cuda-gdb of the core dumps among what was given, before the process with limits opens anything.
 
-It runs as a child of its own with a time limit and no other, as it needs memory and files; only files whose header is
-a CUDA core dump's are given to it.
+It runs as a child of its own under wider limits, as it needs memory and files: see `limited`. Only files whose header
+is a CUDA core dump's are given to it.
 """
 
 from __future__ import annotations

@@ -5,7 +5,9 @@ A ring, a post-mortem, a log or a core dump tells, but cannot be judged.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 
@@ -54,7 +56,7 @@ def read_dump(path: Path) -> Incident:
     Raises UsageError if there is no such regular file, UnsafeInputError if it is corrupt, truncated, not ours,
     from a newer format, or holds anything but plain values and tensors.
     """
-    with naming(path):
+    with naming(path), understood():
         head, size = _head(path)
         kind = _kind(head)
         if kind is Kind.ELF:
@@ -65,14 +67,18 @@ def read_dump(path: Path) -> Incident:
             raise UnsafeInputError("not a server log: text in which no line begins with a time or tells of a crash")
         if kind is Kind.JSON and b'"function_name"' in head:
             raise UsageError(f"{path}: the metadata of a logged kernel call: give the directory it is in")
-        raw = read_bytes(path)
-        try:
-            return _incident_in(raw)
-        except (G4DiagError, MemoryError):
-            raise
-        except Exception as error:
-            # What a reader of ours did not foresee is that file's matter, and must not cost the others of its case.
-            raise UnsafeInputError(f"not understood: its reader ended in {type(error).__name__}: {error}") from error
+        return _incident_in(read_bytes(path))
+
+
+@contextlib.contextmanager
+def understood() -> Iterator[None]:
+    """What a reader of ours did not foresee is that file's matter, UnsafeInputError, and costs no other of its case."""
+    try:
+        yield
+    except (G4DiagError, MemoryError):
+        raise
+    except Exception as error:
+        raise UnsafeInputError(f"not understood: its reader ended in {type(error).__name__}: {error}") from error
 
 
 def _head(path: Path) -> tuple[bytes, int]:

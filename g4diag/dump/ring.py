@@ -8,12 +8,15 @@ A record half written when the process died fails its crc and is left out; every
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import itertools
 import json
 import mmap
 import os
 import struct
 import time
+import weakref
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,6 +62,9 @@ class RingWriter:
             with open(os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, size)
                 self._map = mmap.mmap(file.fileno(), size)
+                self._held = weakref.finalize(self, os.close, os.dup(file.fileno()))
+                with contextlib.suppress(OSError):  # a file system without locks
+                    fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._map[:HEADER_BYTES] = _header(self._capacity, about)
             os.rename(temp, path)
         finally:
@@ -90,6 +96,7 @@ class RingWriter:
     def close(self) -> None:
         """Unmap. The file stays."""
         self._map.close()
+        self._held()
 
     def _put(self, n: int, body: bytes) -> None:
         at = self._at(n)
@@ -100,11 +107,21 @@ class RingWriter:
         return HEADER_BYTES + (n - 1) % self._capacity * RECORD_BYTES
 
 
+def is_written(path: Path) -> bool:
+    """Whether its writer still lives, in this container or another: it holds a lock that ends with it."""
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 @dataclass(frozen=True)
 class Ring:
-    """A ring as read. started_ns: wall clock; started_mono_ns: the same moment on the records' clock.
-    records: oldest first. skipped: slots that hold something other than a whole record of theirs.
-    missing: records between the first and the last that are not there."""
+    """A ring as read. started_ns: wall clock; started_mono_ns: the same moment on the records' clock. run: the name of
+    the run directory of its `serve`, "" if there was none. records: oldest first. skipped: slots that hold something
+    other than a whole record of theirs. missing: records between the first and the last that are not there."""
 
     pid: int
     started_ns: int
@@ -115,6 +132,7 @@ class Ring:
     process: str = ""
     manifest: dict[str, list[str]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    run: str = ""
 
 
 def read_ring(path: Path) -> Ring:
@@ -144,6 +162,7 @@ def parse_ring(raw: bytes) -> Ring:
         process=Text().unpack(about.get("process", ""), at_about.of("process")),
         manifest=Named(Many(Text(), list)).unpack(about.get("manifest", {}), at_about.of("manifest")),
         versions=Named(Text()).unpack(about.get("versions", {}), at_about.of("versions")),
+        run=Text().unpack(about.get("run", ""), at_about.of("run")),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from g4diag.dump.codecs import At, Each, Flag, Int, Ints, Many, Maybe, Named, Plain, Record, Tagged, Text, Word
+from g4diag.dump.runs import MappingCodec
 from g4diag.model import (
     FIELDS,
     Allocation,
@@ -18,7 +19,6 @@ from g4diag.model import (
     FreeList,
     Grade,
     Incident,
-    IndexMapping,
     IndexSpace,
     KVSlots,
     KVWrite,
@@ -37,7 +37,8 @@ from g4diag.model import (
 )
 
 FORMAT = "g4diag-dump"
-VERSION = 2
+VERSION = 3
+_WITHOUT_RUNS = 2  # as a dump is written that holds no mapping in runs: any g4diag of version 2 reads it
 MAX_PAGE_SIZE = 1 << 16
 MAX_COUNT = 1 << 40
 
@@ -94,7 +95,7 @@ POOL = Record(
         "free_pages_N": Maybe(Ints(1)),
     },
 )
-MAPPING = Record(IndexMapping, {"full_to_swa_M": Ints(1, filled=True), "page_size": _PAGE_SIZE})
+MAPPING = MappingCodec(_PAGE_SIZE)
 REQUEST = Record(RequestView, {"rid": Text(), "row": _COUNT, "seq_len": _COUNT, "full_pages_N": Ints(1)})
 ROW_OWNERS = Record(
     RowOwners,
@@ -258,8 +259,10 @@ INCIDENT = Record(
 
 def to_document(incident: Incident, truncated_reads: int = 0) -> dict[str, Any]:
     """The plain dict of an incident; arrays are numpy. truncated_reads: reads that were left out of it."""
-    head = {"format": FORMAT, "version": VERSION, "truncated_reads": truncated_reads}
     packed = INCIDENT.pack(incident)
+    mappings = [packed["mapping"], *(view["mapping"] for kind in ("reads", "kv_slots") for view in packed[kind])]
+    version = VERSION if any("runs_R3" in mapping for mapping in mappings if mapping) else _WITHOUT_RUNS
+    head = {"format": FORMAT, "version": version, "truncated_reads": truncated_reads}
     if not packed["others"]:
         del packed["others"]  # as every dump was before there was such a field
     return head | packed

@@ -51,7 +51,7 @@ ILLEGAL_ACCESS = re.compile(
     r"illegal memory access|Warp Illegal Address|WARP_ILLEGAL_ADDRESS|CUDA_ERROR_ILLEGAL_ADDRESS|CUDA_EXCEPTION_14\b"
     r"|cudaErrorIllegalAddress\b"
 )
-ARMED = re.compile(r"g4diag armed: (\{.*?\}) pid=(\d+)")
+ARMED = re.compile(r"g4diag armed: (\{[^\n]{0,3000}?\}) pid=(\d{1,9})")
 NOT_ARMED = re.compile(r"g4diag NOT ARMED.*")
 EXCEPTION = re.compile(r"^[ \t]{0,200}(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception|Interrupt)\b.*", re.MULTILINE)
 

@@ -31,7 +31,7 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except UnsafeInputError as error:
         text = str(error)
-        raise UnsafeInputError(text if text.startswith(f"{path}: ") else f"{path}: {text}") from None
+        raise type(error)(text if text.startswith(f"{path}: ") else f"{path}: {text}") from None
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import numpy as np
 
 from g4diag.atomic_write import atomic_write
 from g4diag.dump.codecs import MAX_ITEMS
+from g4diag.dump.runs import around_evidence, forgotten_after
 from g4diag.dump.schema import from_document, to_document
 from g4diag.errors import G4DiagError
-from g4diag.model import FIELDS, AttentionRead, Incident, Violation
+from g4diag.model import FIELDS, AttentionRead, Grade, Incident, Violation
 
 MAX_DUMP_BYTES = 16 << 20
 FOREIGN = np.iinfo(np.int32).max  # stands for what is not kept: outside every pool
@@ -27,7 +29,8 @@ def write_dump(incident: Incident, path: Path, *, max_bytes: int = MAX_DUMP_BYTE
     violation first, and the file says how many. Raises G4DiagError if even none fits or a view is malformed
     (what could not be read back is not written), OSError if the disk refuses; `path` is then as it was.
     """
-    data = _fitting(_capped(incident), max_bytes)
+    with forgotten_after():
+        data = _largest_that_fits(_capped(incident), max_bytes)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return atomic_write(path, data, durable=True, private=True)
 
@@ -53,8 +56,46 @@ def _without_foreign_memory(read: AttentionRead) -> AttentionRead:
     return replace(read, page_table_BP=np.where(foreign_BP, FOREIGN, table_BP).astype(table_BP.dtype))
 
 
-def _fitting(incident: Incident, max_bytes: int) -> bytes:
-    """The bytes of the incident with as many of its reads as fit, found by halving."""
+def _largest_that_fits(incident: Incident, max_bytes: int) -> bytes:
+    """The bytes of the incident with a read, if it has any: before that goes, the mapping is kept around what it names
+    and free lists are left out. The last way is without a read."""
+    ways: tuple[Callable[[Incident], Incident], ...] = (_as_it_is, _with_less_mapping, _without_free_lists)
+    for way in ways:
+        incident = way(incident)
+        with contextlib.suppress(_TooLargeError):
+            return _fitting(incident, max_bytes, least=min(len(incident.reads), 1))
+    return _fitting(incident, max_bytes, least=0)
+
+
+class _TooLargeError(G4DiagError):
+    """It does not fit."""
+
+
+def _as_it_is(incident: Incident) -> Incident:
+    return incident
+
+
+def _with_less_mapping(incident: Incident) -> Incident:
+    if incident.mapping is None and not any(read.mapping for read in incident.reads):
+        return incident
+    said = (Grade.MEASURED, "the mapping is kept where this dump names a page or a slot, and nowhere else: it is large")
+    return replace(around_evidence(incident), notes=(*incident.notes, said)[-MAX_ITEMS:])
+
+
+def _without_free_lists(incident: Incident) -> Incident:
+    def bare(view: Any) -> Any:
+        return replace(view, pool=replace(view.pool, free_pages_N=None))
+
+    kinds = ("reads", "allocations", "releases", "kv_slots")
+    views: dict[str, Any] = {kind: tuple(map(bare, getattr(incident, kind))) for kind in kinds}
+    pools = tuple(replace(pool, free_pages_N=None) for pool in incident.pools)
+    said = (Grade.MEASURED, "the pools' free lists are left out: they are large")
+    return replace(incident, **views, pools=pools, notes=(*incident.notes, said)[-MAX_ITEMS:])
+
+
+def _fitting(incident: Incident, max_bytes: int, least: int) -> bytes:
+    """The bytes of the incident with as many of its reads as fit, found by halving. _TooLargeError where fewer than
+    `least` would."""
     reads, violations = incident.reads, incident.violations
     ranked = sorted(range(len(reads)), key=lambda i: (not _violates(reads[i], violations), i))
     kept = min(len(ranked), MAX_ITEMS)
@@ -63,9 +104,9 @@ def _fitting(incident: Incident, max_bytes: int) -> bytes:
         data = _serialise(replace(incident, reads=tuple(reads[i] for i in chosen)), len(ranked) - kept)
         if len(data) <= max_bytes:
             return data
-        if not kept:
-            raise G4DiagError(f"dump: wanted at most {max_bytes} bytes, found {len(data)} without a single read")
-        kept //= 2
+        if kept <= least:
+            raise _TooLargeError(f"dump: wanted at most {max_bytes} bytes, found {len(data)} with {kept} reads")
+        kept = max(kept // 2, least)
 
 
 def _violates(read: AttentionRead, violations: Iterable[Violation]) -> bool:

@@ -16,7 +16,7 @@ _ALIASES = {
     "tensor-parallel-size": "tp-size",
     "tp": "tp-size",
 }
-_CONFIG_LINE = re.compile(r"^([A-Za-z][\w-]*)[ \t]*:[ \t]*(.*?)[ \t]*(?:#.*)?$", re.MULTILINE)
+_CONFIG_LINE = re.compile(r"^([A-Za-z][\w-]*)[ \t]*:([^#\n]*)", re.MULTILINE)
 
 
 def parse(arguments: Sequence[str], known: Collection[str] = ()) -> dict[str, str]:
@@ -92,5 +92,5 @@ def _of_config_file(path: str | None) -> dict[str, str]:
         text = Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return {}
-    pairs = ((name.replace("_", "-"), value.strip("\"'")) for name, value in _CONFIG_LINE.findall(text))
+    pairs = ((name.replace("_", "-"), value.strip().strip("\"'")) for name, value in _CONFIG_LINE.findall(text))
     return {_ALIASES.get(name, name): "" if value == "true" else value for name, value in pairs if value != "false"}

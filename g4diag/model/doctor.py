@@ -205,7 +205,8 @@ class Selftest:
 class Checkup:
     """All that `doctor` finds. cannot_run: why sglang cannot be served here, "" if it can. judged: whether a
     command line was judged. remarks: what could not be told. flags: its flags by sglang's own parser. possible:
-    hazards that it has besides if models whose config.json is not here are what their names say."""
+    hazards that it has besides if models whose config.json is not here are what their names say. sandbox: what this
+    kernel lacks to confine the process that reads evidence."""
 
     versions: dict[str, str | None]
     gpus: tuple[Gpu, ...]
@@ -221,6 +222,7 @@ class Checkup:
     remarks: tuple[str, ...] = ()
     flags: FlagCheck = field(default_factory=FlagCheck)
     possible: tuple[HazardRow, ...] = ()
+    sandbox: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[str, ...]:

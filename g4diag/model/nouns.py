@@ -141,6 +141,11 @@ class IndexMapping:
     full_to_swa_M: IntArray
     page_size: int
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every slot is told. A dump of a large mapping keeps it where the dump names a slot: -1 elsewhere."""
+        return bool((self.full_to_swa_M[:-1] != -1).all())
+
     def swa_pages(self, full_pages: IntArray) -> IntArray:
         """SWA page of each full page id (any shape); ids outside the mapping become -1."""
         import numpy as np

@@ -39,7 +39,7 @@ from g4diag.patches.contract import Form, Patch
 from g4diag.patches.kernel_sources import lacks_bit_cast, placed
 
 _SITE = re.compile(r"std::bit_cast<(u?intptr_t|uint8_t\*)>\(([\w.]+(?:\(\))?)\)")
-_RELATIVE_INCLUDE = re.compile(r'^\s*#\s*include\s+"[^"]+"', re.MULTILINE)
+_RELATIVE_INCLUDE = re.compile(r'^[ \t]{0,80}#[ \t]{0,80}include[ \t]{1,80}"[^"]+"', re.MULTILINE)
 
 
 class Site(NamedTuple):

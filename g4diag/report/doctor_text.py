@@ -13,6 +13,7 @@ from g4diag.report.patches_text import render as render_patches
 from g4diag.report.plain import plain
 
 _STYLE = {0: "bold green", 1: "bold red", 3: "bold yellow", 4: "bold yellow"}
+_CONFINED = "no network, no writing, no new process (Landlock and seccomp are in this kernel)"
 _YES = {True: "yes", False: "no", None: "not known"}
 
 
@@ -68,6 +69,8 @@ def _machine(checkup: Checkup) -> Iterable[str]:
     if not checkup.gpus:
         yield "no GPU seen (nvidia-smi lists none)"
     yield " ".join(f"CUDA of {name}: {version or 'not known'}" for name, version in checkup.cuda.items())
+    missing = "; ".join(checkup.sandbox)
+    yield f"the process that reads evidence: {f'NOT CONFINED BY {missing}' if missing else _CONFINED}"
 
 
 def _plugin(checkup: Checkup) -> Iterable[str]:

@@ -8,6 +8,7 @@ the current folder adds to it, so a `numpy.py` that lies beside the evidence is 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 import json
 import os
@@ -15,21 +16,23 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from g4diag.errors import CannotRunError, G4DiagError, UnsafeInputError, UsageError, VacuousError
 from g4diag.model import Comparison, Inspection
-from g4diag.sandbox.effort import Progress, seconds_for_logs
+from g4diag.sandbox.effort import Progress, Share, seconds_for_logs
 from g4diag.sandbox.spool import spooled
 from g4diag.sandbox.wire import from_plain
 from g4diag.settings import Settings
 
-# What may be called: name -> the module it is in, and what it returns. Each takes a sequence of paths.
-DOORS: dict[str, tuple[str, type[Any]]] = {
+# What may be called: name -> the module it is in, and what it returns, as a class or as the "module:name" of one that
+# needs numpy. Each takes a sequence of paths, and plain values by name.
+DOORS: dict[str, tuple[str, type[Any] | str]] = {
     "inspect_files": ("g4diag.analyzers", Inspection),
     "diff_files": ("g4diag.analyzers", Comparison),
+    "gather_files": ("g4diag.serve.gathering", "g4diag.dump.postmortem:PostMortem"),
 }
 MAX_ANSWER_BYTES = 32 << 20
 MAX_COUNTED_FILES = 64
@@ -62,22 +65,45 @@ def diff_files(paths: Sequence[Path]) -> Comparison:
     return found
 
 
-def call(door: str, paths: Sequence[Path], settings: Settings | None = None) -> Any:
-    """What the function in DOORS makes of these paths. Raises the error of ours that it raises, ChildFault for any
-    other, UnsafeInputError where it needs more than G4DIAG_SANDBOX_MIB of memory, or G4DIAG_SANDBOX_SECONDS of
-    processor time for each file, or dies, and CannotRunError where it only waits: for a disk that stalls, say."""
+def call(
+    door: str,
+    paths: Sequence[Path],
+    settings: Settings | None = None,
+    *,
+    more: Mapping[str, Any] | None = None,
+    seconds: float | None = None,
+    cores: Sequence[Path] | None = None,
+) -> Any:
+    """What the function in DOORS makes of these paths. more: plain values that it takes by name. seconds: of processor
+    time, for all. cores: the files that may be core dumps, if not all may.
+
+    Raises the error of ours that it raises, ChildFault for any other, UnsafeInputError where it needs more than
+    G4DIAG_SANDBOX_MIB of memory, or G4DIAG_SANDBOX_SECONDS of processor time, see `Share`, or dies, and CannotRunError
+    where it only waits: for a disk that stalls, say."""
     settings = settings or Settings.from_env()
-    seconds = settings.sandbox_seconds * max(1, sum(map(_files_in, paths))) + seconds_for_logs(paths)
+    share = Share(settings.sandbox_seconds, sum(map(_files_in, paths)), seconds_for_logs(paths))
+    seconds = share.in_all if seconds is None else seconds
     request: dict[str, Any]
     request = {"door": door, "paths": list(map(os.fspath, paths)), "mib": settings.sandbox_mib, "seconds": seconds}
-    request["cores"] = _debugged(paths)
+    request |= {
+        "cores": _debugged(paths if cores is None else cores),
+        "share": (share.each, share.files),
+        "more": dict(more or {}),
+    }
     names = ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
     try:
-        return _result(_ask(request, settings.show_traceback), DOORS[door][1], settings.sandbox_mib)
+        return _result(_ask(request, settings.show_traceback), _returned(DOORS[door][1]), settings.sandbox_mib)
     except _Died as death:
         raise UnsafeInputError(f"{names}: {death}") from None
     except _Stalled as stall:
         raise CannotRunError(f"{names}: {stall}") from None
+
+
+def _returned(kind: type[Any] | str) -> Any:
+    if not isinstance(kind, str):
+        return kind
+    module, _, name = kind.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _debugged(paths: Sequence[Path]) -> dict[str, tuple[str, ...]]:

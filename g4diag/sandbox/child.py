@@ -1,7 +1,7 @@
 """The child's side: load our own code, give up what reading does not need, then open the first file, and answer once.
 
 The limits come after the imports, which are not the file's doing: their memory is not counted, and they may still
-write their `.pyc`.
+write their `.pyc`. What is given up for good comes last of all, see `confine`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from g4diag.discover import contributions
-from g4diag.dump import core_dump
+from g4diag.dump import allowance, core_dump
 from g4diag.errors import G4DiagError
 from g4diag.logs.reading import signs, text_signs
 from g4diag.sandbox import DOORS
+from g4diag.sandbox.confine import confine
 from g4diag.sandbox.wire import to_plain
 
 MAX_OPEN_FILES = 64
@@ -56,8 +57,10 @@ def _answer(request: dict[str, Any]) -> bytes:
             contributions(package, constant)
         signs(), text_signs()  # compiled once: that takes longer than to read a small log
         core_dump.tell(request["cores"])
+        allowance.tell(*request["share"])
         limit(request["mib"] << 20, request["seconds"])
-        return _json({"result": to_plain(function([Path(path) for path in request["paths"]]))})
+        confine()
+        return _json({"result": to_plain(function([Path(path) for path in request["paths"]], **request["more"]))})
     except G4DiagError as error:
         return _json({"error": str(error), "exit_code": error.exit_code})
     except MemoryError:

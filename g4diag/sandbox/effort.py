@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from g4diag.logs.opening import looks_like_text, packing, unpacked_head
@@ -16,6 +17,31 @@ from g4diag.logs.opening import looks_like_text, packing, unpacked_head
 BYTES_A_SECOND = 4 << 20
 _PACKED, _MOST_SECONDS, _MOST_FILES, _HEAD = 20, 900.0, 256, 4096
 _QUIET_SECONDS = 1.0
+_QUICK = 0.1  # seconds that an ordinary file takes at most
+
+
+@dataclass(frozen=True)
+class Share:
+    """Processor time of a case. seconds: what one file may take. count: of files; logs: seconds for large logs."""
+
+    seconds: float
+    count: int
+    logs: float
+
+    @property
+    def each(self) -> float:
+        """What one file of several may take; it is then not read, and the others are."""
+        return self.seconds + self.logs
+
+    @property
+    def files(self) -> float:
+        """What all may take to be read: three that take long, and many that do not."""
+        return self.seconds * min(max(self.count, 1), 3) + _QUICK * self.count + self.logs
+
+    @property
+    def in_all(self) -> float:
+        """Until the case is given up: what was read is still to be judged. One file has no more than it ever had."""
+        return self.seconds + self.logs if self.count <= 1 else self.files + self.seconds
 
 
 def seconds_for_logs(paths: Sequence[Path]) -> float:

@@ -6,17 +6,21 @@ of a scenario's seconds are the import of sglang.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
-import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 from g4diag.discover import Contribution, contributions
+from g4diag.isolated import environment, module
 from g4diag.scenario import Board, Cell, LeftOut, Progress, Row, Scenario, Score
 
 _LONGEST = 600.0  # seconds a scenario may take on a busy machine
@@ -47,9 +51,10 @@ def run_all(
     """Every scenario that can run on the CPU, `jobs` at a time; the others are rows that say what they need."""
     from g4diag.hooks.versions import installed
 
-    start, run = time.perf_counter(), child or _child
+    children = Children()
+    start, run = time.perf_counter(), child or children.run
     rows: dict[str, Row] = {}
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs) as pool, children.ended_with(pool):
         waiting = {}
         for each in found:
             if each.error is not None:
@@ -92,10 +97,56 @@ def _scored(scenario: Scenario, dump_dir: Path | None, run: Child) -> Row:
     return Row(scenario.name, _VERDICTS[code], seconds, score, "; ".join(odd), cell, left_out)
 
 
-def _child(arguments: Sequence[str]) -> tuple[int, str, str]:
-    command = [sys.executable, "-m", "g4diag", *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST, check=False)
-    except subprocess.TimeoutExpired:
-        return 124, "", f"still running after {_LONGEST:.0f} s"
-    return done.returncode, done.stdout, done.stderr
+class Children:
+    """Command lines of g4diag that run just now, each in a session of its own."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+        self._is_over = False
+
+    def run(self, arguments: Sequence[str]) -> tuple[int, str, str]:
+        """A Child. One that is killed as all are is (-9, "", "")."""
+        with self._lock:
+            if self._is_over:
+                return -signal.SIGKILL, "", ""
+            pipe = subprocess.PIPE
+            child = subprocess.Popen(
+                module("g4diag", *arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=pipe,
+                stderr=pipe,
+                text=True,
+                start_new_session=True,
+                env=environment(),
+            )
+            self._running.add(child)
+        try:
+            out, said = child.communicate(timeout=_LONGEST)
+        except subprocess.TimeoutExpired:
+            _kill(child)
+            return 124, "", f"still running after {_LONGEST:.0f} s"
+        finally:
+            with self._lock:
+                self._running.discard(child)
+        return child.returncode, out, said
+
+    @contextlib.contextmanager
+    def ended_with(self, pool: ThreadPoolExecutor) -> Iterator[None]:
+        """Whatever ends the block early, a Ctrl-C before all, ends them: the pool would wait for each to finish."""
+        try:
+            yield
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            with self._lock:
+                self._is_over = True
+                for child in self._running:
+                    _kill(child)
+            raise
+
+
+def _kill(child: subprocess.Popen[str]) -> None:
+    """It, and what it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.kill()

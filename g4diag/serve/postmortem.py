@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from g4diag.atomic_write import token
 from g4diag.dump import core_dump, postmortem
 from g4diag.dump.postmortem import CoreDump, PostMortem, RingFile, Verdict
 from g4diag.dump.ring import SUFFIX, Ring, read_ring
@@ -33,9 +34,9 @@ from g4diag.stack.live import records
 
 CAUSES = (
     *("illegal-access", "index-error", "size-mismatch", "oom-kill"),
-    *("killed", "abort", "segfault", "bus-error", "other-error", "unknown"),
+    *("killed", "abort", "segfault", "bus-error", "other-error", "supervisor-died", "unknown"),
 )
-TAIL_RECORDS, _LOG_LINES, _LINE, _VERDICT_BYTES = 256, 200, 1000, 64 << 10
+TAIL_RECORDS, _LOG_LINES, LINE, _VERDICT_BYTES = 256, 200, 1000, 64 << 10
 _BY_SIGNAL = {
     signal.SIGKILL: "killed",
     signal.SIGABRT: "abort",
@@ -74,10 +75,10 @@ class End:
 def gather(end: End, dump_dir: Path, run_dir: Path, environ: Mapping[str, str], log: str, log_file: str) -> PostMortem:
     """Everything there is. log: the end of it; log_file: its name, "" if none was kept."""
     spoken = records.read(run_dir)
-    rings = _rings(dump_dir, {record.pid for record in spoken}, end.started)
+    rings = _rings(dump_dir, {record.pid for record in spoken}, end.started, run_dir.name)
     cause, line, grade = cause_of(end, log, [ring for _, ring in rings])
     return PostMortem(
-        *(cause, masked(line[: _LINE * 4]), grade, end.status, end.signal),
+        *(cause, masked(line[: LINE * 4]), grade, end.status, end.signal),
         written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         seconds=int(time.time() - end.started),
         asked=end.asked,
@@ -97,14 +98,14 @@ def gather(end: End, dump_dir: Path, run_dir: Path, environ: Mapping[str, str], 
         verdicts=_verdicts(run_dir),
         cores=_cores(dump_dir, environ, end.started),
         log=log_file or None,
-        log_tail=tuple(masked(line[:_LINE]) for line in crash_log.tail(log, _LOG_LINES)),
+        log_tail=tuple(masked(line[:LINE]) for line in crash_log.tail(log, _LOG_LINES)),
     )
 
 
 def write(found: PostMortem, dump_dir: Path) -> Path:
     """Into the dump directory, under a name of this moment."""
     stamp = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 10**9:09d}"
-    return postmortem.write(found, dump_dir / f"postmortem-{stamp}.json")
+    return postmortem.write(found, dump_dir / f"postmortem-{stamp}-{token()}.json")
 
 
 def said_in_one_line(found: PostMortem, path: Path) -> str:
@@ -125,6 +126,12 @@ def said_in_one_line(found: PostMortem, path: Path) -> str:
     }
     said = (f"{key}={value}" for key, value in fields.items() if value not in (None, ""))
     return f'postmortem {" ".join(said)} line="{found.line[:300]}"'
+
+
+def cause_of_signal(end: End) -> str:
+    """One of CAUSES, by the server's own exit alone."""
+    number = _signal(-end.status)
+    return _BY_SIGNAL.get(number, "unknown") if number else "unknown"
 
 
 def cause_of(end: End, log: str, rings: Sequence[Ring]) -> tuple[str, str, Grade]:
@@ -164,12 +171,13 @@ def _signal(number: int) -> signal.Signals | None:
     return signal.Signals(number) if number in set(signal.Signals) else None
 
 
-def _rings(folder: Path, pids: set[int], started: float) -> list[tuple[Path, Ring]]:
+def _rings(folder: Path, pids: set[int], started: float, run: str) -> list[tuple[Path, Ring]]:
     found = []
     for path in sorted(folder.glob(f"ring-*{SUFFIX}")):
         with contextlib.suppress(G4DiagError):
             ring = read_ring(path)
-            if ring.pid in pids and ring.started_ns >= started * 1e9:
+            # Two containers that share the folder may both have a process 1.
+            if ring.pid in pids and ring.started_ns >= started * 1e9 and ring.run in ("", run):
                 found.append((path, ring))
     return found[-postmortem.MAX_PROCESSES :]
 
@@ -188,11 +196,19 @@ def _plain(raw: bytes) -> Any:
     try:
         return json.loads(raw)
     except (ValueError, RecursionError):
-        return {"unreadable": raw[:_LINE].decode(errors="replace")}
+        return {"unreadable": raw[:LINE].decode(errors="replace")}
 
 
 def _cores(dump_dir: Path, environ: Mapping[str, str], started: float) -> tuple[CoreDump, ...]:
-    """Core dumps newer than the server, where its environment or ours would have put them."""
+    found = []
+    for path in core_paths(dump_dir, environ, started):
+        with contextlib.suppress(OSError):
+            found.append(CoreDump(str(path), path.stat().st_size, core_dump.says(path)))
+    return tuple(found)
+
+
+def core_paths(dump_dir: Path, environ: Mapping[str, str], started: float) -> list[Path]:
+    """Core dumps newer than the server, where its environment or ours would have put them. Opens none."""
     folders = {dump_dir}
     if named := environ.get("CUDA_COREDUMP_FILE", "").replace("%h", socket.gethostname()):
         folders.add(Path(named).parent)
@@ -201,5 +217,5 @@ def _cores(dump_dir: Path, environ: Mapping[str, str], started: float) -> tuple[
         with contextlib.suppress(OSError):
             seen = path.stat()
             if stat.S_ISREG(seen.st_mode) and seen.st_mtime >= started:
-                found.append(CoreDump(str(path), seen.st_size, core_dump.says(path)))
-    return tuple(found[: postmortem.MAX_PROCESSES])
+                found.append(path)
+    return found[: postmortem.MAX_PROCESSES]

@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 from g4diag.atomic_write import atomic_write
 from g4diag.errors import CannotRunError
+from g4diag.isolated import environment, module
 
-PROGRAM = (sys.executable, "-m", "g4diag.serve.preflight")
+PROGRAM = tuple(module("g4diag.serve.preflight"))
 _SECONDS = 600.0
 
 
@@ -36,7 +37,7 @@ def preflight(environ: Mapping[str, str], program: Sequence[str] = PROGRAM, seco
     arm."""
     with tempfile.TemporaryDirectory(prefix="g4diag-preflight-") as folder:
         file = Path(folder) / "outcome.json"
-        command, own = [*program, str(file)], dict(environ) | {"G4DIAG_RUN_DIR": folder}
+        command, own = [*program, str(file)], environment(environ) | {"G4DIAG_RUN_DIR": folder}
         try:
             done = subprocess.run(command, env=own, capture_output=True, text=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired as error:

@@ -8,27 +8,32 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from g4diag.guard import guard
+from g4diag.isolated import environment, module
 from g4diag.serve import device
 from g4diag.serve.crash_evidence import CrashEvidence
 from g4diag.serve.plan import Plan, with_run_dir
 from g4diag.serve.preflight import PROGRAM as PREFLIGHT
 from g4diag.serve.preflight import Checked, preflight
+from g4diag.serve.sessions import kill_rest, members
 from g4diag.servers import hardware
 from g4diag.settings import dump_dir
 from g4diag.stack import entry_points
 from g4diag.stack.live import records
 from g4diag.stack.live import sink as live
 
-SERVER = (sys.executable, "-m", entry_points.SERVER)
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SERVER = tuple(module(entry_points.SERVER))
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# The rest would end us and leave the server behind. It may know them; one that it dies of is told like any death.
+FORWARDED = (*_STOPS, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _POLL, _GRACE = 0.25, 20.0  # seconds: between two looks at the child; between asking it to stop and killing it
+_LEAVE = 2.0  # seconds that the rest of a server's session has, once its leader is dead
 _SCHEDULER = b"sglang::scheduler"
 Say = Callable[[str], None]
 
@@ -69,6 +74,10 @@ def _announce(plan: Plan, checked: Checked, say: Say) -> None:
         say(f"note: {remark}")
 
 
+class _Stopped(BaseException):
+    """We were told to stop while we read what a dead server left. Says by which signal."""
+
+
 class Supervisor:
     """One server. must_arm: a process of it that is not armed stops it. evidence: what to do when it died."""
 
@@ -86,27 +95,45 @@ class Supervisor:
         self._must_arm, self._evidence = must_arm, evidence
         self._child: subprocess.Popen[bytes] | None = None
         self._early: list[int] = []
+        self._is_over = False
 
     def run(self) -> int:
         """The server's exit code, 128+n if signal n killed it; 1 if a process of it could not be armed."""
         with self._signals():
             with self._evidence.output() as (out, err):
                 child = self._child = self._start(out, err)
+                keeper = self._evidence.keeper(self._run_dir)
+                with guard("starting the keeper"):
+                    keeper.watch(child.pid)
                 for number in self._early:
                     child.send_signal(number)
                 if complaint := self._watch(child):
                     self._say(complaint)
                     self._stop(child)
+                    keeper.over()
                     return 1
+                if child.returncode and (left := kill_rest(child.pid, _LEAVE)):
+                    self._say(f"{left} processes of the dead server were left, and are killed")
             code = child.returncode
-            self._evidence.ended(code)
+            self._tell(code)
+            keeper.over()
         return 128 - code if code < 0 else code
+
+    def _tell(self, code: int) -> None:
+        """The post-mortem. Who tells us to stop meanwhile is not kept waiting for it."""
+        try:
+            self._is_over = True
+            self._evidence.ended(code)
+        except _Stopped as stop:
+            self._evidence.interrupted(code, f"told to stop ({stop}) before what it left was read")
+        finally:
+            self._is_over = False
 
     def _start(self, out: int | None, err: int | None) -> subprocess.Popen[bytes]:
         # A session of its own: a terminal's Ctrl-C then reaches the server once, through us.
         return subprocess.Popen(
             self._command,
-            env=self._environ,
+            env=environment(self._environ),
             stdout=out,
             stderr=err,
             start_new_session=True,
@@ -146,14 +173,20 @@ class Supervisor:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(_GRACE)
         deadline = time.monotonic() + _POLL
-        while time.monotonic() < deadline and _members(child.pid):
+        while time.monotonic() < deadline and members(child.pid):
             time.sleep(_POLL / 10)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
-        self._evidence.asked()
+        if self._is_over:
+            self._is_over = False
+            if number in _STOPS:
+                raise _Stopped(signal.Signals(number).name)
+            return
+        if number in _STOPS:
+            self._evidence.asked()
         if self._child is None:
             self._early.append(number)
         else:
@@ -173,17 +206,7 @@ class Supervisor:
 
 def schedulers(session: int) -> list[int]:
     """Scheduler processes of a session: sglang names them after it has loaded plugins, so these have been asked."""
-    return [pid for pid, title in _members(session).items() if title.startswith(_SCHEDULER)]
-
-
-def _members(session: int) -> dict[int, bytes]:
-    """pid -> command line of the living processes in a session; none where there is no /proc."""
-    found = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if os.getsid(int(entry.name)) == session:
-                found[int(entry.name)] = (entry / "cmdline").read_bytes()
-    return {pid: title for pid, title in found.items() if title}
+    return [pid for pid, title in members(session).items() if title.startswith(_SCHEDULER)]
 
 
 def _die_with_parent() -> None:

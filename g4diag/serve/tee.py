@@ -55,12 +55,7 @@ class Tee:
 
     def tail(self, max_bytes: int) -> str:
         """The end of what was logged."""
-        text = b""
-        for path in (self.path.with_name(self.path.name + ".1"), self.path):
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                file.seek(-min(max_bytes, path.stat().st_size), os.SEEK_END)
-                text += file.read()
-        return text[-max_bytes:].decode(errors="replace")
+        return tail_of(self.path, max_bytes)
 
     def _pump(self, source: int, target: int) -> None:
         pending = b""
@@ -99,6 +94,16 @@ class Tee:
             self._file, self._written = _private(self.path), 0
         self._written += len(data)
         _write_all(self._file.fileno(), data)
+
+
+def tail_of(path: Path, max_bytes: int) -> str:
+    """The end of a log and of what it was before it was begun anew."""
+    text = b""
+    for part in (path.with_name(path.name + ".1"), path):
+        with contextlib.suppress(OSError), part.open("rb") as file:
+            file.seek(-min(max_bytes, part.stat().st_size), os.SEEK_END)
+            text += file.read(max_bytes)
+    return text[-max_bytes:].decode(errors="replace")
 
 
 def _private(path: Path) -> io.FileIO:

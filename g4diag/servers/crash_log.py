@@ -22,11 +22,11 @@ _SIGNS = (
     ),
     # A library's call on a context that has faulted: it says that something failed, and not what.
     ("cublas-failed", re.compile(r"CUDA error: CUBLAS_STATUS_EXECUTION_FAILED\b.*")),
-    ("index-error", re.compile(r"IndexError: .*out of range")),
+    ("index-error", re.compile(r"IndexError: .{0,300}out of range")),
     # torch says it in two ways: the second when the slot holds one entry.
     (
         "size-mismatch",
-        re.compile(r"RuntimeError: (?:The size of tensor a .* must match|output with shape )"),
+        re.compile(r"RuntimeError: (?:The size of tensor a .{0,200} must match|output with shape )"),
     ),
     ("assertion-error", re.compile(r"^AssertionError\b.*", re.MULTILINE)),
     ("other-error", EXCEPTION),
@@ -81,7 +81,7 @@ def peak(text: str, name: str) -> float | None:
 
 def accept_lengths(text: str) -> tuple[tuple[int, float], ...]:
     """(running requests, accept length since the line before) of every decode line, in order."""
-    found = re.findall(r"#running-req: (\d{1,6}).*?accept len: (\d{1,4}(?:\.\d+)?)", text)
+    found = re.findall(r"#running-req: (\d{1,6}).{0,400}?accept len: (\d{1,4}(?:\.\d+)?)", text)
     return tuple((int(running), float(length)) for running, length in found)
 
 

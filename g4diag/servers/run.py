@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -23,13 +22,14 @@ from threading import Event
 from typing import Any
 
 from g4diag.dump import core_dump, server_log
+from g4diag.isolated import module
 from g4diag.model import LogEvent, surfaced_at
 from g4diag.servers import coredump, crash_log, plugin_site
 from g4diag.servers import load_metrics as served
 from g4diag.stack.drive.cpu import ENVIRONMENT as CPU_ONLY
 
 MARK = "SGLANG_RUN_BY_G4DIAG"
-COMMAND = (sys.executable, "-m", "g4diag.servers.child")
+COMMAND = tuple(module("g4diag.servers.child"))
 LEAVING_SECONDS, DYING_SECONDS, DUMPING_SECONDS = 15.0, 20.0, 90.0
 
 

@@ -199,3 +199,13 @@ def test_color(color: str, is_coloured: bool, faulty: Path, capsys: pytest.Captu
     code, out, _ = run(capsys, "--color", color, "inspect", faulty)
     assert code == 1 and ("\x1b[" in out) is is_coloured
     assert run(capsys, "inspect", faulty)[1].count("\x1b") == 0, "it is of one command line"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "ascii:strict", "latin-1"])
+def test_a_terminal_that_does_not_know_a_letter_gets_its_number(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "\u6f22\u00e9.log").write_text("2026-05-05 02:22:14 Killed\n")
+    command = [sys.executable, "-m", "g4diag", "inspect", str(tmp_path)]
+    environ = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}
+    done = subprocess.run(command, env=environ, capture_output=True, check=False)
+    assert done.returncode == 4 and not done.stderr, done.stderr
+    assert rb"\u6f22" in done.stdout

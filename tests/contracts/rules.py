@@ -27,12 +27,13 @@ CONSTANTS = {
 }
 
 _BASE = frozenset({"errors", "model"})
-_MECHANISM = _BASE | {"atomic_write", "discover", "guard", "settings"}
+_MECHANISM = _BASE | {"atomic_write", "discover", "guard", "isolated", "settings"}
 _SERVED = _MECHANISM | {"dump", "hooks", "patches", "stack", "traps"}
 # Unit (first part below g4diag/) -> units of ours it may import, itself and g4diag/__init__ aside. No import runs up:
 # a test holds that the units can be put in an order in which each imports earlier ones only.
 MAY_IMPORT: dict[str, frozenset[str]] = {
-    "__init__": frozenset(),
+    "__init__": frozenset({"isolated"}),
+    "isolated": frozenset(),
     "errors": frozenset(),
     "model": frozenset(),
     "atomic_write": frozenset(),
@@ -53,9 +54,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "scenario": _SERVED | {"analyzers", "servers"},
     "fuzz": _SERVED | {"signature", "verdict"},
     "selftests": _MECHANISM | {"hooks", "stack", "traps"},
-    "doctor": _SERVED | {"analyzers", "hazards", "matrix", "scenario", "selftests", "servers"},
+    "doctor": _SERVED | {"analyzers", "hazards", "matrix", "sandbox", "scenario", "selftests", "servers"},
     "servers": _SERVED,
-    "serve": _SERVED | {"doctor", "hazards", "servers"},
+    "serve": _SERVED | {"doctor", "hazards", "sandbox", "servers"},
     "minimize": _SERVED | {"analyzers", "scenario", "signature", "verdict"},
     "sandbox": _MECHANISM | {"analyzers", "dump", "logs", "traps"},
     "report": _MECHANISM | {"analyzers", "dump", "scenario", "traps"},

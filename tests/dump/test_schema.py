@@ -27,7 +27,7 @@ def put(document: Any, path: tuple[str | int, ...], value: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "lie", "named"),
     [
-        (("version",), 3, "version"),
+        (("version",), 4, "version"),
         (("version",), True, "version"),
         (("version",), "1", "version"),
         (("origin",), 7, "origin"),

@@ -23,7 +23,7 @@ _FORMS: tuple[tuple[re.Pattern[str], dict[str, Any]], ...] = (
         {},
     ),
     (re.compile(r"terminate called (?:after throwing|without an active|recursively)"), {"signal": 6}),
-    (re.compile(r"!{3,} Segfault encountered !{3,}|\*\*\* SIG(?P<name>[A-Z]{3,5})"), {}),
+    (re.compile(r"!!! Segfault encountered !!!|\*\*\* SIG(?P<name>[A-Z]{3,5})"), {}),
     (re.compile(r".{0,80}\bcrashed with exit code (?P<code>-?\d{1,5})"), {}),
     (
         re.compile(r".{0,80}\bunexpectedly failed with exitcode=(?P<code>-?\d{1,5})\.?(?: pid=(?P<pid>\d{1,9}))?"),

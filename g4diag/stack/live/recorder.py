@@ -11,6 +11,7 @@ process that schedules nothing has none. Never raises into the server; gives up 
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import time
@@ -19,12 +20,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from g4diag.dump.ring import SUFFIX, TAIL, RingWriter
+from g4diag.atomic_write import token
+from g4diag.dump.ring import SUFFIX, TAIL, RingWriter, is_written
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook, install
 from g4diag.hooks.manifest import armed_manifest
 from g4diag.hooks.versions import installed
 from g4diag.model import RingRecord
+from g4diag.settings import run_dir
 from g4diag.stack.releases import current as current_release
 
 _FREES, _SWA_FREES = ("swa.free", "swa.free_segment"), ("swa.free_swa", "swa.free_swa_segment")
@@ -90,10 +93,11 @@ class Recorder:
     def _open(self) -> RingWriter:
         about = {
             "process": multiprocessing.current_process().name,
+            "run": folder.name if (folder := run_dir()) else "",
             "manifest": armed_manifest(),
             "versions": {name: version for name, version in installed().items() if version},
         }
-        self._ring = RingWriter(self._folder / f"ring-{time.time_ns()}-pid{os.getpid()}{SUFFIX}", about)
+        self._ring = RingWriter(self._folder / f"ring-{time.time_ns()}-pid{token()}{SUFFIX}", about)
         _prune(self._folder)
         return self._ring
 
@@ -202,10 +206,13 @@ def _told(error: BaseException) -> str:
 
 
 def _prune(folder: Path) -> None:
-    """Rings of earlier processes beyond the newest ones go, or a crash loop would fill the disk."""
+    """Rings of earlier processes beyond the newest ones go, or a crash loop would fill the disk. One that is still
+    written stays, however many there are: a large server has as many schedulers."""
     with guard("recorder: pruning old rings"):
         for old in sorted(folder.glob(f"ring-*{SUFFIX}"))[:-_KEPT_FILES]:
-            old.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                if not is_written(old):
+                    old.unlink()
 
 
 def _forget_in_child() -> None:

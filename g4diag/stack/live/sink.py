@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from g4diag.atomic_write import atomic_write
+from g4diag.atomic_write import atomic_write, token
 from g4diag.dump.writer import write_dump
 from g4diag.errors import PatchRefused, TrapTripped
 from g4diag.guard import guard
@@ -46,6 +46,7 @@ from g4diag.stack.live import recorder
 from g4diag.stack.live.device_check import ON_DEVICE, WRONG, DeviceCheck
 from g4diag.stack.live.log_line import log_line, short
 from g4diag.stack.live.scheduler_hooks import IdleWork, Steps
+from g4diag.stack.live.strikes import Strikes
 from g4diag.stack.probes.allocation import VIEWS
 from g4diag.stack.probes.contract import Book, Context, Probe, probes
 from g4diag.stack.probes.page_table import is_capturing
@@ -57,6 +58,7 @@ logger = logging.getLogger("g4diag")
 
 REACH = "traps run on the host: not while a CUDA graph is captured, nor when one is replayed"
 DEVICE_REACH = "page tables are checked on the device, in CUDA graphs too; other traps run on the host, outside graphs"
+_DEVICE = "the device check"
 _GROWTH = 10
 _KEPT_SWAPS = 8
 _SETTLED_EVERY = 5.0  # seconds between two looks at whole free lists while a server idles
@@ -92,6 +94,7 @@ class Live:
     ) -> None:
         self._traps, self._dump_dir, self._level = tuple(armed), dump_dir or DEFAULT_DUMP_DIR, level
         self.step = 0
+        self._strikes = Strikes()
         self._pending: TrapTripped | None = None
         self._alive = True
         self.seen: Counter[tuple[str, str]] = Counter()
@@ -179,8 +182,8 @@ class Live:
 
     def end_step(self, rids: Mapping[int, str]) -> None:
         """Upstream has waited for the device: say what was found. Raises TrapTripped as the level asks."""
-        if self.device is not None:
-            with guard("reading the device check"):
+        if self.device is not None and not self._strikes.is_out(_DEVICE):
+            with self._strikes.watched(_DEVICE, f"reading {_DEVICE}"):
                 for violation, read in self.device.found(rids):
                     self._found(violation, read)
         pending, self._pending = self._pending, None
@@ -199,9 +202,12 @@ class Live:
     def sink(self, view: View) -> None:
         """Judge one view. Whatever goes wrong in here stays in here."""
         for trap in self._traps:
-            if isinstance(view, trap.judges):
-                with guard(f"judging {trap.name}"):
-                    for violation in trap.judge(view):
+            if isinstance(view, trap.judges) and not self._strikes.is_out(trap.name):
+                found: list[Violation] = []
+                with self._strikes.watched(trap.name, f"judging {trap.name}"):
+                    found = list(trap.judge(view))
+                with guard(f"telling of {trap.name}"):
+                    for violation in found:
                         self._found(violation, view)
         if isinstance(view, _CALLS) and _slots(view) <= _KEPT_SLOTS:
             self._calls.append(view)
@@ -252,7 +258,7 @@ class Live:
             },
             ring=recorder.tail(),
         )
-        name = f"live-{violation.trap}-{violation.severity}-pid{os.getpid()}.pt"
+        name = f"live-{violation.trap}-{violation.severity}-pid{token()}.pt"
         return write_dump(incident, self._dump_dir / name)
 
     def _pools(self, view: View) -> tuple[Any, ...]:

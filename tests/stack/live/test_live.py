@@ -113,7 +113,7 @@ def test_a_healthy_server_is_silent_with_every_trap_armed(lines, tmp_path: Path)
 
 
 def test_the_cause_is_dumped_with_the_read(faulty: tuple[list[str], Path]) -> None:
-    incident = read_dump(faulty[1] / f"live-{READS}-error-pid{os.getpid()}.pt")
+    incident = read_dump(next(faulty[1].glob(f"live-{READS}-error-pid{os.getpid()}-*.pt")))
     assert incident.swaps and incident.manifest["faults"] == ["faulty-rule"] and len(incident.pools) == 2
 
 
@@ -129,7 +129,7 @@ def test_a_dump_holds_what_the_allocator_did_just_before(tmp_path: Path) -> None
 
 
 def test_a_dump_says_what_its_server_was(faulty: tuple[list[str], Path]) -> None:
-    told = read_dump(faulty[1] / f"live-{READS}-error-pid{os.getpid()}.pt").context["server"]
+    told = read_dump(next(faulty[1].glob(f"live-{READS}-error-pid{os.getpid()}-*.pt"))).context["server"]
     assert told["flags"]["speculative_algorithm"] == "FROZEN_KV_MTP" and told["flags"]["page_size"] == 16
     assert told["target"]["backend"] == told["draft"]["backend"] == "TRTLLMHAAttnBackend"
     assert told["draft"]["frozen_kv"] and not told["target"]["frozen_kv"]

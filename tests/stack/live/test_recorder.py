@@ -15,7 +15,7 @@ pytest.importorskip("sglang")
 
 from g4diag import guard
 from g4diag.dump.reader import read_dump
-from g4diag.dump.ring import SUFFIX, read_ring
+from g4diag.dump.ring import SUFFIX, RingWriter, read_ring
 from g4diag.stack.live import recorder, selection
 from g4diag.stack.live import sink as live
 from tests import samples, synthetic
@@ -80,7 +80,7 @@ def test_a_step_is_a_record(scheduler: Any, tmp_path: Path) -> None:
         server.run_event_loop()
         start, extend, decode, end = recorder.tail()
         (file,) = tmp_path.iterdir()
-    assert file.name.endswith(f"-pid{os.getpid()}{SUFFIX}") and recorder.tail() == ()
+    assert f"-pid{os.getpid()}-" in file.name and file.name.endswith(SUFFIX) and recorder.tail() == ()
     assert (start.kind, end.kind) == ("start", "end")
     assert (extend.mode, extend.step, extend.batch, extend.tokens, extend.seq_len_sum) == ("EXTEND", 1, 2, 7, 90)
     assert (extend.full_size, extend.full_free, extend.swa_size, extend.swa_free) == (100, 60, 20, 5)
@@ -197,6 +197,17 @@ def test_old_rings_are_pruned(tmp_path: Path, scheduler: Any, monkeypatch: pytes
         with recorder.armed(tmp_path):
             recorder.mark("x", "")
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_ring_that_is_still_written_is_not_pruned(tmp_path: Path) -> None:
+    """As where a server has more schedulers than rings are kept."""
+    writers = [RingWriter(tmp_path / f"ring-{number:03}-pid1{SUFFIX}", {}, 1 << 14) for number in range(70)]
+    recorder._prune(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 70
+    for writer in writers[:10]:
+        writer.close()
+    recorder._prune(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 64 and not writers[0].path.exists() and writers[6].path.exists()
 
 
 def test_it_fits_the_real_scheduler(tmp_path: Path) -> None:
