@@ -23,7 +23,8 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     for said, placed in zip(told(incident)[:_SHOWN], recorded(incident), strict=False):
         text = f"on record, not judged again: {verdict_line(said)}"
         data: dict[str, Any] = {name: getattr(said, name) for name in _TOLD} | {"past_the_end": past_the_end(said)}
-        data |= {"said": numbers_of(said.summary)}
+        before = None if said.value is None or said.value >= said.low else said.low - said.value
+        data |= {"before_the_first": before, "said": numbers_of(said.summary)}
         yield Finding("on_record", text, Grade.MEASURED, False, data, "recorded")
         if placed != said:
             data = {"trap": said.trap, "bound": placed.bound, "value": placed.value, "layer_id": placed.layer_id}

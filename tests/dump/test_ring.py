@@ -82,6 +82,8 @@ def test_torn_at_every_byte_only_that_record_is_lost(slot: int, tmp_path: Path) 
     for at in range(RECORD_BYTES):
         torn = bytearray(old)
         torn[start : start + at] = new[start : start + at]
+        if torn[start : start + RECORD_BYTES] == new[start : start + RECORD_BYTES]:
+            continue  # the bytes that are missing are the same in both
         found = parse_ring(bytes(torn))
         steps = [record.step for record in found.records]
         assert steps[-7:] == list(range(2 + slot, 9 + slot)) and len(steps) == 8 - found.skipped, at

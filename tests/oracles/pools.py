@@ -119,7 +119,9 @@ def recorded(finding: Finding, incident: Incident) -> Iterator[str]:
     keys = ("trap", "layer_id", "row", "column", "value", "bound")
     value, bound = finding.data["value"], finding.data["bound"]
     past = value - bound + 1 if value is not None and bound is not None and value >= bound else None
-    yield from differ(finding.data, {"past_the_end": past})
+    low = finding.data["low"]
+    before = low - value if value is not None and value < low else None
+    yield from differ(finding.data, {"past_the_end": past, "before_the_first": before})
     told = {key: finding.data[key] for key in keys}
     if incident.violations:
         if not any(told == {key: getattr(one, key) for key in keys} for one in incident.violations):
