@@ -35,7 +35,7 @@ def machine(monkeypatch: pytest.MonkeyPatch):
 def test_no_usable_gpu_is_3_in_one_line(machine, gpus, torch, environ, says) -> None:
     machine(gpus, torch)
     with pytest.raises(CannotRunError, match="no usable GPU") as refused:
-        device.require(("--model", "x"), environ, others=())
+        device.require(("--model", "x"), environ, others=(), own=())
     assert says in str(refused.value) and "\n" not in str(refused.value) and refused.value.exit_code == 3
 
 
@@ -46,4 +46,7 @@ def test_a_server_that_may_run_is_let_be(machine, tmp_path: Path) -> None:
     device.require(("--model", "x", "--device", "cpu"), {}, others=())
     device.require(("--model", "x", "--device=xpu"), {}, others=())
     device.require(("--model", "x"), {}, others=(str(tmp_path),))
-    device.require(("--help",), {}, others=())
+    machine((), "13.0")
+    device.require(("--model", "x"), {}, others=(), own=(str(tmp_path / "*"), str(tmp_path)))  # no nvidia-smi there
+    machine((), None)
+    device.require(("--help",), {}, others=(), own=())
