@@ -34,10 +34,9 @@ STACKLESS = (
 # mechanism that asks sglang for nothing, or for something to work on. What skips on some release is not for here.
 ON_ONE_STACK = (
     "analyzers",
-    *(
-        f"cli/test_{name}.py"
-        for name in ("diff", "doctor_release", "fuzz", "inspect", "match", "minimize", "report", "serve_signals")
-    ),
+    "benchmarks/test_serve_growth.py",
+    *(f"cli/test_{name}.py" for name in ("diff", "doctor_release", "fuzz", "inspect", "interrupt", "log_input")),
+    *(f"cli/test_{name}.py" for name in ("match", "minimize", "report", "serve_signals")),
     *(f"cli/test_{name}.py" for name in ("repro", "repro_interrupted", "samples", "serve_postmortem")),
     *(f"contracts/test_{name}.py" for name in ("patches", "releases", "stackless", "start")),
     "doctor/test_elsewhere.py",
@@ -46,6 +45,7 @@ ON_ONE_STACK = (
     *(f"hooks/test_{name}.py" for name in ("attribute_patches", "targets")),
     "hostile/test_directories.py",
     "hostile/test_mutants.py",
+    "machines/test_hooks_machine.py",
     "minimize",
     "sandbox",
     *(f"scenario/test_{name}.py" for name in ("catalogue", "on_server", "score", "standing")),

@@ -37,10 +37,16 @@ main.main()
 """
 
 
+def heard() -> None:
+    """A test run in the background ignores SIGINT, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("how", ["", "swallow"])
 def test_it_leaves_with_130_before_the_interpreter_is_taken_down(how: str) -> None:
     """Even where what was interrupted made another error of it, as a half-done import of torch does."""
-    with subprocess.Popen([sys.executable, "-c", CODE, how], stdout=subprocess.PIPE, text=True) as running:
+    command = [sys.executable, "-c", CODE, how]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heard) as running:
         assert running.stdout is not None and running.stdout.readline() == "ready\n"
         running.send_signal(signal.SIGINT)
         began = time.monotonic()

@@ -35,3 +35,4 @@ def test_a_broken_promise_is_seen(tmp_path: Path) -> None:
     path.write_bytes(log.data)
     assert mutate.promise(log, path, "exit 0", "") and mutate.promise(log, path, "exit 4", "") == ""
     assert mutate.promise(log, path, "INTERNAL ERROR", "") and mutate.promise(log, path, "exit 5", "Traceback")
+    assert mutate.promise(log, path, "exit 4", "", mutate.MAX_KIB + 1) == "more than 1 GiB" and mutate.peak_kib() > 0

@@ -108,8 +108,8 @@ def real_rows(rows_B: Any, forward_batch: Any = None) -> int:
 
 def _is_frozen_draft(forward_batch: Any) -> bool:
     """Whether a decode that has a draft's input is a frozen-KV draft's, whatever its backend was built with."""
-    algorithm = getattr(forward_batch, "spec_algorithm", None)
-    return forward_batch.spec_info is not None and algorithm is not None and bool(algorithm.is_frozen_kv_mtp())
+    asked = getattr(getattr(forward_batch, "spec_algorithm", None), "is_frozen_kv_mtp", None)
+    return getattr(forward_batch, "spec_info", None) is not None and asked is not None and bool(asked())
 
 
 def _told(handed: Handed, live: int) -> Any:
