@@ -7,11 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 
-from g4diag.errors import UsageError
+from g4diag.errors import CannotRunError, UsageError
 from g4diag.fuzz.profiles import Keep
 from g4diag.fuzz.replay import selected
 from g4diag.fuzz.runner import Budget, run
@@ -44,7 +45,7 @@ class Plan:
 
 def campaign(plan: Plan, say: Callable[[str], None] | None = None) -> Campaign:
     """Run it. say: takes a line of progress now and then. Raises UsageError for an unknown machine or fault,
-    CannotRunError without sglang or the wanted database."""
+    CannotRunError without sglang or the wanted database, or where a process of several was killed."""
     plan = replace(plan, machines=tuple(machine.name for machine in selected(plan.machines)))
     if plan.jobs < 1 or (plan.examples is not None and plan.examples < 1) or plan.minutes <= 0:
         raise UsageError(
@@ -57,7 +58,11 @@ def campaign(plan: Plan, say: Callable[[str], None] | None = None) -> Campaign:
     else:
         with ProcessPoolExecutor(plan.jobs, get_context("spawn")) as pool:
             plans = [replace(plan, seed=plan.seed + job) for job in range(plan.jobs)]
-            rows = list(pool.map(work if say is None else _work_aloud, plans))
+            try:
+                rows = list(pool.map(work if say is None else _work_aloud, plans))
+            except BrokenProcessPool as error:
+                wanted = f"{plan.jobs} processes to live to their end"
+                raise CannotRunError(f"wanted {wanted}, found one killed; fewer --jobs need less memory") from error
         runs = [_merged(same) for same in zip(*rows, strict=True)]
     return Campaign(tuple(runs), installed(), plan.keep.place, plan.jobs)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 
 from g4diag.errors import CannotRunError, UsageError
 from g4diag.fuzz import profiles
-from g4diag.fuzz.jobs import Plan, _merged, line_of
+from g4diag.fuzz.jobs import Plan, _merged, campaign, line_of
 from g4diag.model.campaign import Campaign, Failure, MachineRun
 
 FAILURE = Failure("slot_has_one_owner", "text", ("state.start()",), found_after=7, seconds=1.0, shrink_seconds=2.0)
@@ -23,6 +25,18 @@ def test_examples_are_shared_among_processes_and_minutes_among_machines() -> Non
     assert Plan(examples=7, jobs=2).budget().examples == 4
     assert Plan(machines=("a", "b"), minutes=3).budget().seconds == 90
     assert Plan(machines=("a", "b"), minutes=3).budget().examples is None
+
+
+def test_a_process_that_was_killed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the kernel for want of memory, as a rule: no defect of ours."""
+    pytest.importorskip("sglang")
+
+    def killed(*_: object) -> None:
+        raise BrokenProcessPool("A process was terminated abruptly")
+
+    monkeypatch.setattr(ProcessPoolExecutor, "map", killed)
+    with pytest.raises(CannotRunError, match="2 processes to live to their end, found one killed"):
+        campaign(Plan(jobs=2))
 
 
 def test_runs_of_several_processes_are_one() -> None:
