@@ -137,6 +137,9 @@ def _usage(error: Any) -> str:
     """typer's own message on one line, and where the usage is."""
     context = getattr(error, "ctx", None)
     said = " ".join(error.format_message().split()).removesuffix(".")
+    path = context.command_path if context else ""
+    if said.startswith("No such option") and path.split()[-1:] in (["serve"], ["doctor"]):
+        said += f"; sglang's own arguments come after --: {path} -- ARGUMENTS"
     return f"{said} (see {context.command_path if context else 'g4diag'} --help)"
 
 

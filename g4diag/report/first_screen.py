@@ -66,8 +66,10 @@ def _where(inspection: Inspection, verdict: Finding, context: str) -> str:
     place = verdict.data if verdict.data.get("layer_id") is not None else None
     place = place or next((f.data for f in inspection.of("on_record") if f.data.get("row") is not None), None)
     parts = [_layer(place)] if place else []
-    story = next((f.data for f in inspection.of("log_story") if "ranks" in f.data), None)
+    number, crashes, is_told = _crash(inspection, verdict)
+    story = _stories(inspection)[number - 1] if crashes else None
     if story and not place:
+        parts += [] if is_told else [f"crash {number} of {crashes}"]
         parts += [f"surfaced at {story['surfaced']}"] if story["surfaced"] else []
         parts += [_ranks(story)] if _ranks(story) else []
         parts += [str(story["at"])] if story["time"] is not None else []
@@ -77,6 +79,26 @@ def _where(inspection: Inspection, verdict: Finding, context: str) -> str:
         leads = next((f.text.partition(": leads")[0] for f in inspection.of("parts") if ": leads" in f.text), "")
         parts += [f"in {leads}"] if leads else []
     return ", ".join(parts)
+
+
+def _stories(inspection: Inspection) -> list[dict[str, Any]]:
+    return [finding.data for finding in inspection.of("log_story") if "ranks" in finding.data]
+
+
+def _crash(inspection: Inspection, verdict: Finding) -> tuple[int, int, bool]:
+    """(number of the crash that the verdict is of, how many a log tells, whether that is known). By the moment and the
+    rank that the verdict names; one found by an audit of the pools where it is of a leak. The first where it names
+    none."""
+    stories = _stories(inspection)
+    of_leak = inspection.outcome is Outcome.LEAK
+    told = [
+        number
+        for number, story in enumerate(stories, start=1)
+        if str(story["at"]) in verdict.text
+        and story["rank"] in verdict.text
+        and (story["blame"] == "audit" or not of_leak)
+    ]
+    return (told[0] if told else 1), len(stories), bool(told) or len(stories) == 1
 
 
 def _layer(place: dict[str, Any]) -> str:
@@ -107,8 +129,11 @@ def _fault(inspection: Inspection, verdict: Finding) -> str:
     if inspection.outcome in (Outcome.HARDWARE, Outcome.HEALTHY):
         return ""
     kernels = [f for f in inspection.of("log_story") if "kernel" in f.data]
-    found = [*kernels, *inspection.of("misattribution"), *inspection.of("faulting_block")]
-    return found[0].text if found else ""
+    told = [f.text for f in (*kernels, *inspection.of("misattribution"), *inspection.of("faulting_block"))]
+    number, crashes, _ = _crash(inspection, verdict)
+    # Of several crashes each says which one it is of.
+    of_it = [text for text in told if crashes < 2 or text.startswith(f"crash {number} of ")]
+    return next(iter(of_it), "")
 
 
 def numbering(meaning: Finding, verdict: Finding) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from g4diag.analyzers.cure import put_back
-from g4diag.model import Inspection
+from g4diag.model import Grade, Inspection
 from g4diag.report.match_json import faults, unread
 from g4diag.report.plain import plain
 
@@ -47,7 +47,10 @@ def _lines(inspection: Inspection) -> Iterator[str]:
 def _part(part: Inspection) -> str:
     """One line: the part's own signature, the issues that it matches, and what was put back in it."""
     signatures = [finding.text for finding in part.of("signature")]
-    issues = [str(finding.data["id"]) for finding in part.of("known_issues")]
+    issues = [
+        f"{'a guess: ' if finding.grade is Grade.GUESS else ''}{finding.data['id']}"
+        for finding in part.of("known_issues")
+    ]
     said = [*signatures[:1], ", ".join(issues) or "no known issue matches"]
     if not signatures and not issues:
         said = [f"nothing to match ({part.outcome})"]

@@ -32,6 +32,11 @@ def test_samples(name: str, code: int, issue: str | None, capsys: pytest.Capture
     assert (f"affected releases: {WHERE}\n" in out) == (issue is not None)
 
 
+def test_of_several_files_a_guess_is_called_one(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "match", DUMPS / "legacy-page-table.pt", DUMPS / "h200-fa4-eager-warn.pt")
+    assert code == 0 and ":decode; a guess: trtllm-mha-swa\n" in out and ":draft_decode; frozen-draft-fa\n" in out
+
+
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "match", DUMPS / "h100-graph-contain.pt", "--json")
     document = json.loads(out)

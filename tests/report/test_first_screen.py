@@ -46,6 +46,29 @@ def test_whose_fault_it_is_in_words(name: str) -> None:
     assert dict(first_screen(inspected(path)).rows)["fault"].startswith(FAULTS[name])
 
 
+@pytest.mark.parametrize("path", LOGS, ids=lambda path: path.name)
+def test_the_rows_are_of_the_crash_that_the_verdict_is_of(path: Path) -> None:
+    """Or say that they are of another one of several."""
+    inspection = inspected(path)
+    stories = [finding.data for finding in inspection.of("log_story") if "ranks" in finding.data]
+    rows, verdict = dict(first_screen(inspection).rows), next(iter(inspection.of("verdict")))
+    named = [number for number, story in enumerate(stories, 1) if str(story["at"]) in verdict.text]
+    if len(stories) < 2 or "where" not in rows:
+        return
+    if "crash " in rows["where"]:
+        assert not named and rows["where"].startswith(f"crash 1 of {len(stories)}, ")
+        return
+    (number,) = [number for number in named if stories[number - 1]["source"] in rows["where"]]
+    assert not rows.get("fault", "").startswith("crash ") or rows["fault"].startswith(f"crash {number} of ")
+
+
+def test_of_several_crashes_the_leaks_rows_are_of_the_audit() -> None:
+    (path,) = (path for path in LOGS if path.name.startswith("49-several"))
+    rows = dict(first_screen(inspected(path)).rows)
+    assert rows["where"].startswith("surfaced at common.py:4691, TP2, 2026-06-01 05:00:00")
+    assert rows["fault"].startswith("crash 3 of 3: an audit of the pools found it")
+
+
 @pytest.mark.parametrize("path", [*DUMPS, *LOGS], ids=lambda path: path.name)
 def test_the_first_screen_says_what_to_do_or_that_all_is_well(path: Path) -> None:
     found = first_screen(inspected(path))
