@@ -37,7 +37,8 @@ def doctor(
     Exit 0 healthy, 1 a known-bad combination or a plugin that would not load, 2 usage, 3 no sglang or another version,
     4 known bad if the models are what their names say.
     With --selftest: 0 each trap fired, and alone; 1 one did not, or a wrong one did. With --sglang-version: 0 no
-    hazard, 1 one, 2 no version or no arguments, 3 a release that is not known here; nothing here is looked at.
+    hazard, 1 one, 2 no version or no arguments, 3 a release that is not known here, 4 as above; nothing here is looked
+    at.
     """
     if not selftest and (log := named_log(arguments or ())) is not None:
         _of_log(log, sglang_version, gpu, json)

@@ -16,7 +16,7 @@ from g4diag.errors import CannotRunError, UsageError
 from g4diag.hazards.command_line import model_config, parse
 from g4diag.hazards.deployment import Deployment
 from g4diag.hazards.facts import judge_facts
-from g4diag.hazards.judging import judge
+from g4diag.hazards.judging import judge, possible
 from g4diag.matrix.cells import Cell, known_release, matrix
 from g4diag.model.doctor import HazardRow
 from g4diag.model.release_check import BugRow, CureRow, ReleaseCheck
@@ -63,6 +63,7 @@ def check_release(version: str, arguments: Sequence[str], gpu: str = "", of_log:
         unknown=tuple(dark),
         cures=tuple(_cures(release, hazards)),
         remarks=tuple(_remarks(release, deployment)),
+        possible=possible(deployment),
     )
 
 

@@ -39,7 +39,8 @@ class ReleaseCheck:
     """All of it. release_is: where the release comes from. gpu: "sm90", "" where none is known; gpu_is: as that.
     hazards: of this command line. bugs: alive in the release and not ruled out by the flags, those that are met
     first. ruled_out: names of those that are. unknown: names of bugs that nobody looked for in the release, or
-    could judge there. remarks: what could not be told."""
+    could judge there. remarks: what could not be told. possible: hazards besides, if models are what their names
+    say."""
 
     release: str
     release_is: str
@@ -53,8 +54,10 @@ class ReleaseCheck:
     unknown: tuple[str, ...]
     cures: tuple[CureRow, ...]
     remarks: tuple[str, ...] = ()
+    possible: tuple[HazardRow, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """1 a hazard, 0 none: as `doctor` judges the same command line where the release is installed."""
-        return 1 if self.hazards else 0
+        """1 a hazard, 4 one if models are what their names say, 0 none: as `doctor` judges the same command line where
+        the release is installed."""
+        return 1 if self.hazards else 4 if self.possible else 0

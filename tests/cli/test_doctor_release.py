@@ -41,6 +41,21 @@ def test_none_is_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0 and out.startswith("NO HAZARD ON FILE: g4diag: sglang 0.5.23 with these flags: ")
 
 
+def test_a_model_known_by_its_name_alone_is_judged_as_doctor_does_here(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = [
+        "--attention-backend",
+        "fa4",
+        "--speculative-algorithm",
+        "NEXTN",
+        "--model-path",
+        "google/gemma-4-26b-a4b-it",
+    ]
+    flags += ["--speculative-draft-model-path", "google/gemma-4-26b-a4b-it-assistant"]
+    code, out, _ = run(capsys, "doctor", "--sglang-version", "0.5.23", "--gpu", "sm90", "--", *flags)
+    assert code == 4 and out.startswith("INCONCLUSIVE: g4diag: sglang 0.5.23: frozen-draft-fa: known to be bad if")
+    assert "  possible: harmful: frozen-draft-fa" in out
+
+
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "doctor", "--json", "--sglang-version", "0.5.20", "--gpu", "sm90", "--", *FLAGS)
     found = json.loads(out)
