@@ -15,7 +15,11 @@ from g4diag.errors import UsageError
 def inspect(
     files: Annotated[
         list[Path],
-        typer.Argument(help="Dumps, rings, post-mortems, or folders of them.", metavar="FILE...", parser=file_name),
+        typer.Argument(
+            help="Logs, dumps, core dumps, rings, post-mortems, or folders of them; - is standard input.",
+            metavar="FILE...",
+            parser=file_name,
+        ),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print JSON (schema g4diag.inspect) in place of text.")] = False,
     verbose: Annotated[
@@ -27,7 +31,7 @@ def inspect(
         typer.Option(help="Write one HTML file too, which opens offline.", metavar="PATH", parser=file_name),
     ] = None,
 ) -> None:
-    """Judge dumps again with today's traps and say what went wrong. Nothing in a file is executed.
+    """What broke, where and whose fault, from a log, a dump, a folder or a core dump. Nothing in a file is executed.
 
     The first word is the verdict: ERROR, LIKELY, LEAK or HARDWARE exit 1, HEALTHY 0, CRASH or INCONCLUSIVE 4. Exit 2
     no such file or --html would overwrite one, 3 --html without plotly, 5 corrupt, truncated, not ours or unsafe.

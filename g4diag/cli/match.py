@@ -13,7 +13,11 @@ from g4diag.cli.contract import Command, file_name
 def match(
     files: Annotated[
         list[Path],
-        typer.Argument(help="Dumps, rings, logs, or folders of them.", metavar="FILE...", parser=file_name),
+        typer.Argument(
+            help="Logs, dumps, core dumps, rings, post-mortems, or folders of them; - is standard input.",
+            metavar="FILE...",
+            parser=file_name,
+        ),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print JSON (schema g4diag.match) in place of text.")] = False,
 ) -> None:

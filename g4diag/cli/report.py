@@ -14,7 +14,11 @@ from g4diag.cli.contract import Command, file_name
 def report(
     files: Annotated[
         list[Path],
-        typer.Argument(help="Dumps, rings, post-mortems, or folders of them.", metavar="FILE...", parser=file_name),
+        typer.Argument(
+            help="Logs, dumps, core dumps, rings, post-mortems, or folders of them; - is standard input.",
+            metavar="FILE...",
+            parser=file_name,
+        ),
     ],
     markdown: Annotated[bool, typer.Option("--md", help="As Markdown; the default, and so far the only form.")] = True,
     out: Annotated[
