@@ -54,12 +54,17 @@ LONGEST = (
     "cli/test_serve.py",
     "patches/test_hopper_extend_tile.py",
     "test_plugin.py",
+    "test_pytest_plugin.py",
+    "stack/test_finds.py",
     "repro/test_frozen_draft_scenarios.py",
     "stack/pairs/test_accepting_pair.py",
     "hostile/test_hostile.py",
     "tools/test_overlay_env.py",
     "tools/test_stack_env.py",
     "fuzz/test_caches.py",
+    "cli/test_serve_signals.py",
+    "machines/test_hooks_machine.py",
+    "benchmarks/test_serve_growth.py",
 )
 
 
