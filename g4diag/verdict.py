@@ -87,6 +87,12 @@ def past_the_end(violation: Violation) -> int | None:
     return value - bound + 1 if value is not None and bound is not None and value >= bound else None
 
 
+def before_the_first(violation: Violation) -> int | None:
+    """How many ids before the first legal one the value lies, None if it does not."""
+    value, low = violation.value, violation.low
+    return low - value if value is not None and value < low else None
+
+
 def numbers_of(summary: str) -> list[int]:
     """The numbers that a trap's own sentence names, in its order."""
     return [int(number) for number in _NUMBER.findall(summary)]

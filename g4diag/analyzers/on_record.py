@@ -9,7 +9,7 @@ from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.judging import judge
 from g4diag.analyzers.recorded_violations import recorded, told
 from g4diag.model import Finding, Grade, Incident, Violation
-from g4diag.verdict import numbers_of, past_the_end, verdict_line
+from g4diag.verdict import before_the_first, numbers_of, past_the_end, verdict_line
 
 _SHOWN = 3
 _TOLD = ("trap", "step", "layer_id", "row", "column", "value", "expected", "low", "bound", "window_left")
@@ -23,8 +23,7 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     for said, placed in zip(told(incident)[:_SHOWN], recorded(incident), strict=False):
         text = f"on record, not judged again: {verdict_line(said)}"
         data: dict[str, Any] = {name: getattr(said, name) for name in _TOLD} | {"past_the_end": past_the_end(said)}
-        before = None if said.value is None or said.value >= said.low else said.low - said.value
-        data |= {"before_the_first": before, "said": numbers_of(said.summary)}
+        data |= {"before_the_first": before_the_first(said), "said": numbers_of(said.summary)}
         yield Finding("on_record", text, Grade.MEASURED, False, data, "recorded")
         if placed != said:
             data = {"trap": said.trap, "bound": placed.bound, "value": placed.value, "layer_id": placed.layer_id}

@@ -11,7 +11,7 @@ from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.cross_space import meaning_of, placed, sentence
 from g4diag.analyzers.judging import Judged, Judgement, judge
 from g4diag.model import AttentionRead, Finding, Grade, Incident, PoolSwap, Severity
-from g4diag.verdict import BOUNDS_CLAIMS, numbers_of, out_of_bounds
+from g4diag.verdict import BOUNDS_CLAIMS, before_the_first, numbers_of, out_of_bounds
 
 
 def verdict_lines(incident: Incident) -> list[str]:
@@ -33,9 +33,7 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     is_defect = said.outcome.is_defect
     first = headline(incident)
     if first is not None:
-        value, low = first.violation.value, first.violation.low
-        data |= {"said": numbers_of(first.violation.summary)}
-        data |= {"before_the_first": low - value if value is not None and value < low else None}
+        data |= {"said": numbers_of(first.violation.summary), "before_the_first": before_the_first(first.violation)}
     yield Finding("verdict", said.first_line, said.grade, is_defect, data, said.kind, said.premises)
     if first is None:
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.text import Text
@@ -39,6 +39,18 @@ def render(checkup: Checkup, console: Console, verbose: bool = False) -> None:
     _section("traps", (f"{row.name}: {row.claim or row.error}" for row in checkup.traps), console)
 
 
+def possible_named(rows: Sequence[HazardRow]) -> str:
+    """Hazards that hold if models are what their names say, for a first line."""
+    return f"{', '.join(row.name for row in rows)}: known to be bad if the models are what their names say"
+
+
+def possible_lines(rows: Sequence[HazardRow]) -> Iterator[str]:
+    """The same hazards, each told as one that is no more than possible."""
+    for row in rows:
+        for said in hazard_lines(row):
+            yield said if said.startswith(" ") else f"possible: {said}"
+
+
 def hazard_lines(row: HazardRow) -> list[str]:
     """What was found, why it is bad, and the two ways out."""
     cured = f" [cured by {row.cured_by}]" if row.cured_by else ""
@@ -55,8 +67,7 @@ def _verdict(checkup: Checkup) -> str:
     if checkup.problems:
         return f"UNHEALTHY: g4diag: {len(checkup.problems)} problem{'s' if len(checkup.problems) > 1 else ''}"
     if checkup.possible:
-        names = ", ".join(row.name for row in checkup.possible)
-        said = f"{names}: known to be bad if the models are what their names say"
+        said = possible_named(checkup.possible)
         return f"INCONCLUSIVE: g4diag: {said}; {'; '.join(checkup.remarks)}"
     if checkup.remarks:
         return f"HEALTHY AS FAR AS JUDGED: g4diag: nothing known to be bad; {'; '.join(checkup.remarks)}"
@@ -85,9 +96,8 @@ def _hazards(checkup: Checkup, console: Console) -> None:
     for row in checkup.hazards:
         for said in hazard_lines(row):
             _line(f"  {said}", console, "" if row.cured_by else "red")
-    for row in checkup.possible:
-        for said in hazard_lines(row):
-            _line(f"  possible: {said}" if not said.startswith(" ") else f"  {said}", console, "yellow")
+    for said in possible_lines(checkup.possible):
+        _line(f"  {said}", console, "yellow")
     if not checkup.hazards and not checkup.possible:
         _line(f"  {_none_found(checkup)}", console)
     for remark in checkup.remarks:

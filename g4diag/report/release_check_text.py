@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from g4diag.model.release_check import BugRow, ReleaseCheck
-from g4diag.report.doctor_text import hazard_lines
+from g4diag.report.doctor_text import hazard_lines, possible_lines, possible_named
 from g4diag.report.plain import plain
 
 _STYLE = {0: "bold green", 1: "bold red", 4: "bold yellow"}
@@ -24,7 +24,8 @@ def render(found: ReleaseCheck, console: Console) -> None:
     _line("  NOTHING WAS LOOKED AT of the sglang, patches or plugin on this machine: this is what is on file", console)
     _section(
         "known-bad combinations",
-        [line for row in found.hazards for line in hazard_lines(row)] + list(_possible(found)) or ["none found"],
+        [line for row in found.hazards for line in hazard_lines(row)] + [*possible_lines(found.possible)]
+        or ["none found"],
         console,
     )
     for title, met in (("these flags meet", True), ("these flags do not rule out", False)):
@@ -46,16 +47,8 @@ def _verdict(found: ReleaseCheck) -> str:
         hazards = f"{len(found.hazards)} hazard{'' if len(found.hazards) == 1 else 's'}"
         return f"KNOWN BAD: g4diag: sglang {found.release} with these flags: {hazards}, {bugs}"
     if found.possible:
-        names = ", ".join(row.name for row in found.possible)
-        what = f"{names}: known to be bad if the models are what their names say"
-        return f"INCONCLUSIVE: g4diag: sglang {found.release}: {what}"
+        return f"INCONCLUSIVE: g4diag: sglang {found.release}: {possible_named(found.possible)}"
     return f"NO HAZARD ON FILE: g4diag: sglang {found.release} with these flags: {bugs}"
-
-
-def _possible(found: ReleaseCheck) -> Iterator[str]:
-    for row in found.possible:
-        for said in hazard_lines(row):
-            yield said if said.startswith(" ") else f"possible: {said}"
 
 
 def _bug(row: BugRow) -> Iterator[str]:

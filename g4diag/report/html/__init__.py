@@ -8,51 +8,30 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from importlib.resources import files
 
-from g4diag import __version__
 from g4diag.errors import CannotRunError
 from g4diag.model import Inspection
 from g4diag.report.html.charts import charts
-from g4diag.report.html.markup import as_json, escaped
+from g4diag.report.html.frame import framed, own
+from g4diag.report.html.markup import as_json
 from g4diag.report.html.sections import body
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="generator" content="g4diag {version}">
-<link rel="icon" href="data:,">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-{body}
+_BODY = """{body}
 <script type="application/json" id="charts">{charts}</script>
 <script>{plotly}</script>
 <script>{script}</script>
-</body>
-</html>
 """
 
 
 def render(inspection: Inspection) -> str:
     """The page; the same inspection gives the same bytes. CannotRunError where plotly is not installed."""
-    plotly, script = _plotly(), _own("page.js")
+    plotly, script = _plotly(), own("page.js")
     # Plotly sets styles on the elements it draws, so style-src cannot be a hash; a style loads and runs nothing here.
     policy = (
         f"default-src 'none'; script-src {_hash(plotly)} {_hash(script)}; style-src 'unsafe-inline'; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
-    return _PAGE.format(
-        policy=policy,
-        version=__version__,
-        title=escaped(f"{inspection.name}: {inspection.outcome} - g4diag inspect"),
-        style=_own("page.css"),
+    page = _BODY.format(
         body=body(inspection),
         charts=as_json(
             [{"id": chart.id, "height": chart.height, "figure": chart.figure} for chart in charts(inspection)]
@@ -60,6 +39,7 @@ def render(inspection: Inspection) -> str:
         plotly=plotly,
         script=script,
     )
+    return framed(policy, f"{inspection.name}: {inspection.outcome} - g4diag inspect", page)
 
 
 def _plotly() -> str:
@@ -69,10 +49,6 @@ def _plotly() -> str:
         raise CannotRunError("--html needs plotly, found none: pip install 'g4diag[html]'") from None
     source: str = get_plotlyjs()
     return source
-
-
-def _own(name: str) -> str:
-    return (files(__package__) / name).read_text(encoding="utf-8")
 
 
 def _hash(script: str) -> str:

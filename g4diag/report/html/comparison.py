@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 from g4diag import __version__
 from g4diag.model import Comparison, Likeness
+from g4diag.report.html.frame import framed
 from g4diag.report.html.markup import escaped, graded, section
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="generator" content="g4diag {version}">
-<link rel="icon" href="data:,">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header><p class="badge {badge}">{likeness}</p><p>{first} against {second}</p></header>
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_BODY = """<header><p class="badge {badge}">{likeness}</p><p>{first} against {second}</p></header>
 <main>
 <h1>{headline}</h1>
 {body}</main>
 <footer><p>Made by g4diag {version}: {compared} values compared. Page ids and lengths, no KV bytes.</p></footer>
-</body>
-</html>
 """
 _BADGE = {Likeness.SAME: "healthy", Likeness.DIFFER: "error", Likeness.NOT_COMPARABLE: "inconclusive"}
 
@@ -42,10 +26,8 @@ def render(comparison: Comparison) -> str:
         for subject in subjects
     )
     headline = comparison.findings[0].text if comparison.findings else f"{comparison.compared} values, all the same"
-    return _PAGE.format(
+    page = _BODY.format(
         version=__version__,
-        title=escaped(f"{first} against {second}: {comparison.likeness} - g4diag diff"),
-        style=(files(__package__) / "page.css").read_text(encoding="utf-8"),
         badge=_BADGE[comparison.likeness],
         likeness=escaped(comparison.likeness),
         first=escaped(first),
@@ -54,3 +36,4 @@ def render(comparison: Comparison) -> str:
         body=body,
         compared=comparison.compared,
     )
+    return framed(_POLICY, f"{first} against {second}: {comparison.likeness} - g4diag diff", page)

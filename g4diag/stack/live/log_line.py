@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from g4diag.model import Violation
+from g4diag.verdict import past_the_end
 
 
 def short(violation: Violation, seen: int) -> str:
@@ -16,9 +17,6 @@ def short(violation: Violation, seen: int) -> str:
 
 def log_line(violation: Violation, seen: int, dump: Path | None) -> str:
     """One greppable line of key=value; no value holds a blank but the last, which is quoted."""
-    past = None
-    if violation.value is not None and violation.bound is not None and violation.value >= violation.bound:
-        past = violation.value - violation.bound + 1
     fields = {
         "trap": violation.trap,
         "severity": violation.severity,
@@ -37,7 +35,7 @@ def log_line(violation: Violation, seen: int, dump: Path | None) -> str:
         "expected": violation.expected,
         "low": violation.low if violation.bound is not None else None,
         "bound": violation.bound,
-        "past": past,
+        "past": past_the_end(violation),
         "space": violation.value_space,
         "wanted_space": violation.expected_space,
         "count": violation.count,
