@@ -64,13 +64,17 @@ def outcome() -> Outcome:
 def disarm() -> None:
     """Undo everything `register` did, in reverse. For tests and embedders; a server never calls it."""
     global _outcome
-    _held.close()
+    from g4diag.hooks.aliases import one_pass
+
+    with one_pass():
+        _held.close()
     _outcome = Outcome("not called")
 
 
 def _arm(settings: Settings) -> Outcome:
     if not (settings.patches or settings.traps or settings.recorder):
         return Outcome("inert")
+    from g4diag.hooks.aliases import one_pass
     from g4diag.hooks.manifest import armed_manifest, recorded
     from g4diag.patches import applying
     from g4diag.stack.live import selection
@@ -78,7 +82,7 @@ def _arm(settings: Settings) -> Outcome:
     # Names before anything is touched: a misspelt trap must not leave a patched server behind.
     patches, traps = applying.selected_patches(settings.patches), selection.selected_traps(settings.traps)
     not_armed: tuple[str, ...] = ()
-    with ExitStack() as attempt:
+    with one_pass(), ExitStack() as attempt:
         attempt.enter_context(applying.applied(patches))
         if traps:
             from g4diag.stack.live import arming

@@ -6,10 +6,8 @@ imported, which was a third of this suite's time. tests/hooks look everywhere, a
 
 from __future__ import annotations
 
-import functools
 import sys
 from types import ModuleType, SimpleNamespace
-from typing import Any
 
 from g4diag.hooks import aliases
 
@@ -55,7 +53,7 @@ class _Looked(dict[str, bool]):
 
 
 class _Modules:
-    """`sys.modules` as far as the scans use it."""
+    """`sys.modules` as far as the scan uses it."""
 
     def __init__(self) -> None:
         self._looked = _Looked()
@@ -73,22 +71,6 @@ class _Modules:
 _fewer = SimpleNamespace(modules=_Modules())
 
 
-def _propagate(original: Any, wrapped: Any, source: Any) -> int:
-    """What the registry's function of that name does, by our scan, which is some times faster."""
-    found = [(module, name) for module, name in aliases.aliases_of(original) if module is not source]
-    for module, name in found:
-        setattr(module, name, wrapped)
-    return len(found)
-
-
-@functools.cache
-def _upstreams(registry: ModuleType) -> Any:
-    return registry._propagate_patch
-
-
 def look(*, everywhere: bool) -> None:
-    """Where to look from here on, in our scans and in those of sglang's registry."""
+    """Where to look from here on."""
     aliases.sys = sys if everywhere else _fewer
-    if registry := sys.modules.get("sglang.srt.plugins.hook_registry"):
-        upstreams = _upstreams(registry)
-        registry._propagate_patch = upstreams if everywhere else _propagate

@@ -11,6 +11,8 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -29,6 +31,7 @@ from g4diag.hooks.targets import (
 logger = logging.getLogger(__name__)
 
 _MARK = "__g4diag_dispatcher__"
+_PROPAGATE = "_propagate_patch"  # of sglang.srt.plugins.hook_registry
 
 
 class Dispatcher:
@@ -192,6 +195,34 @@ def _settled(raw: Any) -> Any:
     return raw
 
 
+@contextmanager
+def _aliases_bound_by_our_index() -> Iterator[None]:
+    """The registry binds a function's aliases anew by going through every name of every module, for each target: 70
+    times in an arming of all traps. For the body our index tells it where they are."""
+    from sglang.srt.plugins import hook_registry as registry
+
+    upstreams = getattr(registry, _PROPAGATE, None)
+    if upstreams is None:
+        yield
+        return
+    setattr(registry, _PROPAGATE, _propagate)
+    try:
+        yield
+    finally:
+        setattr(registry, _PROPAGATE, upstreams)
+
+
+def _propagate(original: Any, wrapped: Any, source: Any) -> int:
+    """What the registry's function of that name does; how many names it bound anew."""
+    bound = 0
+    for module, name in aliases_of(original):
+        if module is not source:
+            with suppress(AttributeError, TypeError):
+                setattr(module, name, wrapped)
+                bound += 1
+    return bound
+
+
 def _registry() -> tuple[Any, Any, Any]:
     try:
         from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
@@ -205,7 +236,8 @@ def _apply_through_registry(path: str, dispatch: Function) -> bool:
     registry, source, kinds = _registry()
     tables: Any = type("G4DiagHooks", (registry,), {"_hooks": defaultdict(list), "_patched": set()})
     tables.register(path, dispatch, kinds.AROUND, source=source("g4diag", "g4diag"))
-    tables.apply_hooks()
+    with _aliases_bound_by_our_index():
+        tables.apply_hooks()
     return path in tables._patched
 
 

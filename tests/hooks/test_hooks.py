@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -18,6 +19,7 @@ from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
 from g4diag.errors import PatchRefused
 from g4diag.guard import set_raising
+from g4diag.hooks import dispatcher
 from g4diag.hooks.install import Hook, install
 from tests.synthetic import BASE, USER, differences, module, raw_snapshot, tree
 
@@ -48,6 +50,23 @@ def tag(name: str) -> Callable[..., Any]:
 
 def around(target: str, name: str = "hooked") -> Hook:
     return Hook(target, "around", tag(name))
+
+
+@pytest.mark.parametrize("by_index", [True, False])
+def test_the_registry_binds_aliases_by_our_index_and_by_itself_where_it_has_no_such_step(
+    syn: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, by_index: bool
+) -> None:
+    from sglang.srt.plugins import hook_registry
+
+    upstreams = hook_registry._propagate_patch
+    asked = Mock(side_effect=upstreams)
+    monkeypatch.setattr(hook_registry, "_propagate_patch", asked)
+    if not by_index:
+        monkeypatch.setattr(dispatcher, "_PROPAGATE", "of_another_release")
+    with install("t", [around(PLAIN, "1")]):
+        assert asked.called is not by_index
+        assert hook_registry._propagate_patch is asked
+        assert syn.user.renamed is syn.user.plain is syn.base.plain
 
 
 def test_every_alias_sees_the_hook_and_loses_it(syn: SimpleNamespace) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from g4diag.errors import PatchRefused
+from g4diag.hooks.aliases import one_pass
 from g4diag.hooks.install import Installation, install
 from g4diag.settings import Selection
 from g4diag.stack.live.selection import selected_traps
@@ -51,8 +52,9 @@ class Armed:
 
     def undo(self) -> None:
         """Take every hook away."""
-        while self.parts:
-            self.parts.popitem()[1].undo()
+        with one_pass():
+            while self.parts:
+                self.parts.popitem()[1].undo()
 
     def __enter__(self) -> Armed:
         return self
@@ -83,7 +85,8 @@ def armed(
     result.live = live
     with ExitStack() as attempt:
         attempt.callback(result.undo)
-        _install(live, result)
+        with one_pass():
+            _install(live, result)
         result.traps = tuple(name for name in names if name not in {refused.trap for refused in result.refused})
         _require(result, names, require or Selection())
         live.keep_only(result.traps)
