@@ -4,6 +4,8 @@ TRAPBENCH_CLOCK: the file. int64 [rows, 3]; row 0 is (rows written, launches of 
 others (ns, 1 for decode, batch). Loaded in every configuration that is compared, so its microsecond is in all of them.
 TRAPBENCH_MODES: a folder; what `mode.json` there sets of G4DIAG_* is disarmed and armed anew in this process, between
 steps, and said in `mode-N.ack`. Graphs stay as they were captured.
+TRAPBENCH_BLOCKS: JSON of `Blocks`' arguments: what is armed changes by itself, every so many decode steps of the whole
+batch; blocks.jsonl beside TRAPBENCH_CLOCK's file has a row a block.
 TRAPBENCH_FORK_CHECK=1: before each attention kernel the host waits for `block_tables.max()` and compares it with the
 layer's own pool, as the fork's debugging aid did. Eager only: a captured graph cannot wait for the host.
 """
@@ -11,7 +13,9 @@ layer's own pool, as the fork's debugging aid did. Eager only: a captured graph 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -57,6 +61,69 @@ class Modes:
         return plugin.outcome().state
 
 
+class Blocks:
+    """What is armed in this process, changed every `steps` decode steps of `batch` requests. modes: name -> G4DIAG_*.
+    Each cycle has every mode once, in random order. A row a block is written when it ends: its mode, cycle, the clock's
+    rows from `first` up to `end`, how many traps were armed, the steps that they saw and the seconds to arm them."""
+
+    def __init__(self, file: Path, steps: int, batch: int, modes: dict[str, dict[str, str]]) -> None:
+        self._file, self._steps, self._batch, self._modes = file, steps, batch, modes
+        self._random, self._cycle, self._left = random.Random(0), -1, list[str]()
+        self._block: dict[str, Any] = {}
+        self._taken, self._armed = steps, list[Any]()
+        self._kept: list[Any] = []
+
+    def next_row(self, row: int, batch: int) -> None:
+        """The clock is about to write this row, of a decode step."""
+        if batch != self._batch:
+            return
+        if self._taken < self._steps:
+            self._taken += 1
+            return
+        if self._block:
+            seen = sum(armed.live.step for armed in self._armed)
+            with self._file.open("a") as stream:
+                stream.write(json.dumps(self._block | {"end": row, "seen": seen}) + "\n")
+        self._change(row)
+
+    def _change(self, row: int) -> None:
+        from g4diag import plugin
+
+        if not self._kept:
+            self._prepare()
+        if not self._left:
+            self._cycle, self._left = self._cycle + 1, list(self._modes)
+            self._random.shuffle(self._left)
+        mode, begun = self._left.pop(), time.monotonic()
+        plugin.disarm()
+        self._armed.clear()
+        os.environ.update(self._modes[mode])
+        plugin.register()
+        traps = len(plugin.outcome().manifest.get("traps", ()))
+        about = {"mode": mode, "cycle": self._cycle, "first": row, "traps": traps, "state": plugin.outcome().state}
+        self._block, self._taken = about | {"seconds": time.monotonic() - begun}, 0
+
+    def _prepare(self) -> None:
+        """Once: what captured graphs write to is kept, names are looked for a single time, what is armed is known."""
+        import gc
+
+        from g4diag.hooks import aliases
+        from g4diag.stack.live import arming
+
+        self._kept = [found for found in gc.get_objects() if type(found).__name__ == "DeviceCheck"] or [None]
+        logging.getLogger("sglang.srt.plugins.hook_registry").setLevel(logging.WARNING)
+        names = aliases.one_pass()
+        names.__enter__()
+        self._kept.append(names)
+        armed = arming.armed
+
+        def kept(*args: Any, **kwargs: Any) -> Any:
+            self._armed.append(armed(*args, **kwargs))
+            return self._armed[-1]
+
+        arming.armed = kept  # type: ignore[assignment]
+
+
 class Clock:
     """One scheduler's steps. The file is made at the first one."""
 
@@ -65,6 +132,8 @@ class Clock:
         self._table: Any = None
         self._checks: list[Any] = []
         self._modes = Modes(Path(folder)) if (folder := os.environ.get("TRAPBENCH_MODES")) else None
+        blocks = os.environ.get("TRAPBENCH_BLOCKS")
+        self._blocks = Blocks(Path(path).with_name("blocks.jsonl"), **json.loads(blocks)) if blocks else None
 
     def after(self, chosen: Any, *args: Any, **kwargs: Any) -> None:
         """Hook after `get_next_batch_to_run`. Never raises, never changes the result."""
@@ -76,6 +145,7 @@ class Clock:
         try:
             self._note(batch)
         except Exception:
+            logging.getLogger("g4bench").exception("g4bench: the clock stops")
             self._count = ROWS
 
     def _note(self, batch: Any) -> None:
@@ -84,8 +154,11 @@ class Clock:
 
             self._table = np.memmap(self._path, dtype=np.int64, mode="w+", shape=(ROWS, 3))
             self._table[0] = (0, -1, 0)
+        decodes = int(batch.forward_mode.is_decode())
+        if self._blocks and decodes:
+            self._blocks.next_row(self._count, len(batch.reqs))
         self._count += 1
-        self._table[self._count] = (time.perf_counter_ns(), int(batch.forward_mode.is_decode()), len(batch.reqs))
+        self._table[self._count] = (time.perf_counter_ns(), decodes, len(batch.reqs))
         self._table[0, 0] = self._count
         if os.environ.get("TRAPBENCH_LAUNCHES") and self._count % 500 == 100:
             self._table[0, 1] = self._launches()

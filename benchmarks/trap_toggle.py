@@ -37,7 +37,8 @@ MODES = {
 }
 
 
-def start(shape: Shape, number: int, limit: float, intermediate: int) -> Server:
+def start(shape: Shape, number: int, limit: float, intermediate: int, **more: str) -> Server:
+    """more: environment variables of this server."""
     folder = servers.workplace() / "toggle" / shape.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -49,6 +50,7 @@ def start(shape: Shape, number: int, limit: float, intermediate: int) -> Server:
         "TRAPBENCH_CLOCK": str(folder / "steps.i64"),
         "TRAPBENCH_MODES": str(folder),
         "TRAPBENCH_LAUNCHES": "1",
+        **more,
     }
     engine = servers.ENGINE | models | shape.engine
     engine |= {"port": 27_000 + 150 * number, "max_running_requests": shape.batch, "decode_log_interval": 100}

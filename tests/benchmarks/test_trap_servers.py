@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 LINE = (
     "[2026] g4diag violation trap=page_table_stays_in_pool severity=error layer=4 row=0 column=60 value=512 "
     'low=0 bound=469 dump=x.pt summary="page 512 is outside the swa pool of 469 pages"'
@@ -66,3 +68,51 @@ def test_the_big_shape_has_the_layers_and_heads_it_says(tmp_path: Path) -> None:
     assert target["layer_types"].count("sliding_attention") == 25 and target["num_hidden_layers"] == 30
     assert (target["hidden_size"], target["num_key_value_heads"], target["num_global_key_value_heads"]) == (2816, 8, 2)
     assert draft["backbone_hidden_size"] == 2816 and draft["text_config"]["num_kv_shared_layers"] == 4
+
+
+def test_blocks_change_what_is_armed_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sglang")
+    clock, toggle = importlib.import_module("step_clock"), importlib.import_module("trap_toggle")
+    from g4diag import plugin
+    from g4diag.hooks import aliases
+    from g4diag.stack.live import arming
+
+    monkeypatch.setattr(arming, "armed", arming.armed)  # and, with the next, put back after
+    monkeypatch.setattr(aliases, "_index", None)
+    names = {name: toggle.MODES[name] for name in ("none", "page-table")}
+    for name in {name for mode in names.values() for name in mode}:
+        monkeypatch.setenv(name, "")
+    blocks = clock.Blocks(tmp_path / "blocks.jsonl", steps=2, batch=4, modes=names)
+    try:
+        for row in range(14):
+            blocks.next_row(row, 4 if row != 1 else 3)
+            for armed in blocks._armed:
+                armed.live.begin_step()
+    finally:
+        plugin.disarm()
+    rows = [json.loads(line) for line in (tmp_path / "blocks.jsonl").read_text().splitlines()]
+    assert [(row["first"], row["end"], row["cycle"]) for row in rows] == [(0, 4, 0), (4, 7, 0), (7, 10, 1), (10, 13, 1)]
+    assert {(row["mode"], bool(row["traps"]), row["seen"] > 0) for row in rows} == {
+        ("none", False, False),
+        ("page-table", True, True),
+    }
+
+
+def test_ratios_of_blocks_have_an_interval_and_need_whole_cycles() -> None:
+    np, module = pytest.importorskip("numpy"), importlib.import_module("trap_blocks")
+    random, blocks, rows, now = np.random.default_rng(1), [], [], 0.0
+    for cycle in range(30):
+        for mode in module.NAMES:
+            first = len(rows)
+            for _ in range(54):
+                now += (1_000_000 + 20_000 * (mode == "all traps")) * (1 + 0.002 * cycle) + random.normal(0, 2000)
+                rows.append((int(now), 1, 32))
+            blocks.append({"mode": mode, "cycle": cycle, "first": first, "end": len(rows)})
+    rows[60] = (*rows[60][:2], 31)  # not the whole batch: two steps are left out
+    steps = module.steps_of(blocks, rows, 32)
+    assert [len(found) for found in steps[:3]] == [50, 48, 50]
+    table = {row["mode"]: row for row in module.ratios(blocks, steps, resamples=200)}
+    assert table["none"]["ratio"] == 1 and table["all traps"]["low"] > 1.018 > table["page-table"]["high"]
+    assert table["all traps"]["low"] < 1.02 < table["all traps"]["high"] < 1.022
+    with pytest.raises(ValueError, match="found none"):
+        module.ratios(blocks[:3], steps[:3])
