@@ -45,6 +45,8 @@ def main() -> int:
     parser.add_argument("--prompt", type=int, default=3000)
     parser.add_argument("--new", type=int, default=64)
     parser.add_argument("--port", type=int, default=44_000)
+    parser.add_argument("--topk", type=int, default=1, help="branches a draft step; above 1 with pages of one token")
+    parser.add_argument("--out", default="gpt_oss", help="name of the files in $OUT")
     parser.add_argument("--only", default="", help="names of servers, comma between: triton,fa4,trtllm_mha,faulty")
     options = parser.parse_args()
     started = build(options, models(Path(tempfile.mkdtemp(prefix="g4-gpt-oss-"))))
@@ -53,11 +55,11 @@ def main() -> int:
     while any(server.is_alive() for server in started):
         time.sleep(1.0)
     rows = [reading(server) for server in started]
-    servers.write_json("gpt_oss.json", {"options": vars(options), "machine": servers.machine(), "rows": rows})
-    servers.write_tails("gpt_oss-logs.txt.gz", started)
+    servers.write_json(f"{options.out}.json", {"options": vars(options), "machine": servers.machine(), "rows": rows})
+    servers.write_tails(f"{options.out}-logs.txt.gz", started)
     for server in started:
         if server.name == "faulty":
-            keep_dump(server)
+            keep_dump(server, options.out)
     columns = ("server", "outcome", "finished", "accept_length", "violations", "armed")
     servers.show(columns, [[row[column] for column in columns] for row in rows])
     for row in rows:
@@ -100,11 +102,14 @@ def build(options: argparse.Namespace, named: dict[str, str]) -> list[Server]:
     for index, (name, backend, level, patches) in enumerate(todo):
         if options.only and name not in options.only.split(","):
             continue
-        folder = servers.workplace() / "gpt_oss" / name
+        folder = servers.workplace() / options.out / name
         shutil.rmtree(folder, ignore_errors=True)
         engine = {key: value for key, value in servers.ENGINE.items() if key not in NOT_HERS} | named | DRAFTED
         engine |= {"attention_backend": backend, "speculative_draft_attention_backend": backend}
         engine |= {"port": options.port + 150 * index, "context_length": CONTEXT, "moe_runner_backend": "triton"}
+        if options.topk > 1:
+            tree = 2 * options.topk + 2
+            engine |= {"speculative_eagle_topk": options.topk, "speculative_num_draft_tokens": tree, "page_size": 1}
         job = Job(
             engine=engine,
             patches=tuple(patches),
@@ -137,10 +142,10 @@ def reading(server: Server) -> dict[str, Any]:
     }
 
 
-def keep_dump(server: Server) -> None:
+def keep_dump(server: Server, name: str) -> None:
     """The dump of the read, beside the tables."""
     for path in sorted((server.job.folder / "dumps").glob("*page_table*.pt"))[:1]:
-        shutil.copyfile(path, servers.out() / "gpt_oss-faulty.pt")
+        shutil.copyfile(path, servers.out() / f"{name}-faulty.pt")
 
 
 if __name__ == "__main__":

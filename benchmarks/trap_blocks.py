@@ -5,9 +5,10 @@
 One server (`trap_toggle.py`'s), everything armed while its graphs are captured, so the device's share of the captured
 checks is in every mode alike; RESULTS.md has it apart. Cycles of blocks: nothing, page-table traps, all traps, all and
 the recorder, each once a cycle in random order. A step is the time between two decode batches of the whole batch; the
-first steps after a change are left out. Per mode: the median step, its ratio to `nothing`, and a 95 % interval by
-bootstrap over whole cycles, so that what drifts is in every mode of a resample. Writes $OUT/trap_blocks.json, with all
-steps in $OUT/trap_blocks.npz.
+first steps after a change are left out. A step takes longer the more its requests have decoded, by more than any trap
+costs: so the logarithm of a block's median is fitted with a level a batch, a cubic of the block's place in it, and what
+each mode adds, which is its ratio; the same for the block's mean, which has the rare long steps too. 95 % intervals by
+bootstrap over whole cycles. Writes $OUT/trap_blocks.json, with all steps in $OUT/trap_blocks.npz.
 """
 
 from __future__ import annotations
@@ -47,30 +48,56 @@ def steps_of(blocks: Sequence[Mapping[str, Any]], rows: Sequence[tuple[int, int,
     return found
 
 
-def ratios(blocks: Sequence[Mapping[str, Any]], steps: Sequence[Steps], resamples: int = 4000) -> list[dict[str, Any]]:
-    """A row a mode. Only whole cycles count; ValueError without one."""
-    cycles: dict[int, dict[str, Steps]] = {}
-    for block, found in zip(blocks, steps, strict=True):
-        if len(found):
-            cycles.setdefault(block["cycle"], {})[block["mode"]] = found
-    whole = [cycle for cycle in cycles.values() if set(cycle) == set(NAMES)]
-    if not whole:
-        raise ValueError(f"wanted a cycle of {len(NAMES)} modes, found none in {len(blocks)} blocks")
-    draws = np.random.default_rng(0).integers(0, len(whole), (resamples, len(whole)))
+def places(blocks: Sequence[Mapping[str, Any]], rows: Sequence[tuple[int, int, int]], batch: int) -> list[int | None]:
+    """Of each block the row at which the batch began that it is wholly of; None where it is of two."""
+    begun, start, found = [], 0, []
+    for index, row in enumerate(rows):
+        if row[1:] != (1, batch):
+            start = index + 1
+        begun.append(start)
+    for block in blocks:
+        first = begun[block["first"]]
+        found.append(first if first <= block["first"] and begun[block["end"] - 1] == first else None)
+    return found
 
-    def medians(name: str) -> Steps:
-        return np.array([np.median(np.concatenate([whole[index][name] for index in draw])) for draw in draws])
 
-    base_steps, base = np.concatenate([cycle["none"] for cycle in whole]), medians("none")
+def ratios(
+    blocks: Sequence[Mapping[str, Any]], steps: Sequence[Steps], begun: Sequence[int | None], resamples: int = 1000
+) -> list[dict[str, Any]]:
+    """A row a mode. begun: see `places`. ValueError unless every mode has blocks in two cycles."""
+    used = [index for index, found in enumerate(steps) if len(found) and begun[index] is not None]
+    modes, cycles = ([blocks[index][key] for index in used] for key in ("mode", "cycle"))
+    if any(len({c for c, m in zip(cycles, modes, strict=True) if m == name}) < 2 for name in NAMES):
+        raise ValueError(f"wanted {', '.join(NAMES)} in two cycles each, found {len(used)} whole blocks")
+    starts = np.array([begun[index] for index in used])
+    place = np.array([blocks[index]["first"] for index in used], dtype=float) - starts
+    place /= max(1.0, place.max())
+    columns = [starts == start for start in np.unique(starts)] + [place, place**2, place**3]
+    terms = np.array([*columns, *(np.array(modes) == name for name in NAMES[1:])], dtype=float).T
+    numbers, which = np.unique(cycles, return_inverse=True)
+    draws = np.random.default_rng(0).integers(0, len(numbers), (resamples, len(numbers)))
+    weights = [np.bincount(draw, minlength=len(numbers))[which] for draw in draws]
+    fitted = {}
+    for name, of_block in (("median", np.median), ("mean", np.mean)):
+        values = np.log([of_block(steps[index]) for index in used])
+        fitted[name] = [_added(terms, values, weight) for weight in (np.ones(len(used)), *weights)]
     table = []
-    for name in NAMES:
-        mine = np.concatenate([cycle[name] for cycle in whole])
-        low, high = np.percentile(medians(name) / base, [2.5, 97.5])
-        row = {"mode": name, "cycles": len(whole), "steps": len(mine), "step_us": float(np.median(mine))}
-        row |= {"p10_us": float(np.percentile(mine, 10)), "p90_us": float(np.percentile(mine, 90))}
-        row |= {"ratio": float(np.median(mine) / np.median(base_steps)), "low": float(low), "high": float(high)}
+    for number, name in enumerate(NAMES):
+        mine = np.concatenate([steps[index] for index, mode in zip(used, modes, strict=True) if mode == name])
+        row = {"mode": name, "blocks": modes.count(name), "steps": len(mine), "step_us": float(np.median(mine))}
+        for kind, found in fitted.items():
+            of_mode = [1.0] * len(found) if number == 0 else [float(np.exp(added[number - 1])) for added in found]
+            low, high = np.percentile(of_mode[1:], [2.5, 97.5])
+            row |= {kind: of_mode[0], f"{kind}_low": float(low), f"{kind}_high": float(high)}
         table.append(row)
     return table
+
+
+def _added(terms: Steps, values: Steps, weights: Steps) -> Steps:
+    """What each mode but the first adds, by weighted least squares."""
+    root = np.sqrt(weights)
+    found = np.linalg.lstsq(terms * root[:, None], values * root, rcond=None)[0]
+    return np.asarray(found[1 - len(NAMES) :])
 
 
 def main() -> int:
@@ -103,14 +130,16 @@ def main() -> int:
         batches += 1
         print(f"trap_blocks: batch {batches}, {_count(ledger)} blocks, {end - time.monotonic():.0f} s left", flush=True)
     blocks = [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else []
-    steps = steps_of(blocks, servers.read_clock(server.clock)[2], shape.batch)
+    rows = servers.read_clock(server.clock)[2]
+    steps = steps_of(blocks, rows, shape.batch)
     np.savez_compressed(servers.out() / "trap_blocks.npz", **{str(index): found for index, found in enumerate(steps)})
     blind = [b["mode"] for b in blocks if b["mode"] != "none" and not (b["traps"] and b["seen"] >= options.steps)]
-    table = ratios(blocks, steps)
+    table = ratios(blocks, steps, places(blocks, rows, shape.batch))
     content = {"about": __doc__, "options": vars(options), "machine": servers.machine(), "summary": table}
     content |= {"blocks": blocks, "blind": blind, "violations": len(servers.violations(server.text()))}
     servers.write_json("trap_blocks.json", content)
-    columns = ("mode", "cycles", "steps", "step_us", "p10_us", "p90_us", "ratio", "low", "high")
+    columns = ("mode", "blocks", "steps", "step_us", "median", "median_low", "median_high")
+    columns += ("mean", "mean_low", "mean_high")
     servers.show(columns, [[row[column] for column in columns] for row in table])
     armed = {name: [b["seconds"] for b in blocks if b["mode"] == name] for name in NAMES}
     print({name: round(float(np.median(seconds)), 3) for name, seconds in armed.items()}, "s a change")

@@ -6,6 +6,7 @@ import importlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -98,21 +99,26 @@ def test_blocks_change_what_is_armed_and_say_so(tmp_path: Path, monkeypatch: pyt
     }
 
 
-def test_ratios_of_blocks_have_an_interval_and_need_whole_cycles() -> None:
+def test_ratios_of_blocks_are_told_from_what_a_batch_costs_as_it_grows() -> None:
     np, module = pytest.importorskip("numpy"), importlib.import_module("trap_blocks")
-    random, blocks, rows, now = np.random.default_rng(1), [], [], 0.0
+    random, blocks, rows, now = np.random.default_rng(1), list[dict[str, Any]](), list[tuple[int, int, int]](), 0.0
     for cycle in range(30):
-        for mode in module.NAMES:
+        order = random.permutation(module.NAMES)
+        for mode in order:
             first = len(rows)
             for _ in range(54):
-                now += (1_000_000 + 20_000 * (mode == "all traps")) * (1 + 0.002 * cycle) + random.normal(0, 2000)
+                if len(rows) % 700 == 0:
+                    rows.append((int(now), 0, 32))  # a prefill: the next batch begins
+                slower = 1 + 0.3 * (len(rows) % 700) / 700 + 0.02 * (mode == "all traps")
+                now += 1_000_000 * slower + random.normal(0, 2000)
                 rows.append((int(now), 1, 32))
-            blocks.append({"mode": mode, "cycle": cycle, "first": first, "end": len(rows)})
-    rows[60] = (*rows[60][:2], 31)  # not the whole batch: two steps are left out
-    steps = module.steps_of(blocks, rows, 32)
-    assert [len(found) for found in steps[:3]] == [50, 48, 50]
-    table = {row["mode"]: row for row in module.ratios(blocks, steps, resamples=200)}
-    assert table["none"]["ratio"] == 1 and table["all traps"]["low"] > 1.018 > table["page-table"]["high"]
-    assert table["all traps"]["low"] < 1.02 < table["all traps"]["high"] < 1.022
-    with pytest.raises(ValueError, match="found none"):
-        module.ratios(blocks[:3], steps[:3])
+            blocks.append({"mode": str(mode), "cycle": cycle, "first": first, "end": len(rows)})
+    rows[60] = (*rows[60][:2], 31)  # not the whole batch: two steps are left out, and the block is of no batch
+    steps, begun = module.steps_of(blocks, rows, 32), module.places(blocks, rows, 32)
+    assert [len(found) for found in steps[:3]] == [51, 48, 50]
+    assert begun[1] is None and 9 < begun.count(None) < 13
+    table = {row["mode"]: row for row in module.ratios(blocks, steps, begun, resamples=200)}
+    assert table["none"]["median"] == 1 and table["all traps"]["median_low"] > 1.015
+    assert table["all traps"]["median_high"] < 1.021 and abs(table["page-table"]["mean"] - 1) < 0.001
+    with pytest.raises(ValueError, match="in two cycles each, found 3 whole blocks"):
+        module.ratios(blocks[2:5], steps[2:5], begun[2:5])

@@ -55,7 +55,8 @@ class PageTableProbe:
         pool = pool.by_slot() if handed.by_slot else pool
         window, rows = int(layer.sliding_window_size), _host(handed.rows_B)
         table_BP, lengths_B, first_B = laid_out(handed.table_BP, handed.lengths_B, handed.indptr_B1, handed.is_clipped)
-        batch = real_rows(rows, forward_batch)
+        requests = _rows_of_requests(rows, forward_batch)
+        batch = requests or len(rows)
         live = min(batch, len(table_BP))
         mapping = self._backends.mapping(backend, pool.page_size)
         full_BP = (
@@ -64,7 +65,9 @@ class PageTableProbe:
             else full_table(backend, handed.rows_B[:live], table_BP.shape[1], pool.page_size, first_B)
         )
         frozen = self._backends.is_frozen(backend) or _is_frozen_draft(forward_batch)
-        keys_B = None if handed.is_bound_only else attention.keys_B(backend, forward_batch, frozen)
+        # A batch of padding alone, as what a graph is warmed up with, asks for no keys: metadata may be unfilled.
+        asks = requests and not handed.is_bound_only
+        keys_B = attention.keys_B(backend, forward_batch, frozen) if asks else None
         if keys_B is not None and len(keys_B) < len(rows):  # a table of several rows a request
             keys_B = keys_B.repeat(len(rows) // len(keys_B))
         return AttentionRead(
@@ -98,6 +101,10 @@ def real_rows(rows_B: Any, forward_batch: Any = None) -> int:
     """How many of these request rows are the batch's own; all of them where none is. Padding comes last, points at row
     0, which a server gives to no request, and has no more than one key by the batch's own lengths. No batch: row 0 is
     padding, whatever its length."""
+    return _rows_of_requests(rows_B, forward_batch) or len(rows_B)
+
+
+def _rows_of_requests(rows_B: Any, forward_batch: Any) -> int:
     if (rows_B > 0).all():  # as nearly always: the lengths are on the device, and stay there
         return len(rows_B)
     lens_B = getattr(forward_batch, "seq_lens", None)
@@ -105,7 +112,7 @@ def real_rows(rows_B: Any, forward_batch: Any = None) -> int:
     if lens_B is not None and len(lens_B) and len(rows_B) % len(lens_B) == 0:
         keys_B = _host(lens_B).repeat(len(rows_B) // len(lens_B))
     real = np.flatnonzero((rows_B > 0) | (keys_B > _PADDED_KEYS))
-    return int(real[-1]) + 1 if len(real) else len(rows_B)
+    return int(real[-1]) + 1 if len(real) else 0
 
 
 def _is_frozen_draft(forward_batch: Any) -> bool:

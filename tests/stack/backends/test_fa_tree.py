@@ -47,6 +47,22 @@ def rows_of(serving: Any, *lengths: int) -> list[Any]:
     return [alloc(length) for length in lengths]
 
 
+def warmed_up() -> int:
+    """The same over what a graph of it is warmed up with: padding, and metadata that nobody has filled yet."""
+    serving, calls = unpaged_server(), list[Any]()
+    backend = draft_tree.fa3_backend(serving, 2, 3)
+    batch = draft_tree.verify_batch(serving, rows_of(serving, 4, 4), TREES)
+    batch.req_pool_indices = torch.zeros(2, dtype=torch.int64)
+    assert batch.seq_lens.tolist() == [1, 1]
+    with cuda_is_cpu():
+        backend.init_cuda_graph_state(2, 6)
+        driver().plan_graph(backend, batch, in_capture=True)
+    with draft_tree.fa3_kernel(calls.append):
+        for layer in draft_tree.layers(serving).values():
+            draft_tree.forward(backend, layer, batch)
+    return len(calls)
+
+
 def verify(broken: Break, graph: bool = False) -> int:
     """Calls of the kernel in a verify of two trees by both kinds of layer. broken: gets the backend when planned."""
     serving, calls = unpaged_server(), list[Any]()
@@ -108,6 +124,12 @@ def test_a_verify_is_silent_and_each_of_its_tables_is_judged_by_value(graph: boo
         (LayerKind.SWA, None, 6, graph),
     }
     assert all(read.expected_BP() is not None and read.live_BP().sum() > 8 for read in seen)
+
+
+def test_the_warming_up_of_a_graph_is_silent() -> None:
+    seen = reads(warmed_up)
+    assert {read.path for read in seen} == {"graph"} and {0} in [set(read.seq_lens_B.tolist()) for read in seen]
+    assert not [violation for read in seen for violation in judge_all(read)]
 
 
 def other_requests(backend: Any) -> None:
