@@ -37,6 +37,7 @@ help:
 	@echo "make test    set up, then ruff, mypy and pytest (ARGS=... goes to pytest; WORKERS=2)"
 	@echo "make setup   $(VENV) with g4diag[test] on sglang $(STACK); PYTHON=... picks the Python of a new one (3.11 or 3.12)"
 	@echo "             STACK=RELEASE with any of these: another one, in its own environment"
+	@echo "             STACK=none with test: no sglang is installed; lint, and the tests that need none"
 	@echo "make overlay  .venv-STACK-overlay: sglang STACK in front of the nearest stack; some 0.5 GB, for a CPU only"
 	@echo "make stacks  the releases installed for all checkouts, with sizes; make clean-stacks removes them"
 	@echo "make gpu-pack  .gpu: what a bare CUDA machine lacks, in one file or in parts (tools/on_gpu.sh); GPU_PYTHON=..."
@@ -45,10 +46,17 @@ help:
 	@echo "make hypofuzz  drive MACHINE=$(MACHINE) with HypoFuzz, until stopped; a dashboard shows coverage"
 	@echo "make clean   remove caches, build outputs and set-up stamps; environments and stacks stay"
 
+# STACK=none: without a stack, as a plain `pip install g4diag` is. For lint, and the tests that need none.
 setup:
+ifeq ($(STACK),none)
+	@sha256sum --check --status $(STAMP) 2>/dev/null && exit 0; \
+	$(call find_python,11 12,$(CANDIDATES)); echo "g4diag: setting $(VENV) up ..."; \
+	"$$python" -m venv $(VENV) && $(BIN)/python -m pip install -q -e '.[test]' && sha256sum pyproject.toml > $(STAMP)
+else
 	@sha256sum --check --status $(STAMP) 2>/dev/null && exit 0; \
 	$(call find_python,11 12,$(CANDIDATES)); \
 	"$$python" tools/stack_env.py setup $(STACK) $(VENV)
+endif
 
 # What differs between that release and a stack that is there already, in a layer of its own: tools/overlay_env.py.
 OVERLAY := .venv-$(STACK)-overlay
@@ -67,10 +75,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# ARGS=--stackless: the tests that need no stack, with none importable. ARGS=--of-stack: all others. ARGS=--of-release: of
+# STACK=none: the tests that need no stack, with none importable. ARGS=--of-stack: all others. ARGS=--of-release: of
 # these, what a release may change. CI runs these.
 pytest: setup
-	$(BIN)/pytest $(SHARED) $(if $(CI),--durations=25) $(ARGS)
+	$(BIN)/pytest $(SHARED) $(if $(CI),--durations=25) $(if $(filter none,$(STACK)),--stackless) $(ARGS)
 
 # Not in the test extra: it is a campaign's tool. One machine a run: HypoFuzz does not tear one class down before it
 # sets the next one up. Finds go to .hypothesis, so that `make test` and `g4diag fuzz` see them.

@@ -16,6 +16,7 @@ import pytest
 from g4diag import guard
 from g4diag.hooks import anchors
 from g4diag.stack.drive import sgl_kernel_stand_in
+from tests import fast_kernels as kernels
 from tests import scans, stackless
 
 # Before the first import of triton or sglang, whichever test brings it in.
@@ -54,7 +55,6 @@ LONGEST = (
     "cli/test_serve.py",
     "patches/test_hopper_extend_tile.py",
     "test_plugin.py",
-    "test_pytest_plugin.py",
     "stack/test_finds.py",
     "repro/test_frozen_draft_scenarios.py",
     "stack/pairs/test_accepting_pair.py",
@@ -106,6 +106,16 @@ def our_errors_are_raised() -> Iterator[None]:
     before = guard.set_raising(True)
     yield
     guard.set_raising(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fast_kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    """See tests/fast_kernels.py."""
+    if not kernels.here(request.node.nodeid):
+        yield
+        return
+    with kernels.fast():
+        yield
 
 
 @pytest.fixture

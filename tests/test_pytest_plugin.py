@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("sglang")
 
 from g4diag.analyzers import inspect_file
+from tests import forked
 
 ROOT = Path(__file__).parents[1]
 MADE = (ROOT / "docs" / "finds" / "test_alloc_decode.py").read_text().partition("def test_")[0]
@@ -62,11 +63,12 @@ def test_of_something_else():
     pass
 """
 FREED = "free_of_live_only"
+PLUGIN = ("-p", "g4diag.pytest_plugin")
 
 
 def run(folder: Path, *arguments: str) -> tuple[int, str]:
     environment = {**os.environ, "TRITON_INTERPRET": "1", "SGLANG_USE_CPU_ENGINE": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "pytest", "-p", "g4diag.pytest_plugin", "-p", "no:cacheprovider", *arguments]
+    command = [sys.executable, "-m", "pytest", *PLUGIN, "-p", "no:cacheprovider", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     return done.returncode, done.stdout + done.stderr
 
@@ -106,20 +108,24 @@ def test_strict_fails_each_test_that_broke_something_and_no_other(folder: Path) 
 
 
 def test_warn_names_and_fails_nothing(folder: Path) -> None:
-    code, text = run(folder, "--g4diag=warn", f"--g4diag-traps={FREED}", "-k", "twice or healthy")
+    code, text = forked.run_pytest(
+        folder, *PLUGIN, "--g4diag=warn", f"--g4diag-traps={FREED}", "-k", "twice or healthy"
+    )
     assert code == 0, text
     assert re.search(rf"^g4diag: test_theirs.py::test_twice_freed \(call\): .*{FREED}", text, re.M)
     assert judged(text, FREED)[1:] == (2, 1)
 
 
 def test_a_strict_run_that_judged_nothing_fails(folder: Path) -> None:
-    code, text = run(folder, "--g4diag=strict", f"--g4diag-traps={FREED}", "-k", "something_else")
+    code, text = forked.run_pytest(
+        folder, *PLUGIN, "--g4diag=strict", f"--g4diag-traps={FREED}", "-k", "something_else"
+    )
     assert code == 1 and "nothing was judged" in text
 
 
 def test_it_is_off_unless_asked_and_a_wrong_name_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "test_none.py").write_text("def test_nothing():\n    pass\n")
-    code, text = run(tmp_path)
+    code, text = forked.run_pytest(tmp_path, *PLUGIN)
     assert code == 0 and "g4diag" not in text, text
-    code, text = run(tmp_path, "--g4diag=warn", "--g4diag-traps=no_such")
+    code, text = forked.run_pytest(tmp_path, *PLUGIN, "--g4diag=warn", "--g4diag-traps=no_such")
     assert code == 4 and text.startswith("ERROR: g4diag: unknown trap: wanted one of "), text

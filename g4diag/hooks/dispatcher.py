@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,7 +32,7 @@ from g4diag.hooks.targets import (
 logger = logging.getLogger(__name__)
 
 _MARK = "__g4diag_dispatcher__"
-_PROPAGATE = "_propagate_patch"  # of sglang.srt.plugins.hook_registry
+_PROPAGATE = "_propagate_patch"  # of the registry's module
 
 
 class Dispatcher:
@@ -199,8 +200,7 @@ def _settled(raw: Any) -> Any:
 def _aliases_bound_by_our_index() -> Iterator[None]:
     """The registry binds a function's aliases anew by going through every name of every module, for each target: 70
     times in an arming of all traps. For the body our index tells it where they are."""
-    from sglang.srt.plugins import hook_registry as registry
-
+    registry = sys.modules[_registry()[0].__module__]
     upstreams = getattr(registry, _PROPAGATE, None)
     if upstreams is None:
         yield

@@ -55,7 +55,7 @@ def test_ci_runs_the_default_stack_whole_and_the_others_by_release() -> None:
     assert stacks is not None and default is not None and stacks[1].split()[0] == default[1]
     parts = re.findall(r"^ *part pytest (.+)$", run, re.M)
     assert parts == [
-        "ARGS=--stackless",
+        "STACK=none",
         'STACK="${STACKS[0]}" ARGS=--of-stack',
         'STACK="$stack" ARGS=--of-release',
     ]

@@ -14,7 +14,7 @@ def silent(text: str, done: int, total: int) -> None:
     """No progress line."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Every state of trtllm-mha-swa, seed 0, default geometry."""
     directory: Path = tmp_path_factory.mktemp("dumps")

@@ -59,13 +59,14 @@ class BackendMachine(BackendSides):
         wrapped: bool,
         verify_in: str,
         interpreted: bool = False,
+        topk: int = 1,
     ) -> None:
         """short_of: tokens that the context lacks of whole pages. others: full pages of a request that nobody steps,
         all but the last without an SWA page. interpreted: sglang's kernels that make tables go by their interpreter."""
         use_interpreter(interpreted)
         self.page_size = page_size
         width = context_pages * page_size
-        sizes = Sizes(page_size, *pages, width - short_of, window, drafts, verify_in)
+        sizes = Sizes(page_size, *pages, width - short_of, window, drafts, verify_in, topk)
         self.begin(self.call(Rig, sizes, wrapped, self.attention))
         self.allocator, self.model = self.rig.allocator, self.model_of(page_size, *pages)
         self.diverged = 0
@@ -210,8 +211,11 @@ class BackendMachine(BackendSides):
         committed = {rid: request.committed for rid, request in held.items()}
         before = [len(held[rid].slots) for rid in short]
         prefix, lens = int64(before), int64([n + more for n, more in zip(before, short.values(), strict=True)])
-        last_loc = int64([held[rid].last_loc for rid in short])
-        handed = self.call(self.allocator.alloc_extend, prefix, prefix, lens, lens, last_loc, sum(short.values()))
+        if self.page_size == 1:
+            handed = self.call(self.allocator.alloc, sum(short.values()))
+        else:
+            last_loc = int64([held[rid].last_loc for rid in short])
+            handed = self.call(self.allocator.alloc_extend, prefix, prefix, lens, lens, last_loc, sum(short.values()))
         if handed is None:
             return False
         self.append(short, handed)

@@ -19,9 +19,29 @@ def drivable() -> tuple[str, ...]:
     return ("trtllm_mha", "triton", *fa4, *(("intel_amx",) if sgl_kernel_stand_in.is_needed() else ()))
 
 
+def verifies_trees(name: str) -> bool:
+    """Whether it takes drafts of more than one branch; with pages of one token, as sglang asks of most."""
+    return name in ("triton", "fa4")
+
+
 def has_graphs(name: str) -> bool:
     """Whether its metadata can be a CUDA graph's."""
     return name != "intel_amx"
+
+
+def make_graph_buffers(backend: Any, rows: int, tokens: int) -> None:
+    """What its CUDA graphs of up to `rows` rows and `tokens` tokens read, as large as a GPU's: a CPU's tree mask, which
+    is of the drafted tokens alone, is intel_amx's own."""
+    from sglang.srt.speculative import eagle_utils
+
+    known = vars(eagle_utils).get("_is_cpu")
+    try:
+        if known is not None:
+            eagle_utils._is_cpu = False
+        backend.init_cuda_graph_state(rows, tokens)
+    finally:
+        if known is not None:
+            eagle_utils._is_cpu = known
 
 
 def attention_backend(name: str, runner: Any, steps: int = 0) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from g4diag.stack.drive.attention_backends import attention_backend, has_graphs
+from g4diag.stack.drive.attention_backends import attention_backend, has_graphs, make_graph_buffers
 from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.swa_pool import build
 
@@ -23,7 +23,8 @@ _VOCAB = 4
 @dataclass(frozen=True)
 class Sizes:
     """page_size, context, window in tokens; a query sees `window` keys left of it. Pools in pages. drafts: tokens a
-    verify looks at, the last accepted one included. verify_in: --speculative-attention-mode."""
+    verify looks at, the last accepted one included. verify_in: --speculative-attention-mode. topk: branches of a draft
+    step."""
 
     page_size: int
     full_pages: int
@@ -32,6 +33,7 @@ class Sizes:
     window: int
     drafts: int
     verify_in: str = "prefill"
+    topk: int = 1
 
 
 class TwoLayers:
@@ -86,7 +88,7 @@ class Rig:
             attention_backend="torch_native",
             speculative_algorithm="FROZEN_KV_MTP",
             speculative_num_steps=sizes.drafts - 1,
-            speculative_eagle_topk=1,
+            speculative_eagle_topk=sizes.topk,
             speculative_num_draft_tokens=sizes.drafts,
             **driver().FIXTURES.speculation(sizes.drafts),
             speculative_attention_mode=sizes.verify_in,
@@ -103,7 +105,7 @@ class Rig:
         self.backend = self.runner.attn_backend = backend(self.runner, wrapped, attention)
         driver().finish_runner(self.runner)
         if has_graphs(attention):
-            self.backend.init_cuda_graph_state(ROWS, ROWS * sizes.drafts)
+            make_graph_buffers(self.backend, ROWS, ROWS * sizes.drafts)
 
     def frozen(self, wrapped: bool = False) -> Any:
         """A frozen-KV draft's worker bound to the target, made without its constructor; no graph runner yet."""

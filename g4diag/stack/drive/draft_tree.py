@@ -14,6 +14,7 @@ from inspect import unwrap
 from types import SimpleNamespace
 from typing import Any
 
+from g4diag.stack.drive import flash_attention
 from g4diag.stack.drive.driver import driver
 
 _BACKEND = "sglang.srt.layers.attention.flashattention_backend"
@@ -30,12 +31,13 @@ def fa3_kernel(read: Callable[[dict[str, Any]], None]) -> Iterator[None]:
         out = q.new_zeros(q.shape)
         return (out, out.new_zeros(out.shape[1], len(out))) if return_softmax_lse else out
 
-    originals = kernels.fa3_flash_attn_with_kvcache, backend.merge_state_v2
-    kernels.fa3_flash_attn_with_kvcache, backend.merge_state_v2 = kernel, lambda out, lse, *rest: (out, lse)
+    original = kernels.fa3_flash_attn_with_kvcache
+    kernels.fa3_flash_attn_with_kvcache = kernel
     try:
-        yield
+        with flash_attention.unmerged_halves():
+            yield
     finally:
-        kernels.fa3_flash_attn_with_kvcache, backend.merge_state_v2 = originals
+        kernels.fa3_flash_attn_with_kvcache = original
 
 
 def fa3_backend(serving: Any, topk: int, drafted: int, **draft: Any) -> Any:

@@ -41,7 +41,8 @@ def backend(runner: Any, steps: int = 0) -> Any:
 @contextmanager
 def kernel(decode: Callable[..., Any], prefill: Callable[..., Any]) -> Iterator[None]:
     """For the body, fa4's kernel is `decode` where each row has one query, else `prefill`; both are called as
-    FlashInfer's trtllm kernels are. Nothing where the release has no fa4."""
+    FlashInfer's trtllm kernels are. Of an attention in two halves, as over a draft tree, the first is the result.
+    Nothing where the release has no fa4."""
     if not is_here():
         yield
         return
@@ -49,9 +50,22 @@ def kernel(decode: Callable[..., Any], prefill: Callable[..., Any]) -> Iterator[
     original = getattr(module, _NAME)
     setattr(module, _NAME, bound(original, functools.partial(_as_trtllm, decode, prefill)))
     try:
-        yield
+        with unmerged_halves():
+            yield
     finally:
         setattr(module, _NAME, original)
+
+
+@contextmanager
+def unmerged_halves() -> Iterator[None]:
+    """For the body, merging an attention's two halves, which is compiled, gives the first."""
+    backends: Any = import_module("sglang.srt.layers.attention.flashattention_backend")
+    original = backends.merge_state_v2
+    backends.merge_state_v2 = lambda out, lse, *rest: (out, lse)
+    try:
+        yield
+    finally:
+        backends.merge_state_v2 = original
 
 
 def _as_trtllm(
@@ -66,6 +80,7 @@ def _as_trtllm(
     cu_seqlens_q: Any,
     softmax_scale: float,
     window_size: tuple[int, int],
+    return_softmax_lse: bool = False,
     **rest: Any,
 ) -> Any:
     """k_cache, v_cache: [pages, page size, K, D], which FlashInfer's have as [pages, K, page size, D]."""
@@ -78,5 +93,7 @@ def _as_trtllm(
         "window_left": window_size[0],
     }
     if bool((cu_seqlens_q.diff() == 1).all()):
-        return decode(q_len_per_req=1, **called)
-    return prefill(cum_seq_lens_q=cu_seqlens_q, **called)
+        out = decode(q_len_per_req=1, **called)
+    else:
+        out = prefill(cum_seq_lens_q=cu_seqlens_q, **called)
+    return (out, out.new_zeros(out.shape[1], len(out))) if return_softmax_lse else out

@@ -28,6 +28,31 @@ def frozen_draft(rows: int) -> Any:
     return FrozenKVMTPDraftInput(bonus_tokens=torch.zeros(rows, dtype=torch.int64), hidden_states=torch.zeros(rows, 1))
 
 
+def tree(parents: list[int]) -> Any:
+    """bool [drafted, drafted]: which drafted tokens each one sees: itself, its parent, and so on. parents: of each
+    token but the first, an earlier one."""
+    import torch
+
+    sees = torch.eye(len(parents) + 1, dtype=torch.bool)
+    for token, parent in enumerate(parents, start=1):
+        sees[token] |= sees[parent]
+    return sees
+
+
+def tree_verify(lens: list[int], trees: list[Any], topk: int) -> Any:
+    """A target verify's of one tree of drafted tokens a request, as far as a backend plans by it. lens: committed
+    tokens of each. trees: bool [drafted, drafted] each, which tokens each token sees. topk: branches of a step."""
+    import torch
+
+    drafted = len(trees[0])
+    made = chain_verify(lens, drafted)
+    made.topk = topk
+    masks = [torch.cat([tree.new_ones(drafted, n), tree], dim=1) for n, tree in zip(lens, trees, strict=True)]
+    made.custom_mask = torch.cat([mask.flatten() for mask in masks])
+    made.positions = torch.cat([n + tree.sum(dim=1) - 1 for n, tree in zip(lens, trees, strict=True)])
+    return made
+
+
 def chain_verify(lens: list[int], drafted: int) -> Any:
     """A target verify's of one chain of `drafted` tokens a request, as far as a backend plans by it. A chain needs no
     mask. lens: committed tokens of each."""

@@ -59,15 +59,18 @@ class PageTableProbe:
         batch = requests or len(rows)
         live = min(batch, len(table_BP))
         mapping = self._backends.mapping(backend, pool.page_size)
-        full_BP = (
-            _told(handed, live)
-            if handed.is_bound_only
-            else full_table(backend, handed.rows_B[:live], table_BP.shape[1], pool.page_size, first_B)
-        )
+        # What a graph is captured and warmed up with is padding alone, which asks for no keys; buffers that graphs of
+        # several sizes share hold what was read last, or nothing yet.
+        is_nobodys = not requests and handed.is_graph
+        if is_nobodys:
+            full_BP = None
+        elif handed.is_bound_only:
+            full_BP = _told(handed, live)
+        else:
+            full_BP = full_table(backend, handed.rows_B[:live], table_BP.shape[1], pool.page_size, first_B)
         frozen = self._backends.is_frozen(backend) or _is_frozen_draft(forward_batch)
-        # A batch of padding alone, as what a graph is warmed up with, asks for no keys: metadata may be unfilled.
-        asks = requests and not handed.is_bound_only
-        keys_B = attention.keys_B(backend, forward_batch, frozen) if asks else None
+        judged = not (is_nobodys or handed.is_bound_only)
+        keys_B = attention.keys_B(backend, forward_batch, frozen) if judged else None
         if keys_B is not None and len(keys_B) < len(rows):  # a table of several rows a request
             keys_B = keys_B.repeat(len(rows) // len(keys_B))
         return AttentionRead(
