@@ -56,6 +56,12 @@ class Plan:
         return bool(self.traps or self.recorder or self.coredump)
 
     @property
+    def serves_metrics(self) -> bool:
+        """Whether what the traps do is on sglang's own /metrics."""
+        settings = Settings.from_env(self.environ)
+        return bool(self.traps) and settings.metrics and "enable-metrics" in (settings.explicit_flags or ())
+
+    @property
     def arms(self) -> bool:
         """Whether anything is to be armed."""
         return bool(self.patches or self.traps or self.recorder)

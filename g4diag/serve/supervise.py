@@ -66,7 +66,8 @@ def _announce(plan: Plan, checked: Checked, say: Say) -> None:
         say(f"watched: {', '.join(manifest['traps'])}; not watched: {left_out}")
     if manifest["traps"]:
         where = dump_dir(environ=plan.environ)
-        say(f"{live.DEVICE_REACH if hardware.gpus() else live.REACH}; dumps go to {where}")
+        metrics = "; metrics on sglang's /metrics" if plan.serves_metrics else ""
+        say(f"{live.DEVICE_REACH if hardware.gpus() else live.REACH}; dumps go to {where}{metrics}")
     for row in plan.hazards:
         cured = f"cured by {row.cured_by}" if row.cured_by else "NOT CURED"
         say(f"known-bad combination, {cured}: {row.name}: {row.found}")
