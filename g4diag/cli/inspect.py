@@ -55,7 +55,12 @@ def inspect(
 
         typer.echo(render_json(inspection))
     elif short:
-        typer.echo("\n".join("\t".join(map(plain, row)) for row in short_rows(inspection)))
+        from g4diag.report.console import console
+        from g4diag.report.lines import page
+
+        screen = console()
+        between = "  " if screen.is_terminal else "\t"
+        page("\n".join(between.join(map(plain, row)) for row in short_rows(inspection)), screen)
     else:
         from g4diag.report.console import console
         from g4diag.report.text import render

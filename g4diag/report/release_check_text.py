@@ -9,6 +9,7 @@ from rich.text import Text
 
 from g4diag.model.release_check import BugRow, ReleaseCheck
 from g4diag.report.doctor_text import hazard_lines, possible_lines, possible_named
+from g4diag.report.lines import line
 from g4diag.report.plain import plain
 
 _STYLE = {0: "bold green", 1: "bold red", 4: "bold yellow"}
@@ -24,12 +25,12 @@ def render(found: ReleaseCheck, console: Console) -> None:
     _line("  NOTHING WAS LOOKED AT of the sglang, patches or plugin on this machine: this is what is on file", console)
     _section(
         "known-bad combinations",
-        [line for row in found.hazards for line in hazard_lines(row)] + [*possible_lines(found.possible)]
+        [said for row in found.hazards for said in hazard_lines(row)] + [*possible_lines(found.possible)]
         or ["none found"],
         console,
     )
     for title, met in (("these flags meet", True), ("these flags do not rule out", False)):
-        lines = [line for row in found.bugs if row.met is met for line in _bug(row)]
+        lines = [said for row in found.bugs if row.met is met for said in _bug(row)]
         _section(f"known bugs alive in {found.release} that {title}", lines or ["none"], console)
     _section("other known bugs", _others(found), console)
     backends = (
@@ -76,10 +77,11 @@ def _cures(found: ReleaseCheck) -> Iterator[str]:
 
 def _section(title: str, lines: Iterable[str], console: Console) -> None:
     _line(f"\n{title}", console, "bold")
-    for line in lines:
-        _line(f"  {line}", console)
+    for said in lines:
+        _line(f"  {said}", console)
 
 
 def _line(text: str, console: Console, style: str = "") -> None:
-    head = "\n" if text.startswith("\n") else ""
-    console.print(Text(head + plain(text.removeprefix("\n")), style=style), soft_wrap=True, highlight=False)
+    if text.startswith("\n"):
+        console.print()
+    line(Text(plain(text.removeprefix("\n")), style=style), console)

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from g4diag.report.lines import line
 from g4diag.report.plain import plain
 from g4diag.scenario import Board, Row
 
@@ -27,10 +28,10 @@ def render(board: Board, console: Console) -> None:
     console.print(table)
     for row in board.rows:
         if row.why:
-            console.print(Text(plain(f"{row.scenario}: {row.why}")), soft_wrap=True)
+            line(Text(plain(f"{row.scenario}: {row.why}")), console)
         for each in row.left_out:
             text = f"{row.scenario}: {each.state} is not applicable here: {each.why}"
-            console.print(Text(plain(text), style="dim"), soft_wrap=True)
+            line(Text(plain(text), style="dim"), console)
     right = sum(row.verdict == "as expected" for row in board.rows)
     asked = sum(row.verdict not in ("needs a GPU", "not there yet") for row in board.rows)
     style = "bold green" if board.exit_code == 0 else "bold red"

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from g4diag.report.lines import line
 from g4diag.report.plain import plain
 from g4diag.scenario import DriveOutcome, Outcome
 
@@ -17,8 +18,8 @@ def head(outcome: Outcome | DriveOutcome, console: Console, sizes: str = "") -> 
     """Which scenario, on what, with what sizes, and which faults were put back for it."""
     console.print(Text(f"g4diag repro {outcome.scenario}", style="bold"))
     versions = " ".join(f"{name} {version or 'none'}" for name, version in outcome.versions.items())
-    for line in filter(None, (plain(versions), sizes)):
-        console.print(Text(line, style="dim"), soft_wrap=True)
+    for said in filter(None, (plain(versions), sizes)):
+        line(Text(said, style="dim"), console)
     if outcome.faults:
         put_back = ", ".join(outcome.faults)
         console.print(Text(f"fault states re-introduced: {put_back}; sglang as released has none of them", "yellow"))
@@ -27,9 +28,9 @@ def head(outcome: Outcome | DriveOutcome, console: Console, sizes: str = "") -> 
 def foot(outcome: Outcome | DriveOutcome, console: Console) -> None:
     """Which states do not apply here, and how the bug stands in what is installed."""
     for each in outcome.left_out:
-        console.print(Text(plain(f"{each.state}: not applicable here: {each.why}"), style="dim"), soft_wrap=True)
+        line(Text(plain(f"{each.state}: not applicable here: {each.why}"), style="dim"), console)
     if outcome.cell is not None:
-        console.print(Text(plain(f"here: {outcome.cell.standing} ({outcome.cell.why})")), soft_wrap=True)
+        line(Text(plain(f"here: {outcome.cell.standing} ({outcome.cell.why})")), console)
 
 
 def states(columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[Text]], console: Console) -> None:

@@ -1,0 +1,68 @@
+"""Reports on a terminal of 80 and of 60 columns: no line is wider, nothing is cut, no word is broken."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from g4diag.analyzers import diff_files, inspect_file
+from g4diag.doctor.elsewhere import check_release
+from g4diag.model.doctor import PatchRow
+from g4diag.report import diff_text, match_text, patches_text, release_check_text
+from g4diag.report.lines import page
+
+ROOT = Path(__file__).parents[2]
+DUMPS, LOGS = ROOT / "dumps", ROOT / "tests" / "logs" / "cases"
+ROWS = [
+    PatchRow(name, kind, state, why="a draft reads the target's pages by the wrong numbers, and nothing faults")
+    for name, kind, state in (
+        ("allocator-bound-off-by-one", "fault", "available"),
+        ("deferred-free-reads-new-mapping", "cure", "refused"),
+    )
+]
+
+
+def _match(console: Console) -> None:
+    page(match_text.render(inspect_file(next(LOGS.glob("01*")))), console)
+
+
+def _diff(console: Console) -> None:
+    both = DUMPS / "free-swa-per-token-upstream.pt", DUMPS / "table-width-draft-tokens-upstream.pt"
+    page(diff_text.render(diff_files(both)), console)
+
+
+def _release(console: Console) -> None:
+    release_check_text.render(check_release("0.5.13", ("--attention-backend", "trtllm_mha"), "sm90", ""), console)
+
+
+def _patches(console: Console) -> None:
+    patches_text.render(ROWS, console)
+
+
+@pytest.mark.parametrize("width", [80, 60])
+@pytest.mark.parametrize("show", [_match, _diff, _release, _patches])
+def test_no_word_is_broken_and_no_line_too_wide(show: Callable[[Console], None], width: int) -> None:
+    def shown(columns: int) -> str:
+        out = io.StringIO()
+        show(Console(file=out, width=columns, force_terminal=True, color_system=None, legacy_windows=False))
+        return out.getvalue()
+
+    wide, narrow = shown(1000), shown(width)
+    words = narrow.split()
+    assert len(words) > 20
+    # A column that can be told from the others may go; what is left is whole.
+    assert set(words) <= set(wide.split())
+    too_wide = [line for line in narrow.splitlines() if len(line.rstrip()) > width]
+    assert all(len(max(line.split(), key=len)) > width - 16 for line in too_wide), too_wide
+
+
+def test_prose_beside_a_wide_table_goes_below_it() -> None:
+    out = io.StringIO()
+    _patches(Console(file=out, width=80, force_terminal=True, color_system=None))
+    lines = out.getvalue().splitlines()
+    assert lines[1].split() == ["allocator-bound-off-by-one", "FAULT", "available"]
+    assert lines[2].startswith("  a draft reads the target's pages")
