@@ -40,6 +40,8 @@ def doctor(
     hazard, 1 one, 2 no version or no arguments, 3 a release that is not known here, 4 as above; nothing here is looked
     at.
     """
+    if verbose and (json or selftest or sglang_version):
+        raise UsageError("-v goes with none of --json, --selftest and --sglang-version: it would be ignored")
     if not selftest and (log := named_log(arguments or ())) is not None:
         _of_log(log, sglang_version, gpu, json)
     if gpu and not sglang_version:

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from g4diag.report.lines import line
 from g4diag.report.plain import plain
-from g4diag.report.repro_states import foot, head, states
+from g4diag.report.repro_states import foot, head, states, told
 from g4diag.scenario import DriveOutcome, DriveReading
 
 _COLUMNS = (("state", False), ("checked", True), ("damaged", True), ("judged", True), ("verdict", False))
@@ -19,13 +19,12 @@ def render(outcome: DriveOutcome, console: Console) -> None:
     head(outcome, console)
     if outcome.upstream:
         line(Text(plain(f"upstream: {outcome.upstream}"), style="dim"), console)
-    states(_COLUMNS, map(_cells, outcome.readings), console)
+    states(_COLUMNS, map(_cells, outcome.readings), console, ("judged", "checked"))
     line(Text(_LEGEND, style="dim"), console)
     for reading in outcome.readings:
         said = "; ".join(filter(None, (reading.what, reading.error or reading.says)))
         line(Text(plain(f"{reading.state}: {said}")), console)
-    for said in outcome.lines:
-        line(Text(plain(said)), console)
+    told(outcome, console)
     for path in outcome.dumps.values():
         line(Text(f"dump: {plain(str(path))}   next: g4diag inspect {plain(str(path))}"), console)
     foot(outcome, console)

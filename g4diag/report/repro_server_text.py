@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from g4diag.report.lines import line
 from g4diag.report.plain import plain
+from g4diag.report.repro_states import states
 from g4diag.scenario import ServerOutcome, ServerReading
 
 _COLUMNS = ("state", "path", "finished", "SWA use", "accept len", "tok/s", "TPOT ms", "seconds", "tokens", "outcome")
@@ -25,13 +24,11 @@ def render(outcome: ServerOutcome, console: Console) -> None:
         line(Text(plain(told), style="dim"), console)
     if outcome.faults:
         put_back = ", ".join(outcome.faults)
-        console.print(Text(f"fault states re-introduced: {put_back}; sglang as released has none of them", "yellow"))
-    table = Table(box=SIMPLE_HEAD)
-    for name in _COLUMNS:
-        table.add_column(name, justify="right" if name in _NUMERIC else "left")
-    for reading in outcome.readings:
-        table.add_row(*_cells(outcome, reading))
-    console.print(table)
+        text = f"fault states re-introduced: {put_back}; sglang as released has none of them"
+        line(Text(text, "yellow"), console)
+    columns = [(name, name in _NUMERIC) for name in _COLUMNS]
+    rows = (_cells(outcome, reading) for reading in outcome.readings)
+    states(columns, rows, console, ("seconds", "TPOT ms", "SWA use", "tok/s", "tokens"))
     for reading in outcome.readings:
         for told in filter(None, (reading.error, *reading.core)):
             line(Text(plain(f"{reading.state}/{reading.path}: {told}")), console)

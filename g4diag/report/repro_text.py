@@ -7,7 +7,7 @@ from rich.text import Text
 
 from g4diag.report.lines import line
 from g4diag.report.plain import plain
-from g4diag.report.repro_states import foot, head, states
+from g4diag.report.repro_states import foot, head, states, told
 from g4diag.scenario import Outcome, Reading
 
 # One line a reading at 120 columns. entries: live page ids of the tables the draft was handed; past: past the end.
@@ -25,6 +25,8 @@ _COLUMNS = (
     ("accept", True),
     ("verdict", False),
 )
+# Told by the others, or by the verdict: what goes first on a narrow terminal.
+_LESS = ("rel.err", "SWA", "wrong", "max/pages", "entries", "diverge", "tokens=truth")
 _SAYS = {"equal": "equal to the truth", "faults": "reads past the pool", "wrong": "wrong K/V, no fault"}
 
 
@@ -32,9 +34,8 @@ def render(outcome: Outcome, console: Console) -> None:
     """Print the whole report to `console`."""
     sizes = " ".join(f"{name}={value}" for name, value in outcome.geometry.items())
     head(outcome, console, f"seed={outcome.seed} {sizes}")
-    states(_COLUMNS, map(_cells, outcome.readings), console)
-    for said in outcome.lines:
-        line(Text(plain(said)), console)
+    states(_COLUMNS, map(_cells, outcome.readings), console, _LESS)
+    told(outcome, console)
     if outcome.dump is not None:
         line(Text(f"dump: {plain(str(outcome.dump))}   next: g4diag inspect {plain(str(outcome.dump))}"), console)
     for reading in outcome.readings:

@@ -32,6 +32,11 @@ def test_list_names_the_scenario_and_its_symptom(capsys: pytest.CaptureFixture[s
         (["repro", "trtllm-mha-swa", "--state", "nope"], 2, "found 'nope'"),
         (["repro", "trtllm-mha-swa", "--device", "cpu", "--path", "eager"], 2, "--path would be ignored"),
         (["repro", "--all", "--state", "faulty"], 2, "--state would be ignored"),
+        (["repro", "--all", "--time-limit", "9"], 2, "--time-limit would be ignored"),
+        (["repro", "evict-past-insert", "--jobs", "2"], 2, "--jobs would be ignored"),
+        (["fuzz", "--profile", "ci", "--db", "x"], 2, "--db would be ignored"),
+        (["doctor", "-v", "--sglang-version", "0.5.13", "--", "--tp", "1"], 2, "would be ignored"),
+        (["report", "no-such-log", "--md", "new.md"], 2, "to write the report there: -o new.md"),
         (["patches", "show", "patch-ee"], 2, "did you mean patch-e?"),
         (
             ["repro", "evict-past-insert", "--state", "nope"],

@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from g4diag.analyzers import diff_files, inspect_file
 from g4diag.doctor.elsewhere import check_release
 from g4diag.model.doctor import PatchRow
-from g4diag.report import diff_text, match_text, patches_text, release_check_text
+from g4diag.report import diff_text, match_text, patches_text, release_check_text, repro_states
 from g4diag.report.lines import page
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +61,37 @@ def test_no_word_is_broken_and_no_line_too_wide(show: Callable[[Console], None],
     assert set(words) <= set(wide.split())
     too_wide = [line for line in narrow.splitlines() if len(line.rstrip()) > width]
     assert all(len(max(line.split(), key=len)) > width - 16 for line in too_wide), too_wide
+
+
+COLUMNS = (("state", False), ("path", False), ("rel.err", True), ("entries", True), ("verdict", False))
+
+
+@pytest.mark.parametrize("width", [80, 60, 40])
+def test_a_table_of_states_names_every_state_whole(width: int) -> None:
+    out = io.StringIO()
+    rows = [
+        [*map(Text, (name, "eager", "1.348", "696", "reads past the pool"))] for name in ("upstream", "twin-allocator")
+    ]
+    console = Console(file=out, width=width, force_terminal=True, color_system=None, legacy_windows=False)
+    repro_states.states(COLUMNS, rows, console, ("rel.err", "entries"))
+    text = out.getvalue()
+    assert "…" not in text and ("rel.err" in text) is (width == 80)
+    assert [line.split()[0] for line in text.splitlines() if "reads past the pool" in line] == [
+        "upstream",
+        rows[1][0].plain,
+    ]
+
+
+@pytest.mark.parametrize(("standing", "put_back"), [("cured", True), ("alive", False)])
+def test_what_was_put_back_is_not_said_of_a_cured_release(standing: str, put_back: bool) -> None:
+    out = io.StringIO()
+    outcome: Any = SimpleNamespace(
+        faults=("faulty-rule",), cell=SimpleNamespace(standing=standing), lines=("ERROR: g4diag: x",)
+    )
+    repro_states.told(outcome, Console(file=out, width=80))
+    lines = out.getvalue().splitlines()
+    assert ("put back on purpose" in lines[0]) is put_back
+    assert lines[-1] == ("  ERROR: g4diag: x" if put_back else "ERROR: g4diag: x")
 
 
 def test_prose_beside_a_wide_table_goes_below_it() -> None:
