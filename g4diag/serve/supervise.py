@@ -70,7 +70,8 @@ def _announce(plan: Plan, checked: Checked, say: Say) -> None:
         say(f"{live.DEVICE_REACH if hardware.gpus() else live.REACH}; dumps go to {where}{metrics}")
     for row in plan.hazards:
         cured = f"cured by {row.cured_by}" if row.cured_by else "NOT CURED"
-        say(f"known-bad combination, {cured}: {row.name}: {row.found}")
+        ways = f"; instead: {', or '.join(row.ways)}" if row.ways and not row.cured_by else ""
+        say(f"known-bad combination, {cured}: {row.name}: {row.found}{ways}")
     for remark in plan.remarks:
         say(f"note: {remark}")
 
