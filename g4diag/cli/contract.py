@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,3 +24,16 @@ def file_name(text: str | Path) -> Path:
     if not str(text):
         raise UsageError("empty file name")
     return Path(text)
+
+
+@contextmanager
+def waiting(doing: str) -> Iterator[None]:
+    """On a terminal, that something takes its time, from the first moment on; nothing elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(doing):
+        yield

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from g4diag.cli.contract import Command
+from g4diag.cli.contract import Command, waiting
 from g4diag.cli.log_arguments import named_log
 from g4diag.errors import UsageError
 
@@ -56,7 +56,8 @@ def doctor(
         _selftest(json)
     from g4diag.doctor.examine import examine
 
-    checkup = examine(tuple(arguments or ()))
+    with waiting("asking sglang's own parser" if arguments else "looking at the installed packages"):
+        checkup = examine(tuple(arguments or ()))
     if json:
         from g4diag.report.doctor_json import render as render_json
 
@@ -102,7 +103,8 @@ def _release(version: str, arguments: tuple[str, ...], gpu: str, json: bool, of_
 def _selftest(json: bool) -> NoReturn:
     from g4diag.doctor.selftest import selftest
 
-    found = selftest()
+    with waiting("breaking each trap's invariant on sglang's own classes"):
+        found = selftest()
     if json:
         from g4diag.report.selftest_json import render as render_json
 

@@ -13,6 +13,7 @@ from g4diag.report.lines import line
 from g4diag.report.plain import plain
 
 _STYLE = {0: "bold green", 1: "bold red", 4: "bold yellow"}
+ASSUMED = "ASSUMED: the log names none"
 _YES = {True: "yes", False: "no", None: "not known"}
 
 
@@ -42,14 +43,16 @@ def render(found: ReleaseCheck, console: Console) -> None:
 
 
 def _verdict(found: ReleaseCheck) -> str:
+    # What the answer hangs on stands in its first line.
+    release = f"{found.release} ({ASSUMED})" if found.release_is.startswith("ASSUMED") else found.release
     met = sum(row.met for row in found.bugs)
     bugs = f"{met} known bug{'' if met == 1 else 's'} of it met"
     if found.hazards:
         hazards = f"{len(found.hazards)} hazard{'' if len(found.hazards) == 1 else 's'}"
-        return f"KNOWN BAD: g4diag: sglang {found.release} with these flags: {hazards}, {bugs}"
+        return f"KNOWN BAD: g4diag: sglang {release} with these flags: {hazards}, {bugs}"
     if found.possible:
-        return f"INCONCLUSIVE: g4diag: sglang {found.release}: {possible_named(found.possible)}"
-    return f"NO HAZARD ON FILE: g4diag: sglang {found.release} with these flags: {bugs}"
+        return f"INCONCLUSIVE: g4diag: sglang {release}: {possible_named(found.possible)}"
+    return f"NO HAZARD ON FILE: g4diag: sglang {release} with these flags: {bugs}"
 
 
 def _bug(row: BugRow) -> Iterator[str]:

@@ -45,6 +45,7 @@ def run(plan: Plan, say: Say, *, server: Sequence[str] = SERVER, checker: Sequen
         device.require(plan.arguments, plan.environ)
     checked = Checked({"patches": [], "faults": [], "traps": []}, [], [])
     if plan.arms:
+        say("trying what is asked for on the installed sglang, before the server is started")
         checked = preflight(plan.environ, checker)
         for problem in checked.problems:
             say(f"WARNING: not in force: {problem}")

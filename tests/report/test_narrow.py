@@ -94,6 +94,13 @@ def test_what_was_put_back_is_not_said_of_a_cured_release(standing: str, put_bac
     assert lines[-1] == ("  ERROR: g4diag: x" if put_back else "ERROR: g4diag: x")
 
 
+def test_a_release_that_is_assumed_is_said_to_be_in_the_first_line() -> None:
+    out = io.StringIO()
+    found = check_release("0.5.23", ("--attention-backend", "trtllm_mha"), "sm90", "ASSUMED, the newest on file")
+    release_check_text.render(found, Console(file=out, width=1000))
+    assert "sglang 0.5.23 (ASSUMED: the log names none)" in out.getvalue().splitlines()[0]
+
+
 def test_prose_beside_a_wide_table_goes_below_it() -> None:
     out = io.StringIO()
     _patches(Console(file=out, width=80, force_terminal=True, color_system=None))
