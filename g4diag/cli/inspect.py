@@ -34,7 +34,7 @@ def inspect(
     """What broke, where and whose fault, from a log, a dump, a folder or a core dump. Nothing in a file is executed.
 
     The first word is the verdict: ERROR, LIKELY, LEAK or HARDWARE exit 1, HEALTHY 0, CRASH or INCONCLUSIVE 4. Exit 2
-    no such file or --html would overwrite one, 3 --html without plotly, 5 corrupt, truncated, not ours or unsafe.
+    no such file or --html would overwrite one, 5 corrupt, truncated, not ours or unsafe.
     """
     from g4diag.report.first_screen import short_rows
     from g4diag.report.plain import plain
