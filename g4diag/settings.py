@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from g4diag.errors import UsageError, unwritable
+from g4diag.errors import unknown as unknown_name
 
 PREFIX = "G4DIAG_"
 FORK_DEBUG, FORK_DEBUG_DIR = "SGLANG_TRTLLM_MHA_DEBUG", "SGLANG_TRTLLM_MHA_DEBUG_DIR"
@@ -82,7 +83,7 @@ class Settings:
         """Read them all. UsageError naming wanted and found for an unknown name or a bad value."""
         found = {name: text.strip() for name, text in environ.items() if name.startswith(PREFIX)}
         if unknown := sorted(set(found) - set(_NAMES)):
-            raise UsageError(f"unknown variable {unknown[0]}: wanted one of {', '.join(_NAMES)}, found {unknown[0]}")
+            raise unknown_name("variable", unknown[0], _NAMES)
         return cls(
             patches=Selection.parse(found.get("G4DIAG_PATCHES", ""), "G4DIAG_PATCHES"),
             traps=Selection.parse(found.get("G4DIAG_TRAPS", _fork_traps(environ)), "G4DIAG_TRAPS"),

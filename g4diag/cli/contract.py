@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from g4diag.discover import contributions
 from g4diag.errors import UsageError
 
 
@@ -37,3 +38,13 @@ def waiting(doing: str) -> Iterator[None]:
         return
     with console.status(doing):
         yield
+
+
+def completing(package: str, constant: str) -> Callable[[str], list[str]]:
+    """For a shell that completes: the names that files of a package declare, and that begin as what is typed does."""
+
+    def begun(incomplete: str) -> list[str]:
+        rows = contributions(package, constant)
+        return [row.value.name for row in rows if row.error is None and row.value.name.startswith(incomplete)]
+
+    return begun

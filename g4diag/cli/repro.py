@@ -15,12 +15,14 @@ import typer
 
 from g4diag import settings
 from g4diag.atomic_write import atomic_write
-from g4diag.cli.contract import Command
+from g4diag.cli.contract import Command, completing
 from g4diag.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from g4diag.scenario import Options, Progress, Scenario
 
+_NAMES = completing("repro", "SCENARIO")
+_SCENARIO = typer.Argument(help="A name from --list.", metavar="SCENARIO", autocompletion=_NAMES)
 _WIDTH = 170  # columns where stdout is no terminal
 
 
@@ -46,7 +48,7 @@ class Way(StrEnum):
 
 
 def repro(
-    scenario: Annotated[str | None, typer.Argument(help="A name from --list.", metavar="SCENARIO")] = None,
+    scenario: Annotated[str | None, _SCENARIO] = None,
     list_them: Annotated[bool, typer.Option("--list", help="List the scenarios and leave.")] = False,
     all_of_them: Annotated[
         bool, typer.Option("--all", help="Run every scenario on the CPU; one scored table.")

@@ -37,7 +37,9 @@ def test_list_names_the_scenario_and_its_symptom(capsys: pytest.CaptureFixture[s
         (["fuzz", "--profile", "ci", "--db", "x"], 2, "--db would be ignored"),
         (["doctor", "-v", "--sglang-version", "0.5.13", "--", "--tp", "1"], 2, "would be ignored"),
         (["report", "no-such-log", "--md", "new.md"], 2, "to write the report there: -o new.md"),
-        (["patches", "show", "patch-ee"], 2, "did you mean patch-e?"),
+        (["patches", "show", "patch-ee"], 2, "unknown patch: found 'patch-ee'; did you mean patch-e? wanted one of "),
+        (["minimize", "trtllm-mha-swo"], 2, "did you mean trtllm-mha-swa?"),
+        (["fuzz", "--profile", "nightl", "--examples", "1"], 2, "did you mean nightly?"),
         (
             ["repro", "evict-past-insert", "--state", "nope"],
             2,
