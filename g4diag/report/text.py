@@ -13,7 +13,7 @@ from g4diag.model import Finding, Inspection
 from g4diag.report import words
 from g4diag.report.first_screen import first_screen
 from g4diag.report.lines import heading, line, table
-from g4diag.report.links import thread
+from g4diag.report.links import thread, threads_of_cure
 from g4diag.report.plain import plain
 from g4diag.report.strip import WIDTH, bad_strips, legend_line
 from g4diag.report.timeline_text import timeline
@@ -76,7 +76,10 @@ def _first_screen(inspection: Inspection, console: Console) -> None:
             line(Text(plain(finding.text), style="bold magenta"), console)
     for label, said in found.rows:
         style = "bold cyan" if label == "next" else "default"
-        line(Text(f"{label:<7}", style="bold").append(plain(said), style=style), console)
+        row = Text(f"{label:<7}", style="bold").append(plain(said), style=style)
+        for start, end, address in threads_of_cure(row.plain) if label == "cure" else ():
+            row.stylize(f"link {address}", start, end)
+        line(row, console)
 
 
 def _evidence(inspection: Inspection, console: Console, verbose: bool) -> None:

@@ -12,7 +12,8 @@ from rich.console import Console
 from g4diag.analyzers import inspect_files
 from g4diag.model import Inspection, Outcome
 from g4diag.report.first_screen import first_screen, short_rows
-from g4diag.report.html.sections import _LABELS, _command
+from g4diag.report.html.sections import _LABELS, _command, _cure
+from g4diag.report.links import threads_of_cure
 from g4diag.report.text import render
 
 ROOT = Path(__file__).parents[2]
@@ -148,3 +149,11 @@ def test_every_row_has_its_words_in_the_page_too() -> None:
     assert {"where", "fault", "sure", "cure", "next", "also"} <= set(_LABELS)
     said = _command("g4diag repro x (runs sglang itself: needs g4diag[stack], some 10 GB)")
     assert "<code>g4diag repro x</code>" in said and "some 10 GB</p>" in said
+
+
+def test_threads_of_a_cure_are_links() -> None:
+    cure = "upgrade to sglang 0.5.19 or newer (#36381 and #36646); or `--page-size 1`, see x#12345"
+    addresses = [address for *_, address in threads_of_cure(cure)]
+    assert addresses == [f"https://github.com/sgl-project/sglang/issues/{n}" for n in (36381, 36646)]
+    page = _cure(cure)
+    assert page.count("<a href=") == 2 and "<code>--page-size 1</code>" in page and ">#36646</a>" in page
