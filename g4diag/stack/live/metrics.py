@@ -182,7 +182,7 @@ def _few(totals: Counter[Any], *known: Iterable[str]) -> Counter[tuple[str, ...]
     """The same, with "other" for each part of a key that is none of the known."""
     found: Counter[tuple[str, ...]] = Counter()
     for key, total in totals.copy().items():
-        found[tuple(part if part in names else OTHER for part, names in zip(key, known, strict=True))] += total
+        found[tuple(str(part) if part in names else OTHER for part, names in zip(key, known, strict=True))] += total
     return found
 
 

@@ -17,6 +17,7 @@ from g4diag.guard import guard
 from g4diag.model import Violation
 from g4diag.stack.live import arming
 from g4diag.stack.live.sink import Live
+from g4diag.stack.live.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class SuiteLive(Live):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.tally = Tally(every=1)  # whether a test judged anything hangs on each view
         self._launched: Counter[str] = Counter()
         self.broken: list[Broken] = []
         self._base = self._dump_dir

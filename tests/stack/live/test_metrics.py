@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from g4diag.stack.live import metrics, selection
 from g4diag.stack.live.arming import Armed, Refused
 from g4diag.stack.live.metrics import COUNTERS, EVERY, FEWEST_VERIFIED, GAUGES, OTHER, Publisher
 from g4diag.stack.live.sink import Live
+from g4diag.stack.live.tally import ASKED_EVERY, Tally
 from tests import samples
 
 READS = "page_table_stays_in_pool"
@@ -119,6 +121,16 @@ def test_what_a_view_lacks_is_no_check(on: Armed) -> None:
     live = Live([trap], Path("nowhere"))
     live.sink(lacking := samples.healthy_read(full_page_table_BP=None, table_space=None))
     assert trap.needs(lacking) and not live.tally.checks
+
+
+@pytest.mark.parametrize(("every", "asked"), [(ASKED_EVERY, 2), (1, 65)])
+def test_what_a_view_lacks_is_asked_now_and_then(every: int, asked: int) -> None:
+    trap, views = selection.traps()[READS], []
+    tally = Tally(every)
+    counted = replace(trap, needs=lambda view: views.append(view) or "")
+    for _ in range(65):
+        tally.judged(counted, samples.healthy_read())
+    assert len(views) == asked and tally.checks == {(READS, "draft", "swa"): 65}
 
 
 def test_it_publishes_now_and_then(on: Armed, monkeypatch: pytest.MonkeyPatch) -> None:
