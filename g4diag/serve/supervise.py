@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,7 +46,8 @@ def run(plan: Plan, say: Say, *, server: Sequence[str] = SERVER, checker: Sequen
         device.require(plan.arguments, plan.environ)
     checked = Checked({"patches": [], "faults": [], "traps": []}, [], [])
     if plan.arms:
-        say("trying what is asked for on the installed sglang, before the server is started")
+        if sys.stderr is not None and sys.stderr.isatty():  # it takes seconds; a refusal stays one line in a log
+            say("trying what is asked for on the installed sglang, before the server is started")
         checked = preflight(plan.environ, checker)
         for problem in checked.problems:
             say(f"WARNING: not in force: {problem}")
