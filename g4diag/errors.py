@@ -26,11 +26,13 @@ class UsageError(G4DiagError):
 
 
 def unknown(noun: str, name: str, known: Iterable[str]) -> UsageError:
-    """What to raise for a name that there is not: what was wanted, what was found, and the nearest that there is."""
+    """What to raise for a name that there is not: the nearest that there is, what was found, and what was wanted."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return UsageError(f"unknown {noun}: wanted one of {', '.join(names)}, found {name!r}{hint}")
+    wanted = f"wanted one of {', '.join(names)}"
+    if near:  # in front: the list may be long
+        return UsageError(f"unknown {noun}: found {name!r}; did you mean {near[0]}? {wanted}")
+    return UsageError(f"unknown {noun}: {wanted}, found {name!r}")
 
 
 def unwritable(path: Path, error: OSError | ValueError) -> UsageError:

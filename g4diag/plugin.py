@@ -85,13 +85,20 @@ def _arm(settings: Settings) -> Outcome:
     with one_pass(), ExitStack() as attempt:
         attempt.enter_context(applying.applied(patches))
         if traps:
-            from g4diag.stack.live import arming
+            from g4diag.stack.live import arming, metrics
 
             armed = attempt.enter_context(
                 arming.armed(
-                    traps, settings.dump_dir, level=settings.level, every=settings.sample, require=settings.require
+                    traps,
+                    settings.dump_dir,
+                    level=settings.level,
+                    every=settings.sample,
+                    require=settings.require,
+                    log=settings.log,
                 )
             )
+            if settings.metrics:
+                attempt.enter_context(metrics.armed(armed, settings.healthy_accept))
             traps, not_armed = armed.traps, tuple(refused.told for refused in armed.refused)
         attempt.enter_context(recorded("traps", traps))
         if settings.recorder:

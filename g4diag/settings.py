@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from g4diag.errors import UsageError, unwritable
+from g4diag.errors import unknown as unknown_name
 
 PREFIX = "G4DIAG_"
 FORK_DEBUG, FORK_DEBUG_DIR = "SGLANG_TRTLLM_MHA_DEBUG", "SGLANG_TRTLLM_MHA_DEBUG_DIR"
@@ -55,7 +56,9 @@ class Settings:
     what a trap that fired does. G4DIAG_SAMPLE: `1/N`, page tables are checked on one eager step of so many; here N.
     G4DIAG_SANDBOX_MIB, G4DIAG_SANDBOX_SECONDS: memory, and processor time for each file, that reading evidence may
     take; the seconds are whole. G4DIAG_FUZZ_DB: where `g4diag fuzz` keeps its finds, `redis://HOST...` or a
-    directory; "" = not given. G4DIAG_REQUIRE: `all|none|name,name`, traps without which nothing is armed."""
+    directory; "" = not given. G4DIAG_REQUIRE: `all|none|name,name`, traps without which nothing is armed.
+    G4DIAG_METRICS: `on|off`, what traps do is on sglang's /metrics where that is served. G4DIAG_HEALTHY_ACCEPT: tokens
+    a verify step in a healthy run, None = not given. G4DIAG_LOG: `text|json`, how a violation is logged."""
 
     patches: Selection = Selection()
     traps: Selection = Selection()
@@ -71,13 +74,16 @@ class Settings:
     sandbox_seconds: int = 3
     fuzz_db: str = ""
     require: Selection = Selection()
+    metrics: bool = True
+    healthy_accept: float | None = None
+    log: str = "text"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Read them all. UsageError naming wanted and found for an unknown name or a bad value."""
         found = {name: text.strip() for name, text in environ.items() if name.startswith(PREFIX)}
         if unknown := sorted(set(found) - set(_NAMES)):
-            raise UsageError(f"unknown variable {unknown[0]}: wanted one of {', '.join(_NAMES)}, found {unknown[0]}")
+            raise unknown_name("variable", unknown[0], _NAMES)
         return cls(
             patches=Selection.parse(found.get("G4DIAG_PATCHES", ""), "G4DIAG_PATCHES"),
             traps=Selection.parse(found.get("G4DIAG_TRAPS", _fork_traps(environ)), "G4DIAG_TRAPS"),
@@ -87,9 +93,12 @@ class Settings:
             run_dir=run_dir(environ),
             explicit_flags=_flags(found.get("G4DIAG_EXPLICIT_FLAGS")),
             recorder=_switch("G4DIAG_RECORDER", found, "on or off"),
-            level=_level(found.get("G4DIAG_LEVEL", "")),
+            level=_one_of("G4DIAG_LEVEL", found, LEVELS),
             sample=_sample(found.get("G4DIAG_SAMPLE", "")),
             require=Selection.parse(found.get("G4DIAG_REQUIRE", ""), "G4DIAG_REQUIRE"),
+            metrics=_switch("G4DIAG_METRICS", {"G4DIAG_METRICS": "on"} | found, "on or off"),
+            healthy_accept=_healthy_accept(found.get("G4DIAG_HEALTHY_ACCEPT", "")),
+            log=_one_of("G4DIAG_LOG", found, LOGS),
             fuzz_db=_fuzz_db(found.get("G4DIAG_FUZZ_DB", "")),
             sandbox_mib=_positive("G4DIAG_SANDBOX_MIB", found, cls.sandbox_mib),
             sandbox_seconds=_positive("G4DIAG_SANDBOX_SECONDS", found, cls.sandbox_seconds),
@@ -111,9 +120,13 @@ _NAMES = (
     "G4DIAG_SANDBOX_SECONDS",
     "G4DIAG_FUZZ_DB",
     "G4DIAG_REQUIRE",
+    "G4DIAG_METRICS",
+    "G4DIAG_HEALTHY_ACCEPT",
+    "G4DIAG_LOG",
     "G4DIAG_STACKS",  # the Makefile's: where stacks are kept; nothing here reads it
 )
 LEVELS = ("warn", "strict", "contain")
+LOGS = ("text", "json")
 REDIS = "redis://"
 
 
@@ -178,10 +191,21 @@ def _switch(name: str, found: Mapping[str, str], wanted: str = "1 or 0") -> bool
     return text in _TRUE
 
 
-def _level(text: str) -> str:
-    if text.lower() not in ("", *LEVELS):
-        raise UsageError(f"G4DIAG_LEVEL: wanted {', '.join(LEVELS)}, found {text!r}")
-    return text.lower() or "warn"
+def _one_of(name: str, found: Mapping[str, str], known: tuple[str, ...]) -> str:
+    text = found.get(name, "")
+    if text.lower() not in ("", *known):
+        raise UsageError(f"{name}: wanted {', '.join(known)}, found {text!r}")
+    return text.lower() or known[0]
+
+
+def _healthy_accept(text: str) -> float | None:
+    try:
+        value = float(text) if text else None
+    except ValueError:
+        value = 0.0
+    if value is not None and not 1 <= value <= 1000:
+        raise UsageError(f"G4DIAG_HEALTHY_ACCEPT: wanted tokens a verify step, from 1 up, found {text!r}")
+    return value
 
 
 def _sample(text: str) -> int:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,3 +177,19 @@ def test_under_tests_a_failure_is_raised(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("G4DIAG_PATCHES", "nonsense")
     with pytest.raises(Exception, match="nonsense"):
         plugin.register()
+
+
+@pytest.mark.parametrize(("wanted", "served"), [("on", True), ("off", False)])
+def test_metrics_come_with_traps_unless_they_are_off(
+    wanted: str, served: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from g4diag.stack.live import arming, metrics
+
+    asked: list[float | None] = []
+    monkeypatch.setattr(arming, "armed", lambda *args, **named: arming.Armed())  # that they arm is shown above
+    monkeypatch.setattr(metrics, "armed", lambda on, healthy: asked.append(healthy) or nullcontext())
+    monkeypatch.setenv("G4DIAG_TRAPS", "query_rows_are_packed")
+    monkeypatch.setenv("G4DIAG_METRICS", wanted)
+    monkeypatch.setenv("G4DIAG_HEALTHY_ACCEPT", "2.8")
+    plugin.register()
+    assert plugin.outcome().state == "armed" and asked == [2.8] * served

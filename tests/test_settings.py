@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from g4diag.errors import UsageError
-from g4diag.settings import DEFAULT_DUMP_DIR, Selection, Settings, dump_dir, require_writable
+from g4diag.settings import _NAMES, DEFAULT_DUMP_DIR, Selection, Settings, dump_dir, require_writable
 
 
 def test_nothing_set_means_nothing_armed() -> None:
@@ -27,6 +27,9 @@ def test_all_of_them(tmp_path: Path) -> None:
             "G4DIAG_RUN_DIR": str(tmp_path / "run"),
             "G4DIAG_EXPLICIT_FLAGS": "--swa_full_tokens_ratio, model-path,model-path,",
             "G4DIAG_RECORDER": "on",
+            "G4DIAG_METRICS": "off",
+            "G4DIAG_HEALTHY_ACCEPT": "2.8",
+            "G4DIAG_LOG": "json",
         }
     )
     assert settings == Settings(
@@ -38,6 +41,9 @@ def test_all_of_them(tmp_path: Path) -> None:
         run_dir=tmp_path / "run",
         explicit_flags=("swa-full-tokens-ratio", "model-path"),
         recorder=True,
+        metrics=False,
+        healthy_accept=2.8,
+        log="json",
     )
 
 
@@ -52,6 +58,10 @@ def test_ways_to_say_none(text: str) -> None:
         ("G4DIAG_PATCHES", "all,clamp", ("G4DIAG_PATCHES", "wanted", "all")),
         ("G4DIAG_TRAPS", "none,x", ("G4DIAG_TRAPS", "none")),
         ("G4DIAG_RECORDER", "maybe", ("G4DIAG_RECORDER", "wanted on or off", "maybe")),
+        ("G4DIAG_METRICS", "maybe", ("G4DIAG_METRICS", "wanted on or off", "maybe")),
+        ("G4DIAG_LOG", "xml", ("G4DIAG_LOG", "wanted text, json", "xml")),
+        ("G4DIAG_HEALTHY_ACCEPT", "nan", ("G4DIAG_HEALTHY_ACCEPT", "from 1 up", "nan")),
+        ("G4DIAG_HEALTHY_ACCEPT", "high", ("G4DIAG_HEALTHY_ACCEPT", "from 1 up", "high")),
         ("G4DIAG_RAISE", "maybe", ("G4DIAG_RAISE", "wanted 1 or 0", "maybe")),
         ("G4DIAG_DUMP_DIR", __file__, ("G4DIAG_DUMP_DIR", "directory", "file")),
         ("G4DIAG_PATCH", "clamp", ("G4DIAG_PATCH", "wanted", "G4DIAG_PATCHES")),
@@ -118,3 +128,8 @@ def test_a_sample_that_is_none_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(UsageError, match="G4DIAG_SAMPLE: wanted 1/N"):
         Settings.from_env({"G4DIAG_SAMPLE": text})
     assert Settings.from_env({"G4DIAG_SAMPLE": "1/16"}).sample == 16
+
+
+def test_every_variable_has_its_row_in_the_docs() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "environment.md").read_text(encoding="utf-8")
+    assert len(_NAMES) > 10 and [name for name in _NAMES if f"| `{name}` |" not in text] == []

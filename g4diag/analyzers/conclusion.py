@@ -1,7 +1,8 @@
 """What a file comes to, in one line: the first rung of the ladder that the file reaches.
 
 ERROR: a claim is broken, judged here. LIKELY: a trap's record, or a known issue whose facts all hold. CRASH: told, and
-its cause is not in the file. HEALTHY: judged whole, and nothing is broken. INCONCLUSIVE: the rest.
+its cause is not in the file, or no more of it than the line that raised it. HEALTHY: judged whole, and nothing is
+broken. INCONCLUSIVE: the rest.
 """
 
 from __future__ import annotations
@@ -103,7 +104,11 @@ def _quiet(incident: Incident) -> Conclusion | None:
 
 def _crash(incident: Incident) -> Conclusion | None:
     text = _crashed(incident)
-    return None if text is None else Conclusion(Outcome.CRASH, f"{text}; its cause is not in this file", Grade.DERIVED)
+    if text is None:
+        return None
+    if is_log(incident) and log_rungs.names_its_line(incident):
+        return Conclusion(Outcome.CRASH, f"{text}; raised there by Python itself", Grade.DERIVED, kind="raised")
+    return Conclusion(Outcome.CRASH, f"{text}; its cause is not in this file", Grade.DERIVED)
 
 
 def _unread(incident: Incident) -> Conclusion | None:

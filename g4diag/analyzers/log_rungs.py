@@ -69,6 +69,12 @@ def crash(incident: Incident) -> str | None:
     return f"{headline(said.crashes[0])}{_others(said)}"
 
 
+def names_its_line(incident: Incident) -> bool:
+    """Whether the first crash is an exception of Python's, which its traceback shows where it happened."""
+    said = told(incident)
+    return bool(said.crashes) and said.crashes[0].blame.how == "raised" and said.crashes[0].surfaced is not None
+
+
 def collapse(incident: Incident) -> str | None:
     """Accept length that fell, or never rose."""
     for course in told(incident).courses:

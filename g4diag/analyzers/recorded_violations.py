@@ -14,10 +14,13 @@ from g4diag.model import Incident, IndexSpace, LayerKind, RingRecord, Severity, 
 from g4diag.verdict import precedence
 
 # As `stack.live` writes them; a text as long as its limit may have been cut in its last word.
-_LINE = re.compile(r"g4diag violation (trap=.*)")
+_LINE = re.compile(r'g4diag violation (trap=.*|\{"trap": .*)')
 _MARK = re.compile(r"(\w{1,64}) (error|warning) seen=\d{1,9} (.*)")
 _WORD = re.compile(r"(\w{1,24})=([^\s\"]{1,96})(?=\s)")
 _SUMMARY = re.compile(r'summary="([^"]{1,300})"')
+# The same of a line that is one JSON object; it may have been cut, so it is not parsed as one.
+_JSON_WORD = re.compile(r'"(\w{1,24})": (?:"([^"\\]{1,96})"|(-?\d{1,18}))(?=[,}])')
+_JSON_SUMMARY = re.compile(r'"summary": "([^"\\]{1,300})"')
 _LINE_LIMIT, _MARK_LIMIT, _KEPT, _READ = 400, 200, 64, 512
 _NUMBERS = {
     **{"layer": "layer_id", "window": "window_left", "row": "row", "column": "column", "value": "value"},
@@ -60,8 +63,12 @@ def _of_line(text: str) -> Violation | None:
     line = _LINE.search(text)
     if line is None:
         return None
-    words = dict(_WORD.findall(line[1] + " " * (len(text) < _LINE_LIMIT)))
-    summary = _SUMMARY.search(line[1])
+    if line[1].startswith("{"):
+        words = {key: said or number for key, said, number in _JSON_WORD.findall(line[1])}
+        summary = _JSON_SUMMARY.search(line[1])
+    else:
+        words = dict(_WORD.findall(line[1] + " " * (len(text) < _LINE_LIMIT)))
+        summary = _SUMMARY.search(line[1])
     return _violation(words.get("trap"), words, summary[1] if summary else "")
 
 

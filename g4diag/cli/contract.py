@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from g4diag.discover import contributions
 from g4diag.errors import UsageError
 
 
@@ -23,3 +25,26 @@ def file_name(text: str | Path) -> Path:
     if not str(text):
         raise UsageError("empty file name")
     return Path(text)
+
+
+@contextmanager
+def waiting(doing: str) -> Iterator[None]:
+    """On a terminal, that something takes its time, from the first moment on; nothing elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(doing):
+        yield
+
+
+def completing(package: str, constant: str) -> Callable[[str], list[str]]:
+    """For a shell that completes: the names that files of a package declare, and that begin as what is typed does."""
+
+    def begun(incomplete: str) -> list[str]:
+        rows = contributions(package, constant)
+        return [row.value.name for row in rows if row.error is None and row.value.name.startswith(incomplete)]
+
+    return begun

@@ -36,7 +36,13 @@ def diff(
     if html is not None:
         save(render_html(comparison), html)
         print(f"g4diag: page written to {plain(str(html))}", file=sys.stderr)
-    typer.echo(diff_json.render(comparison) if json else diff_text.render(comparison))
+    if json:
+        typer.echo(diff_json.render(comparison))
+    else:
+        from g4diag.report.console import console
+        from g4diag.report.lines import page
+
+        page(diff_text.render(comparison), console())
     raise typer.Exit(comparison.likeness.exit_code)
 
 

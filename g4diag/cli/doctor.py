@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from g4diag.cli.contract import Command
+from g4diag.cli.contract import Command, waiting
 from g4diag.cli.log_arguments import named_log
 from g4diag.errors import UsageError
 
@@ -40,6 +40,8 @@ def doctor(
     hazard, 1 one, 2 no version or no arguments, 3 a release that is not known here, 4 as above; nothing here is looked
     at.
     """
+    if verbose and (json or selftest or sglang_version):
+        raise UsageError("-v goes with none of --json, --selftest and --sglang-version: it would be ignored")
     if not selftest and (log := named_log(arguments or ())) is not None:
         _of_log(log, sglang_version, gpu, json)
     if gpu and not sglang_version:
@@ -54,7 +56,8 @@ def doctor(
         _selftest(json)
     from g4diag.doctor.examine import examine
 
-    checkup = examine(tuple(arguments or ()))
+    with waiting("asking sglang's own parser" if arguments else "looking at the installed packages"):
+        checkup = examine(tuple(arguments or ()))
     if json:
         from g4diag.report.doctor_json import render as render_json
 
@@ -100,7 +103,8 @@ def _release(version: str, arguments: tuple[str, ...], gpu: str, json: bool, of_
 def _selftest(json: bool) -> NoReturn:
     from g4diag.doctor.selftest import selftest
 
-    found = selftest()
+    with waiting("breaking each trap's invariant on sglang's own classes"):
+        found = selftest()
     if json:
         from g4diag.report.selftest_json import render as render_json
 

@@ -44,6 +44,8 @@ def fuzz(
 
     chosen = profiles.profile(profile)
     # A bug put back on purpose is not a find to keep, unless somebody says where.
+    if db is not None and not chosen.keeps:
+        raise UsageError(f"profile {profile} keeps no finds: --db would be ignored")
     place = profiles.place(db, "" if fault else profiles.DEFAULT_PLACE) if chosen.keeps else ""
     plan = Plan(
         machines=tuple(machines or ()),

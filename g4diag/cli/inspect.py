@@ -34,7 +34,7 @@ def inspect(
     """What broke, where and whose fault, from a log, a dump, a folder or a core dump. Nothing in a file is executed.
 
     The first word is the verdict: ERROR, LIKELY, LEAK or HARDWARE exit 1, HEALTHY 0, CRASH or INCONCLUSIVE 4. Exit 2
-    no such file or --html would overwrite one, 3 --html without plotly, 5 corrupt, truncated, not ours or unsafe.
+    no such file or --html would overwrite one, 5 corrupt, truncated, not ours or unsafe.
     """
     from g4diag.report.first_screen import short_rows
     from g4diag.report.plain import plain
@@ -55,7 +55,12 @@ def inspect(
 
         typer.echo(render_json(inspection))
     elif short:
-        typer.echo("\n".join("\t".join(map(plain, row)) for row in short_rows(inspection)))
+        from g4diag.report.console import console
+        from g4diag.report.lines import page
+
+        screen = console()
+        between = "  " if screen.is_terminal else "\t"
+        page("\n".join(between.join(map(plain, row)) for row in short_rows(inspection)), screen)
     else:
         from g4diag.report.console import console
         from g4diag.report.text import render

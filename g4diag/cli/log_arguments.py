@@ -8,6 +8,8 @@ from pathlib import Path
 
 from g4diag.errors import UsageError, VacuousError
 
+DRAFT, NOT_TOLD = "speculative-draft-model-path", "(not named in the log)"
+
 
 @dataclass(frozen=True)
 class LogArguments:
@@ -38,5 +40,8 @@ def read_arguments(path: Path) -> LogArguments:
         raise VacuousError(f"{path}: wanted a log that holds its server_args, found none in it")
     if data["engine"] not in ("sglang", ""):
         raise VacuousError(f"{path}: hazards are known of sglang alone, and this log is of {data['engine']}")
-    flags = [part for name, value in data["flags"].items() for part in (f"--{name}", *([value] if value else []))]
+    named = dict(data["flags"])
+    if named.get("speculative-algorithm") and DRAFT not in named:
+        named[DRAFT] = NOT_TOLD  # a log that is quoted in part is no command line without a draft
+    flags = [part for name, value in named.items() for part in (f"--{name}", *([value] if value else []))]
     return LogArguments(tuple(map(str, flags)), str(data["release"]), str(data["sm"]))

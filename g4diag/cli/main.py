@@ -6,8 +6,10 @@ import atexit
 import errno
 import io
 import os
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -160,5 +162,10 @@ def _unwritten(raised: OSError | None = None) -> str | None:
 
 def _complain(text: str, code: int) -> int:
     said = plain(text)
-    print(f"g4diag: {said if len(said) <= MAX_COMPLAINT else said[:MAX_COMPLAINT] + ' ...'}", file=sys.stderr)
+    line = f"g4diag: {said if len(said) <= MAX_COMPLAINT else said[:MAX_COMPLAINT] + ' ...'}"
+    # One line, for scripts; on a terminal broken between words.
+    if sys.stderr is not None and sys.stderr.isatty():
+        width = max(shutil.get_terminal_size().columns, 20)
+        line = textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    print(line, file=sys.stderr)
     return code

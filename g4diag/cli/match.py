@@ -30,7 +30,13 @@ def match(
     from g4diag.sandbox import inspect_files
 
     inspection = inspect_files(files)
-    typer.echo(match_json.render(inspection) if json else match_text.render(inspection))
+    if json:
+        typer.echo(match_json.render(inspection))
+    else:
+        from g4diag.report.console import console
+        from g4diag.report.lines import page
+
+        page(match_text.render(inspection), console())
     raise typer.Exit(match_json.exit_code(inspection))
 
 

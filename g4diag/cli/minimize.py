@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from g4diag.cli.contract import Command, file_name
-from g4diag.errors import UsageError
+from g4diag.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from g4diag.model import Inspection
@@ -65,7 +65,7 @@ def _read(subject: str, known: list[str]) -> Inspection:
 
     path = file_name(subject)
     if not path.exists():
-        raise UsageError(f"wanted a file, or a scenario: {', '.join(known)}; found {subject!r}")
+        raise unknown("file or scenario", subject, known)
     return inspect_files([path])
 
 

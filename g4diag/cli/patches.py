@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from g4diag.cli.contract import Command
+from g4diag.cli.contract import Command, completing
 from g4diag.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+_NAMES = completing("g4diag.patches", "PATCH")
 
 
 class Action(StrEnum):
@@ -24,7 +27,9 @@ class Action(StrEnum):
 
 def patches(
     action: Annotated[Action, typer.Argument(help="list, show NAME, or verify [NAME...].")] = Action.LIST,
-    names: Annotated[list[str] | None, typer.Argument(help="Patches; verify takes every cure without.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Patches; verify takes every cure without.", autocompletion=_NAMES)
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON (schema g4diag.patches) in place of text.")] = False,
 ) -> None:
     """The patch series: status on the installed sglang, why, reference, what each would change. FAULTS put a bug back.

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from g4diag.cli.contract import Command, file_name
+from g4diag.errors import UsageError
 
 
 def report(
@@ -36,6 +37,9 @@ def report(
     from g4diag.report.save import refuse_to_overwrite, save
     from g4diag.sandbox import inspect_files
 
+    for path in files:
+        if path.suffix == ".md" and not path.exists():
+            raise UsageError(f"{path}: no such file to read; to write the report there: -o {path}")
     if out is not None:
         refuse_to_overwrite(out, "Markdown", files)
     inspection = inspect_files(files)

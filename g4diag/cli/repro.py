@@ -15,12 +15,14 @@ import typer
 
 from g4diag import settings
 from g4diag.atomic_write import atomic_write
-from g4diag.cli.contract import Command
+from g4diag.cli.contract import Command, completing
 from g4diag.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from g4diag.scenario import Options, Progress, Scenario
 
+_NAMES = completing("repro", "SCENARIO")
+_SCENARIO = typer.Argument(help="A name from --list.", metavar="SCENARIO", autocompletion=_NAMES)
 _WIDTH = 170  # columns where stdout is no terminal
 
 
@@ -46,7 +48,7 @@ class Way(StrEnum):
 
 
 def repro(
-    scenario: Annotated[str | None, typer.Argument(help="A name from --list.", metavar="SCENARIO")] = None,
+    scenario: Annotated[str | None, _SCENARIO] = None,
     list_them: Annotated[bool, typer.Option("--list", help="List the scenarios and leave.")] = False,
     all_of_them: Annotated[
         bool, typer.Option("--all", help="Run every scenario on the CPU; one scored table.")
@@ -64,11 +66,13 @@ def repro(
     ] = None,
     device: Annotated[Device | None, typer.Option(help="cuda: real servers. Default: cuda if it can be used.")] = None,
     path: Annotated[Way | None, typer.Option(help="cuda: without or with decode CUDA graphs; default both.")] = None,
-    time_limit: Annotated[float, typer.Option(min=1, help="cuda: seconds until a server is killed.")] = 300,
+    time_limit: Annotated[
+        float | None, typer.Option(min=1, help="cuda: seconds until a server is killed; default 300.")
+    ] = None,
     coredump: Annotated[
         bool, typer.Option("--coredump", help="cuda: have a lightweight core dump and read it.")
     ] = False,
-    jobs: Annotated[int, typer.Option(min=1, max=16, help="cuda: servers at a time.")] = 1,
+    jobs: Annotated[int | None, typer.Option(min=1, max=16, help="cuda, --all: so many at a time.")] = None,
     model_pair: Annotated[
         Pair | None, typer.Option(help="cuda: accepting: weights whose drafts are right. Default: the scenario's.")
     ] = None,
@@ -84,9 +88,9 @@ def repro(
 
     known = scenarios()
     if list_them:
-        _list(known.values())
-        return
-    for_servers = {"--path": path, "--out": out, "--model-pair": model_pair, "--coredump": coredump}
+        return _list(known.values())
+    for_servers: dict[str, object] = {"--path": path, "--out": out, "--model-pair": model_pair}
+    for_servers |= {"--coredump": coredump, "--time-limit": time_limit}
     if all_of_them:
         for_one = {"--state": state, "--requests": requests, "--page-size": page_size, "--ratio": ratio}
         more = {"--window": window, "--chunk": chunk, "--device": device, "--seed": seed}
@@ -95,12 +99,12 @@ def repro(
     if scenario not in known:
         raise unknown("scenario", scenario, known) if scenario else UsageError("which SCENARIO? `--list` names them")
     sizes = (requests, page_size, ratio, window, chunk)
-    on_server = (path and path.value, time_limit, coredump, jobs or 1, out)
+    on_server = (path and path.value, time_limit or 300, coredump, jobs or 1, out)
     options = Options(seed, tuple(state or ()), *sizes, dump_dir, *on_server, pair=model_pair and model_pair.value)
     chosen = known[scenario]
     if _on_gpu(chosen, device):
         raise typer.Exit(_on_server(chosen, options, json))
-    _refuse(f"{chosen.name} runs on the CPU here, in this process", for_servers)
+    _refuse(f"{chosen.name} runs on the CPU here, in this process", {**for_servers, "--jobs": jobs})
     raise typer.Exit(_on_cpu(chosen, options, json))
 
 

@@ -107,6 +107,11 @@ def unknown(deployment: Deployment) -> list[str]:
                 f"--{flag} {path}: no config.json of it on this machine, so checks of this model were not made;"
                 " a folder with its config.json makes them"
             )
+    if deployment.lacks_draft:
+        remarks.append(
+            f"--speculative-algorithm {deployment.flag('speculative-algorithm')} without"
+            " --speculative-draft-model-path: which draft it is cannot be told, so checks of a draft were not made"
+        )
     if deployment.capability is None:
         remarks.append("no GPU seen, so rules about its architecture are silent")
     return remarks

@@ -159,6 +159,9 @@ def _read(found: _Found, given: set[Path]) -> tuple[list[Part], list[str]]:
                 continue
             with allowance.one_file():
                 incident = read_dump(path)
+        except VacuousError as error:
+            found.note(name, str(error).removeprefix(f"{path}: "))
+            continue
         except G4DiagError as error:
             said = str(error).removeprefix(f"{path}: ")
             if kind in (Kind.TEXT, Kind.JSON) and path not in given and not isinstance(error, allowance.SpentError):

@@ -15,7 +15,7 @@ from g4diag.dump import core_dump, legacy, postmortem, ring, server_log
 from g4diag.dump.safe_pickle import parse_plain
 from g4diag.dump.schema import FORMAT, from_document
 from g4diag.dump.torch_zip import naming, open_regular, read_bytes
-from g4diag.errors import G4DiagError, UnsafeInputError, UsageError
+from g4diag.errors import G4DiagError, UnsafeInputError, UsageError, VacuousError
 from g4diag.logs.opening import packing, unpacked_head
 from g4diag.model import Incident
 
@@ -54,11 +54,13 @@ def read_dump(path: Path) -> Incident:
     """The incident in `path`. Needs neither torch nor sglang, and executes nothing from the file.
 
     Raises UsageError if there is no such regular file, UnsafeInputError if it is corrupt, truncated, not ours,
-    from a newer format, or holds anything but plain values and tensors.
+    from a newer format, or holds anything but plain values and tensors, VacuousError for a log that is empty.
     """
     with naming(path), understood():
         head, size = _head(path)
         kind = _kind(head)
+        if size == len(head) and not head.strip() and not _is_never_empty(path):
+            raise VacuousError(f"{path}: empty: nothing is told in it")
         if kind is Kind.ELF:
             return core_dump.read_core(path, head, size)
         if kind is Kind.TEXT:
@@ -84,6 +86,11 @@ def understood() -> Iterator[None]:
 def _head(path: Path) -> tuple[bytes, int]:
     with open_regular(path) as (file, size):
         return file.read(_HEAD), size
+
+
+def _is_never_empty(path: Path) -> bool:
+    """Whether an empty file of that name was cut, and is no log in which nothing was said."""
+    return path.suffix in (".pt", ".json", ".safetensors", ring.SUFFIX) or path.name.startswith("core")
 
 
 def _kind(head: bytes) -> Kind:

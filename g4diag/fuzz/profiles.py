@@ -12,7 +12,7 @@ from typing import Any
 
 from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
 
-from g4diag.errors import CannotRunError, UsageError
+from g4diag.errors import CannotRunError, unknown
 from g4diag.settings import REDIS, Settings
 
 DEFAULT_PLACE = ".hypothesis/examples"
@@ -36,7 +36,7 @@ _PROFILES = {
 def profile(name: str) -> Profile:
     """The profile of that name. UsageError if there is none."""
     if name not in _PROFILES:
-        raise UsageError(f"unknown profile: wanted one of {', '.join(_PROFILES)}, found {name!r}")
+        raise unknown("profile", name, _PROFILES)
     return _PROFILES[name]
 
 

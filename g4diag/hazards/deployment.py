@@ -18,6 +18,9 @@ GEMMA4 = ("Gemma4ForConditionalGeneration", "Gemma4ForCausalLM", "Gemma4UnifiedF
 _GEMMA4_NAME = re.compile(r"gemma[-_]?4(?!\d)", re.IGNORECASE)
 
 
+_WITH_A_MODEL = frozenset({"EAGLE", "EAGLE3", "FROZEN_KV_MTP", "NEXTN", "STANDALONE"})
+
+
 @dataclass(frozen=True)
 class Deployment:
     """sglang: its release. flags: as `command_line.parse` gives them. target, draft: the models' config.json, None
@@ -61,6 +64,12 @@ class Deployment:
     def is_gemma4(self) -> bool | None:
         """Whether the target is a Gemma-4."""
         return _is_one_of(self.target, GEMMA4)
+
+    @property
+    def lacks_draft(self) -> bool:
+        """Whether the algorithm drafts with a model, and none is named."""
+        algorithm = (self.flag("speculative-algorithm") or "").upper()
+        return algorithm in _WITH_A_MODEL and not self.flag("speculative-draft-model-path")
 
     @property
     def frozen_kv(self) -> bool | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from g4diag.errors import CannotRunError, UsageError
+from g4diag.errors import CannotRunError, unknown
 from g4diag.model import Severity, Violation
 from g4diag.model.reduction import Case, Sizes
 from g4diag.scenario.catalogue import scenarios
@@ -36,7 +36,7 @@ def served(name: str) -> Scenario:
     """The scenario of that name. UsageError: unknown. CannotRunError: it serves no requests on the CPU."""
     known = scenarios()
     if name not in known:
-        raise UsageError(f"unknown scenario: wanted one of {', '.join(known)}, found {name!r}")
+        raise unknown("scenario", name, known)
     if not known[name].states:
         how = "drives single classes" if "cpu" in known[name].needs else "runs on a GPU only"
         raise CannotRunError(f"{name}: wanted a scenario that serves requests on the CPU, found one that {how}")

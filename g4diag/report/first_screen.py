@@ -25,6 +25,13 @@ _SURE = {
     Outcome.HEALTHY: "measured: all that this file holds was checked",
     Outcome.INCONCLUSIVE: "nothing is proved either way",
 }
+NEEDS_THE_STACK = "runs sglang itself: needs g4diag[stack], some 10 GB"
+_RAISED = "derived: the traceback ends where Python raised it; what led there is not in this file"
+_NOT_TOLD = {
+    "fault": "not told: nothing in this file says whose it is",
+    "cure": "none: nothing is proved to be broken",
+    "next": "none: no command of g4diag's would tell more",
+}
 _DO_OVER = (Outcome.ERROR, Outcome.LIKELY, Outcome.LEAK, Outcome.CRASH)
 
 
@@ -46,11 +53,51 @@ def first_screen(inspection: Inspection) -> FirstScreen:
     rows = (
         ("where", _where(inspection, verdict, place[1] if place else "")),
         ("fault", _fault(inspection, verdict)),
-        ("sure", _sure(inspection)),
+        ("sure", _sure(inspection, verdict)),
         ("cure", _cure(inspection)),
-        ("next", next((finding.text for finding in inspection.of("next_command")), "")),
+        ("next", _next(inspection)),
+        ("also", _also(inspection)),
     )
-    return FirstScreen(line, tuple((label, text) for label, text in rows if text))
+    told = ((label, text or _why_not(label, inspection, verdict)) for label, text in rows)
+    return FirstScreen(line, tuple((label, text) for label, text in told if text))
+
+
+def _why_not(label: str, inspection: Inspection, verdict: Finding) -> str:
+    """What stands in a row that nothing fills: a reader cannot tell a gap from a fault of ours. A healthy file needs
+    none."""
+    if inspection.outcome is Outcome.HEALTHY:
+        return ""
+    if label == "where":
+        return _call(inspection) or "not told: this file names no layer, no row and no line of code"
+    if inspection.outcome is Outcome.HARDWARE:
+        return {"fault": "the GPU, its memory or its bus", "cure": "none in software"}.get(
+            label, _NOT_TOLD.get(label, "")
+        )
+    if label == "fault" and verdict.kind == "broken":
+        return "as the first line says; nothing here narrows it further"
+    return _NOT_TOLD.get(label, "")
+
+
+def _call(inspection: Inspection) -> str:
+    """The allocator's call that a broken claim is about: it belongs to no layer."""
+    calls = (f.data["call"] for f in inspection.of("verdict") if f.data.get("call") and f.data.get("layer_id") is None)
+    return next((f"no layer: a call of the allocator, {call}" for call in calls), "")
+
+
+def _next(inspection: Inspection) -> str:
+    """The command; what it needs, where that is more than reading needs."""
+    command = next((finding.text for finding in inspection.of("next_command")), "")
+    needs = command.startswith(("g4diag repro", "g4diag minimize", "g4diag fuzz"))
+    return f"{command} ({NEEDS_THE_STACK})" if needs else command
+
+
+def _also(inspection: Inspection) -> str:
+    """That other files tell of something else: what stands above is not about those."""
+    others = [finding for finding in inspection.of("parts") if ": says otherwise: " in finding.text]
+    if not others:
+        return ""
+    of = len(inspection.parts)
+    return f"{len(others)} of {of} files tell of something else: `g4diag inspect --short` has a line for each"
 
 
 def short_rows(inspection: Inspection) -> Iterator[tuple[str, str, str]]:
@@ -158,8 +205,8 @@ def _same_tokens(data: dict[str, Any]) -> bool:
     return data["owner"] is not None and data["owner"][1] <= last and data["owner"][2] >= first
 
 
-def _sure(inspection: Inspection) -> str:
-    text = _SURE[inspection.outcome]
+def _sure(inspection: Inspection, verdict: Finding) -> str:
+    text = _RAISED if verdict.kind == "raised" else _SURE[inspection.outcome]
     for finding in inspection.of("known_issues")[:1]:
         is_guess = finding.grade is Grade.GUESS
         text += f"; {'a guess: it may be' if is_guess else 'it matches'} known issue {finding.data['id']}"

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from g4diag.model.campaign import Campaign, Failure, MachineRun
+from g4diag.report.lines import line
 from g4diag.report.plain import plain
 
 
@@ -13,10 +14,10 @@ def render(campaign: Campaign, console: Console) -> None:
     """Print the whole report to `console`."""
     kept = f", finds kept in {campaign.database}" if campaign.database else ""
     versions = " ".join(f"{name} {version or 'none'}" for name, version in campaign.versions.items())
-    console.print(Text(plain(f"{versions}{kept}"), style="dim"), soft_wrap=True)
+    line(Text(plain(f"{versions}{kept}"), style="dim"), console)
     for run in campaign.runs:
         for text in _lines(run):
-            console.print(text, soft_wrap=True)
+            line(text, console)
 
 
 def _lines(run: MachineRun) -> list[Text]:

@@ -15,6 +15,7 @@ from rich.text import Text
 from g4diag.report.plain import plain
 
 _INDENT, _DEEPEST = "  ", 14
+_PROSE = 34  # columns below which prose beside a table is a sliver
 
 
 def line(text: Text, console: Console) -> None:
@@ -47,6 +48,12 @@ def _hanging(text: str) -> int:
     return start + len(_INDENT)
 
 
+def page(text: str, console: Console) -> None:
+    """Plain lines that are made already."""
+    for each in text.split("\n"):
+        line(Text(each), console)
+
+
 def heading(text: str, console: Console) -> None:
     """A bold line after an empty one."""
     console.print()
@@ -59,10 +66,11 @@ def table(
     console: Console,
     drop: Sequence[str] = (),
     wraps: bool = False,
+    styles: Sequence[str] = (),
 ) -> None:
     """Rows under their heads. drop: columns that can be told from the others, the first to go first where all of them
-    do not fit; the rest is never cut. wraps: the last column is prose, and goes on
-    below itself on a terminal."""
+    do not fit; the rest is never cut. wraps: the last column is prose, and goes on below itself on a terminal, or below
+    its row where little room is left beside it. styles: one a row, if any."""
     kept, cells = list(columns), [["-" if cell is None else plain(str(cell)) for cell in row] for row in rows]
     for name in drop:
         if _width(kept, cells) <= console.width:
@@ -71,14 +79,31 @@ def table(
         kept.pop(at)
         cells = [[cell for n, cell in enumerate(row) if n != at] for row in cells]
     if wraps and console.is_terminal:
-        room = max(console.width - _width(kept[:-1], [row[:-1] for row in cells]), 20)
+        room = console.width - _width(kept[:-1], [row[:-1] for row in cells])
+        if room < _PROSE:
+            _with_prose_below(kept, cells, console, styles)
+            return
         cells = [[*row[:-1], _wrapped(row[-1], room)] for row in cells]
     widths = _widths(kept, cells)
-    for n, row in enumerate([kept, *cells]):
-        for cut in _physical(row):
-            padded = "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(cut, widths, strict=True))
-            style = "bold" if n == 0 else ""
-            console.print(Text(padded.rstrip(), style=style), soft_wrap=True, highlight=False)
+    for style, row in zip_longest(["bold", *styles], [kept, *cells], fillvalue=""):
+        _print_row(row, widths, console, style)
+
+
+def _with_prose_below(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], console: Console, styles: Sequence[str]
+) -> None:
+    """Each row's last cell on lines of its own, put in a little."""
+    widths = _widths(columns[:-1], [row[:-1] for row in rows])
+    _print_row(columns[:-1], widths, console, "bold")
+    for style, row in zip_longest(styles, rows, fillvalue=""):
+        _print_row(row[:-1], widths, console, style)
+        line(Text(f"{_INDENT}{row[-1]}"), console)
+
+
+def _print_row(row: Sequence[str], widths: Sequence[int], console: Console, style: str = "") -> None:
+    for cut in _physical(row):
+        padded = "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(cut, widths, strict=True))
+        console.print(Text(padded.rstrip(), style=style), soft_wrap=True, highlight=False)
 
 
 def _physical(row: Sequence[str]) -> Iterable[Sequence[str]]:

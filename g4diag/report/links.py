@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 _FORGES = {"sglang": "sgl-project/sglang", "vllm": "vllm-project/vllm", "flashinfer": "flashinfer-ai/flashinfer"}
 
@@ -12,3 +13,10 @@ def thread(reference: str) -> str | None:
     found = re.fullmatch(r"(\w+) ?#(\d{1,7})", reference)
     forge = _FORGES.get(found[1]) if found else None
     return f"https://github.com/{forge}/issues/{found[2]}" if found and forge else None
+
+
+def threads_of_cure(text: str) -> Iterator[tuple[int, int, str]]:
+    """(start, end, address) of each bare number in a known issue's cure: sglang's, as our own data has them."""
+    for found in re.finditer(r"(?<![\w/])#\d{4,6}\b", text):
+        if address := thread(f"sglang {found[0]}"):
+            yield found.start(), found.end(), address

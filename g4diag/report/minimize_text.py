@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from g4diag.model.reduction import Reduction
+from g4diag.report.lines import line
 from g4diag.report.plain import plain
 
 _ROWS = {
@@ -29,14 +30,14 @@ def render(found: Reduction, console: Console) -> None:
     target = found.target
     console.print(Text(f"g4diag minimize {target.scenario}, state {target.state}, seed {target.seed}", style="bold"))
     versions = " ".join(f"{name} {version or 'none'}" for name, version in found.versions.items())
-    console.print(Text(plain(versions), style="dim"), soft_wrap=True)
+    line(Text(plain(versions), style="dim"), console)
     if target.faults:
         put_back = ", ".join(target.faults)
         console.print(Text(f"fault states re-introduced: {put_back}; sglang as released has none of them", "yellow"))
-    console.print(Text(f"signature {target.signature}"), soft_wrap=True)
+    line(Text(f"signature {target.signature}"), console)
     console.print(_table(found))
-    for line in _lines(found):
-        console.print(Text(plain(line)), soft_wrap=True)
+    for said in _lines(found):
+        line(Text(plain(said)), console)
 
 
 def _table(found: Reduction) -> Table:

@@ -5,40 +5,40 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from g4diag.model.doctor import PatchRow, SkippedRow, VerifyRow
+from g4diag.report.lines import line, table
 from g4diag.report.plain import plain
 
 FAULT = "FAULT"
 _FITS = ("available", "applied", "upstream")
-_STATES = {"available": "green", "applied": "green", "upstream": "cyan", "refused": "bold red", "broken": "bold red"}
+_STYLES = {FAULT: "red", "refused": "bold red", "broken": "bold red"}
+# `all` is every cure that can be applied; which ones are faults stands below the table.
+_DERIVED = ("in all",)
 
 
 def render(rows: Sequence[PatchRow], console: Console) -> None:
     """One row a patch, then what the faults are. Wanted and found are told where they keep a patch from applying."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in ("patch", "kind", "status", "in all", "why"):
-        table.add_column(column, overflow="fold", no_wrap=column == "patch")
-    for row in rows:
-        kind = Text(FAULT, "bold red") if row.kind == "fault" else Text(plain(row.kind))
-        refused = "" if row.state in _FITS else f"wanted {row.wanted or '-'}, found {row.found or '-'}. "
-        cells = ("yes" if row.in_all else "", refused + row.why)
-        state = Text(row.state, _STATES.get(row.state, ""))
-        table.add_row(Text(plain(row.name)), kind, state, *(Text(plain(cell)) for cell in cells))
-    console.print(table)
+    styles = [_STYLES.get(FAULT if row.kind == "fault" else row.state, "") for row in rows]
+    columns = ("patch", "kind", "status", "in all", "why")
+    table(columns, map(_cells, rows), console, _DERIVED, wraps=True, styles=styles)
     if faults := [row.name for row in rows if row.kind == "fault"]:
         text = f"{FAULT}S put a bug back on purpose; never applied unless named: {', '.join(faults)}"
-        console.print(Text(plain(text), style="bold red"), soft_wrap=True)
+        line(Text(plain(text), style="bold red"), console)
+
+
+def _cells(row: PatchRow) -> tuple[str, ...]:
+    refused = "" if row.state in _FITS else f"wanted {row.wanted or '-'}, found {row.found or '-'}. "
+    kind = FAULT if row.kind == "fault" else row.kind
+    return row.name, kind, row.state, "yes" if row.in_all else "", refused + row.why
 
 
 def render_one(row: PatchRow, console: Console) -> None:
     """Everything the file says of itself, one field a line."""
     if row.kind == "fault":
-        console.print(Text(f"{FAULT}: {plain(row.name)} puts a bug back on purpose", style="bold red"), soft_wrap=True)
+        line(Text(f"{FAULT}: {plain(row.name)} puts a bug back on purpose", style="bold red"), console)
     fields = {
         "patch": f"{row.name} ({row.kind}{', a demonstration' if row.partial else ''})",
         "status": f"{row.state}; wanted {row.wanted or '-'}, found {row.found or '-'}",
@@ -51,7 +51,7 @@ def render_one(row: PatchRow, console: Console) -> None:
         "remove when": row.remove_when,
     }
     for name, value in fields.items():
-        console.print(Text(f"{name:>12}  ", style="bold").append(plain(value), style="default"), soft_wrap=True)
+        line(Text(f"{name:>12}  ", style="bold").append(plain(value), style="default"), console)
 
 
 def render_verified(rows: Sequence[VerifyRow], skipped: Sequence[SkippedRow], console: Console) -> None:
@@ -60,11 +60,11 @@ def render_verified(rows: Sequence[VerifyRow], skipped: Sequence[SkippedRow], co
         mark = f" [{FAULT}]" if row.kind == "fault" else ""
         head = f"verified{mark} {row.name}" if row.verified else f"NOT VERIFIED{mark} {row.name}: {row.error}"
         head += " (upstream: sglang has it; put on over sglang's own)" * row.upstream
-        console.print(Text(plain(head), style="green" if row.verified else "bold red"), soft_wrap=True)
+        line(Text(plain(head), style="green" if row.verified else "bold red"), console)
         for target in row.changed:
-            console.print(Text(f"  changed {plain(target)}"), soft_wrap=True)
+            line(Text(f"  changed {plain(target)}"), console)
     good = all(row.verified for row in rows)
-    console.print(Text(_closing(rows, skipped), style="bold green" if good else "bold red"), soft_wrap=True)
+    line(Text(_closing(rows, skipped), style="bold green" if good else "bold red"), console)
 
 
 def _closing(rows: Sequence[VerifyRow], skipped: Sequence[SkippedRow]) -> str:

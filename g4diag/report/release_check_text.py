@@ -9,9 +9,11 @@ from rich.text import Text
 
 from g4diag.model.release_check import BugRow, ReleaseCheck
 from g4diag.report.doctor_text import hazard_lines, possible_lines, possible_named
+from g4diag.report.lines import line
 from g4diag.report.plain import plain
 
 _STYLE = {0: "bold green", 1: "bold red", 4: "bold yellow"}
+ASSUMED = "ASSUMED: the log names none"
 _YES = {True: "yes", False: "no", None: "not known"}
 
 
@@ -24,12 +26,12 @@ def render(found: ReleaseCheck, console: Console) -> None:
     _line("  NOTHING WAS LOOKED AT of the sglang, patches or plugin on this machine: this is what is on file", console)
     _section(
         "known-bad combinations",
-        [line for row in found.hazards for line in hazard_lines(row)] + [*possible_lines(found.possible)]
+        [said for row in found.hazards for said in hazard_lines(row)] + [*possible_lines(found.possible)]
         or ["none found"],
         console,
     )
     for title, met in (("these flags meet", True), ("these flags do not rule out", False)):
-        lines = [line for row in found.bugs if row.met is met for line in _bug(row)]
+        lines = [said for row in found.bugs if row.met is met for said in _bug(row)]
         _section(f"known bugs alive in {found.release} that {title}", lines or ["none"], console)
     _section("other known bugs", _others(found), console)
     backends = (
@@ -41,14 +43,16 @@ def render(found: ReleaseCheck, console: Console) -> None:
 
 
 def _verdict(found: ReleaseCheck) -> str:
+    # What the answer hangs on stands in its first line.
+    release = f"{found.release} ({ASSUMED})" if found.release_is.startswith("ASSUMED") else found.release
     met = sum(row.met for row in found.bugs)
     bugs = f"{met} known bug{'' if met == 1 else 's'} of it met"
     if found.hazards:
         hazards = f"{len(found.hazards)} hazard{'' if len(found.hazards) == 1 else 's'}"
-        return f"KNOWN BAD: g4diag: sglang {found.release} with these flags: {hazards}, {bugs}"
+        return f"KNOWN BAD: g4diag: sglang {release} with these flags: {hazards}, {bugs}"
     if found.possible:
-        return f"INCONCLUSIVE: g4diag: sglang {found.release}: {possible_named(found.possible)}"
-    return f"NO HAZARD ON FILE: g4diag: sglang {found.release} with these flags: {bugs}"
+        return f"INCONCLUSIVE: g4diag: sglang {release}: {possible_named(found.possible)}"
+    return f"NO HAZARD ON FILE: g4diag: sglang {release} with these flags: {bugs}"
 
 
 def _bug(row: BugRow) -> Iterator[str]:
@@ -76,10 +80,11 @@ def _cures(found: ReleaseCheck) -> Iterator[str]:
 
 def _section(title: str, lines: Iterable[str], console: Console) -> None:
     _line(f"\n{title}", console, "bold")
-    for line in lines:
-        _line(f"  {line}", console)
+    for said in lines:
+        _line(f"  {said}", console)
 
 
 def _line(text: str, console: Console, style: str = "") -> None:
-    head = "\n" if text.startswith("\n") else ""
-    console.print(Text(head + plain(text.removeprefix("\n")), style=style), soft_wrap=True, highlight=False)
+    if text.startswith("\n"):
+        console.print()
+    line(Text(plain(text.removeprefix("\n")), style=style), console)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from g4diag.report.lines import line
 from g4diag.report.plain import plain
+from g4diag.report.repro_states import states
 from g4diag.scenario import Board, Row
 
 _SHARES = ("found", "named", "silent", "twin")
@@ -16,21 +16,15 @@ _STYLES = {"as expected": "green", "needs a GPU": "dim", "not there yet": "dim"}
 
 def render(board: Board, console: Console) -> None:
     """Print the table, a line for each row that has something to say, and the sum."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("scenario")
-    for name in (*_SHARES, "seconds"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
-    table.add_column("here")
-    for row in board.rows:
-        table.add_row(*_cells(row))
-    console.print(table)
+    numbers = [(name, True) for name in (*_SHARES, "seconds")]
+    columns = [("scenario", False), *numbers, ("verdict", False), ("here", False)]
+    states(columns, map(_cells, board.rows), console, ("seconds", "twin", "silent"))
     for row in board.rows:
         if row.why:
-            console.print(Text(plain(f"{row.scenario}: {row.why}")), soft_wrap=True)
+            line(Text(plain(f"{row.scenario}: {row.why}")), console)
         for each in row.left_out:
             text = f"{row.scenario}: {each.state} is not applicable here: {each.why}"
-            console.print(Text(plain(text), style="dim"), soft_wrap=True)
+            line(Text(plain(text), style="dim"), console)
     right = sum(row.verdict == "as expected" for row in board.rows)
     asked = sum(row.verdict not in ("needs a GPU", "not there yet") for row in board.rows)
     style = "bold green" if board.exit_code == 0 else "bold red"

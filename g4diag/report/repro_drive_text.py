@@ -5,8 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
+from g4diag.report.lines import line
 from g4diag.report.plain import plain
-from g4diag.report.repro_states import foot, head, states
+from g4diag.report.repro_states import foot, head, states, told
 from g4diag.scenario import DriveOutcome, DriveReading
 
 _COLUMNS = (("state", False), ("checked", True), ("damaged", True), ("judged", True), ("verdict", False))
@@ -17,16 +18,15 @@ def render(outcome: DriveOutcome, console: Console) -> None:
     """Print the whole report to `console`."""
     head(outcome, console)
     if outcome.upstream:
-        console.print(Text(plain(f"upstream: {outcome.upstream}"), style="dim"), soft_wrap=True)
-    states(_COLUMNS, map(_cells, outcome.readings), console)
-    console.print(Text(_LEGEND, style="dim"), soft_wrap=True)
+        line(Text(plain(f"upstream: {outcome.upstream}"), style="dim"), console)
+    states(_COLUMNS, map(_cells, outcome.readings), console, ("judged", "checked"))
+    line(Text(_LEGEND, style="dim"), console)
     for reading in outcome.readings:
         said = "; ".join(filter(None, (reading.what, reading.error or reading.says)))
-        console.print(Text(plain(f"{reading.state}: {said}")), soft_wrap=True)
-    for line in outcome.lines:
-        console.print(Text(plain(line)), soft_wrap=True)
+        line(Text(plain(f"{reading.state}: {said}")), console)
+    told(outcome, console)
     for path in outcome.dumps.values():
-        console.print(Text(f"dump: {plain(str(path))}   next: g4diag inspect {plain(str(path))}"), soft_wrap=True)
+        line(Text(f"dump: {plain(str(path))}   next: g4diag inspect {plain(str(path))}"), console)
     foot(outcome, console)
     odd = [reading for reading in outcome.readings if not reading.as_expected]
     for reading in odd:

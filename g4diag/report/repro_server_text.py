@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from g4diag.report.lines import line
 from g4diag.report.plain import plain
+from g4diag.report.repro_states import states
 from g4diag.scenario import ServerOutcome, ServerReading
 
 _COLUMNS = ("state", "path", "finished", "SWA use", "accept len", "tok/s", "TPOT ms", "seconds", "tokens", "outcome")
@@ -20,28 +20,26 @@ def render(outcome: ServerOutcome, console: Console) -> None:
     """Print the whole report to `console`."""
     console.print(Text(f"g4diag repro {outcome.scenario} --device cuda", style="bold"))
     for values in (outcome.gpu, outcome.versions, {**outcome.load, "seed": outcome.seed}, outcome.engine):
-        line = " ".join(f"{name}={value if value is not None else 'none'}" for name, value in values.items())
-        console.print(Text(plain(line), style="dim"), soft_wrap=True)
+        told = " ".join(f"{name}={value if value is not None else 'none'}" for name, value in values.items())
+        line(Text(plain(told), style="dim"), console)
     if outcome.faults:
         put_back = ", ".join(outcome.faults)
-        console.print(Text(f"fault states re-introduced: {put_back}; sglang as released has none of them", "yellow"))
-    table = Table(box=SIMPLE_HEAD)
-    for name in _COLUMNS:
-        table.add_column(name, justify="right" if name in _NUMERIC else "left")
+        text = f"fault states re-introduced: {put_back}; sglang as released has none of them"
+        line(Text(text, "yellow"), console)
+    columns = [(name, name in _NUMERIC) for name in _COLUMNS]
+    rows = (_cells(outcome, reading) for reading in outcome.readings)
+    states(columns, rows, console, ("seconds", "TPOT ms", "SWA use", "tok/s", "tokens"))
     for reading in outcome.readings:
-        table.add_row(*_cells(outcome, reading))
-    console.print(table)
-    for reading in outcome.readings:
-        for line in filter(None, (reading.error, *reading.core)):
-            console.print(Text(plain(f"{reading.state}/{reading.path}: {line}")), soft_wrap=True)
+        for told in filter(None, (reading.error, *reading.core)):
+            line(Text(plain(f"{reading.state}/{reading.path}: {told}")), console)
         if said := _witnesses(reading):
-            console.print(Text(plain(f"{reading.state}/{reading.path}: {said}")), soft_wrap=True)
+            line(Text(plain(f"{reading.state}/{reading.path}: {said}")), console)
     odd = [reading for reading in outcome.readings if not reading.as_expected]
     for reading in odd:
         word = "INCONCLUSIVE" if reading.inconclusive else "NOT AS EXPECTED"
         wanted, found = " ".join(_end(reading, expected=True)), " ".join(_end(reading, expected=False))
         text = f"{word}: {reading.state}/{reading.path}: wanted {wanted}, found {found}"
-        console.print(Text(plain(f"{text}; log: {reading.log}"), style="bold red"), soft_wrap=True)
+        line(Text(plain(f"{text}; log: {reading.log}"), style="bold red"), console)
     if not odd:
         console.print(Text(f"{len(outcome.readings)} servers, all as expected", style="bold green"))
 

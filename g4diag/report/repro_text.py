@@ -5,8 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
+from g4diag.report.lines import line
 from g4diag.report.plain import plain
-from g4diag.report.repro_states import foot, head, states
+from g4diag.report.repro_states import foot, head, states, told
 from g4diag.scenario import Outcome, Reading
 
 # One line a reading at 120 columns. entries: live page ids of the tables the draft was handed; past: past the end.
@@ -24,6 +25,8 @@ _COLUMNS = (
     ("accept", True),
     ("verdict", False),
 )
+# Told by the others, or by the verdict: what goes first on a narrow terminal.
+_LESS = ("rel.err", "SWA", "wrong", "max/pages", "entries", "diverge", "tokens=truth")
 _SAYS = {"equal": "equal to the truth", "faults": "reads past the pool", "wrong": "wrong K/V, no fault"}
 
 
@@ -31,19 +34,18 @@ def render(outcome: Outcome, console: Console) -> None:
     """Print the whole report to `console`."""
     sizes = " ".join(f"{name}={value}" for name, value in outcome.geometry.items())
     head(outcome, console, f"seed={outcome.seed} {sizes}")
-    states(_COLUMNS, map(_cells, outcome.readings), console)
-    for line in outcome.lines:
-        console.print(Text(plain(line)), soft_wrap=True)
+    states(_COLUMNS, map(_cells, outcome.readings), console, _LESS)
+    told(outcome, console)
     if outcome.dump is not None:
-        console.print(Text(f"dump: {plain(str(outcome.dump))}   next: g4diag inspect {plain(str(outcome.dump))}"))
+        line(Text(f"dump: {plain(str(outcome.dump))}   next: g4diag inspect {plain(str(outcome.dump))}"), console)
     for reading in outcome.readings:
         if reading.error:
-            console.print(Text(plain(f"{reading.state}/{reading.path}: {reading.error}")), soft_wrap=True)
+            line(Text(plain(f"{reading.state}/{reading.path}: {reading.error}")), console)
     foot(outcome, console)
     odd = [reading for reading in outcome.readings if not reading.as_expected]
     for reading in odd:
         text = f"NOT AS EXPECTED: {reading.state}/{reading.path}: wanted {reading.expected}, found {reading.outcome}"
-        console.print(Text(text, style="bold red"))
+        line(Text(plain(text), style="bold red"), console)
     if not odd:
         console.print(Text(f"{len(outcome.readings)} readings, all as expected", style="bold green"))
 

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from g4diag.model.doctor import Selftest, SelftestRow
+from g4diag.report.lines import line
 from g4diag.report.plain import plain
 
 _COLUMNS = ("trap", "how it was broken", "fired", "others that fired", "checked", "s")
@@ -15,15 +16,15 @@ _COLUMNS = ("trap", "how it was broken", "fired", "others that fired", "checked"
 def render(selftest: Selftest, console: Console) -> None:
     """Print the whole report to `console`."""
     versions = " ".join(f"{name} {version or 'none'}" for name, version in selftest.versions.items())
-    console.print(_verdict(selftest), soft_wrap=True)
-    console.print(Text(plain(versions), style="dim"), soft_wrap=True)
+    line(_verdict(selftest), console)
+    line(Text(plain(versions), style="dim"), console)
     table = Table(*_COLUMNS, box=None, pad_edge=False)
     for row in selftest.rows:
         table.add_row(*_cells(row))
     console.print(table)
     for row in selftest.rows:
         if row.problem:
-            console.print(Text(plain(f"{row.trap}: {row.problem}"), style="red"), soft_wrap=True)
+            line(Text(plain(f"{row.trap}: {row.problem}"), style="red"), console)
 
 
 def _verdict(selftest: Selftest) -> Text:

@@ -13,7 +13,7 @@ from g4diag.model import Finding, Inspection
 from g4diag.report import words
 from g4diag.report.first_screen import first_screen
 from g4diag.report.lines import heading, line, table
-from g4diag.report.links import thread
+from g4diag.report.links import thread, threads_of_cure
 from g4diag.report.plain import plain
 from g4diag.report.strip import WIDTH, bad_strips, legend_line
 from g4diag.report.timeline_text import timeline
@@ -42,13 +42,13 @@ _ELSEWHERE = {
 _TOLD_ABOVE = ("violation", "start")
 # Told by the id and the pool's size in the heading; by the verdict's request.
 _DERIVED = ("past end", "held by")
-_LAYERS, _STRIPS, _MEANINGS, _RID = 8, 4, 3, 16
+_LAYERS, _STRIPS, _MEANINGS, _PARTS, _RID = 8, 4, 3, 6, 16
 
 
 def render(inspection: Inspection, console: Console, verbose: bool = False) -> None:
     """Print the report to `console`: the first screen, what it rests on, the known issue, the file; `verbose`: all."""
     _first_screen(inspection, console)
-    _evidence(inspection, console)
+    _evidence(inspection, console, verbose)
     _group("ruled out", inspection.of("ruled_out"), console)
     _strips(inspection.of("table_map"), console)
     _named(inspection, console)
@@ -76,19 +76,27 @@ def _first_screen(inspection: Inspection, console: Console) -> None:
             line(Text(plain(finding.text), style="bold magenta"), console)
     for label, said in found.rows:
         style = "bold cyan" if label == "next" else "default"
-        line(Text(f"{label:<7}", style="bold").append(plain(said), style=style), console)
+        row = Text(f"{label:<7}", style="bold").append(plain(said), style=style)
+        for start, end, address in threads_of_cure(row.plain) if label == "cure" else ():
+            row.stylize(f"link {address}", start, end)
+        line(row, console)
 
 
-def _evidence(inspection: Inspection, console: Console) -> None:
-    """What the first screen rests on."""
+def _evidence(inspection: Inspection, console: Console, verbose: bool) -> None:
+    """What the first screen rests on; of many files the first few, unless all is asked for."""
     found = [(_HEADS.get(str(f.data.get("line")), ""), f) for f in inspection.of("verdict")[1:]]
     for subject in _WHY:
         head = "lifetime: " if subject == "page_lifetime" else ""
         found += [(head, finding) for finding in inspection.of(subject)]
     if found:
         heading("evidence", console)
-    for head, finding in found:
-        _graded(finding, console, head)
+    parts = [row for row in found if row[1].subject == "parts"]
+    left = [] if verbose else parts[_PARTS:]
+    for row in found:
+        if row not in left:
+            _graded(row[1], console, row[0])
+    if left:
+        line(Text(f"  and {len(left)} more lines of files; -v shows them"), console)
 
 
 def _group(title: str, findings: Sequence[Finding], console: Console) -> None:

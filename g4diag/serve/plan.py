@@ -11,6 +11,7 @@ from g4diag.doctor.examine import checked_flags, explicit_flags, judged
 from g4diag.doctor.plugin_state import VARIABLE, including_us, plugin_state
 from g4diag.doctor.series import patch_rows
 from g4diag.errors import CannotRunError, PatchRefused, UsageError
+from g4diag.errors import unknown as unknown_name
 from g4diag.hazards.judging import hazards as known_hazards
 from g4diag.hooks.versions import version_of
 from g4diag.model.doctor import HazardRow
@@ -54,6 +55,12 @@ class Plan:
     def watches(self) -> bool:
         """Whether anything is on that tells of a death; a log is then kept."""
         return bool(self.traps or self.recorder or self.coredump)
+
+    @property
+    def serves_metrics(self) -> bool:
+        """Whether what the traps do is on sglang's own /metrics."""
+        settings = Settings.from_env(self.environ)
+        return bool(self.traps) and settings.metrics and "enable-metrics" in (settings.explicit_flags or ())
 
     @property
     def arms(self) -> bool:
@@ -146,7 +153,7 @@ def _patches(selection: Selection) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _refuse(hazards: Sequence[HazardRow], despite: Sequence[str]) -> None:
     known = known_hazards()
     if unknown := [name for name in despite if name not in known]:
-        raise UsageError(f"--despite: wanted one of {', '.join(known)}, found {unknown[0]!r}")
+        raise unknown_name("hazard of --despite", unknown[0], known)
     for row in hazards:
         if row.fatal and row.name not in despite:
             ways = [*row.ways, f"--despite {row.name}"]

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,6 +46,8 @@ def run(plan: Plan, say: Say, *, server: Sequence[str] = SERVER, checker: Sequen
         device.require(plan.arguments, plan.environ)
     checked = Checked({"patches": [], "faults": [], "traps": []}, [], [])
     if plan.arms:
+        if sys.stderr is not None and sys.stderr.isatty():  # it takes seconds; a refusal stays one line in a log
+            say("trying what is asked for on the installed sglang, before the server is started")
         checked = preflight(plan.environ, checker)
         for problem in checked.problems:
             say(f"WARNING: not in force: {problem}")
@@ -66,10 +69,12 @@ def _announce(plan: Plan, checked: Checked, say: Say) -> None:
         say(f"watched: {', '.join(manifest['traps'])}; not watched: {left_out}")
     if manifest["traps"]:
         where = dump_dir(environ=plan.environ)
-        say(f"{live.DEVICE_REACH if hardware.gpus() else live.REACH}; dumps go to {where}")
+        metrics = "; metrics on sglang's /metrics" if plan.serves_metrics else ""
+        say(f"{live.DEVICE_REACH if hardware.gpus() else live.REACH}; dumps go to {where}{metrics}")
     for row in plan.hazards:
         cured = f"cured by {row.cured_by}" if row.cured_by else "NOT CURED"
-        say(f"known-bad combination, {cured}: {row.name}: {row.found}")
+        ways = f"; instead: {', or '.join(row.ways)}" if row.ways and not row.cured_by else ""
+        say(f"known-bad combination, {cured}: {row.name}: {row.found}{ways}")
     for remark in plan.remarks:
         say(f"note: {remark}")
 

@@ -189,3 +189,9 @@ def test_a_kernel_loggers_dump_on_bounds_alone_is_a_guess() -> None:
     incident = Incident("flashinfer-dump", reads=(read,), pools=(read.pool,))
     found = matches(incident)
     assert [match.issue.id for match in found][:1] == ["trtllm-mha-swa"] and found[0].grade is Grade.GUESS
+
+
+def test_a_cure_says_in_words_what_to_do() -> None:
+    """A pull request's number is no instruction: a release, a flag or a patch stands before it."""
+    by_number = [issue.id for issue in known_issues() if re.match(r"(?:(?:a |any )?builds? with )?#\d", issue.cure)]
+    assert not by_number and sum("#" in issue.cure for issue in known_issues()) >= 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from g4diag.analyzers import inspect_files, inspect_incident
 from g4diag.analyzers.on_record import ANALYZER
 from g4diag.analyzers.recorded_violations import recorded, told
 from g4diag.model import Grade, Incident, IndexSpace, LayerKind, LogEvent, Outcome, RingRecord, Violation
-from g4diag.stack.live.log_line import log_line, short
+from g4diag.stack.live.log_line import LINES, json_line, log_line, short
 from g4diag.traps.page_table_stays_in_pool import TRAP
 from tests import samples
 from tests.cli.test_inspect import DUMPS
@@ -34,14 +35,16 @@ def logged(text: str) -> Incident:
     return Incident("server-log", log=(LogEvent("violation", text, "server.log:1"),))
 
 
-def test_a_line_of_a_log_gives_the_violation_back() -> None:
-    (found,) = recorded(logged(f"[2026-11-22 10:00:03 TP0] {log_line(violation(), 1, Path('/x/live.pt'))}"))
+@pytest.mark.parametrize("form", LINES)
+def test_a_line_of_a_log_gives_the_violation_back(form: str) -> None:
+    (found,) = recorded(logged(f"[2026-11-22 10:00:03 TP0] {LINES[form](violation(), 1, Path('/x/live.pt'))}"))
     assert found == replace(violation(), step=None), "a line names no step"
 
 
-def test_a_line_that_was_cut_loses_its_last_word() -> None:
-    line = log_line(replace(violation(), rid="r" * 90), 1, None)
-    cut = line[: line.index("bound=") + 7].rjust(400)
+@pytest.mark.parametrize(("write", "bound"), [(log_line, "bound="), (json_line, '"bound": ')])
+def test_a_line_that_was_cut_loses_its_last_word(write: Callable[..., str], bound: str) -> None:
+    line = write(replace(violation(), rid="r" * 90), 1, None)
+    cut = line[: line.index(bound) + len(bound) + 1].rjust(400)
     (found,) = told(logged(cut))
     assert found.bound is None and found.value == 188
 

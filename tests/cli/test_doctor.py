@@ -152,7 +152,8 @@ def test_what_cannot_be_told_is_said(
 ) -> None:
     monkeypatch.setattr(hardware, "_smi", lambda *_: "")
     code, found = doctor(capsys, "--", "--model", "org/unseen", *SPECULATIVE)
-    assert code == 0 and len(found["remarks"]) == 2 and found["gpus"] == []
+    assert code == 0 and len(found["remarks"]) == 3 and found["gpus"] == []
+    assert "without --speculative-draft-model-path" in found["remarks"][1]
     assert found["remarks"][0] == (
         "--model-path org/unseen: no config.json of it on this machine, so checks of this model were not made;"
         " a folder with its config.json makes them"

@@ -80,6 +80,24 @@ def test_not_a_dump_is_5_in_one_line(content: bytes, tmp_path: Path, capsys: pyt
     assert "x.pt: " in err, "names the file"
 
 
+@pytest.mark.parametrize("name", ["server.log", "x.txt", "x"])
+@pytest.mark.parametrize("content", [b"", b"\n \r\n"])
+def test_an_empty_log_is_4_in_one_line(
+    name: str, content: bytes, tmp_path: Path, no_child: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    said = f"g4diag: {tmp_path / name}: empty: nothing is told in it\n"
+    assert run(capsys, "inspect", tmp_path / name) == (4, "", said)
+
+
+def test_an_empty_log_beside_another_costs_it_nothing(
+    tmp_path: Path, no_child: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.log").touch()
+    code, out, _ = run(capsys, "inspect", tmp_path / "empty.log", DUMPS / "legacy-allocator-last-page.pt")
+    assert code == 0 and out.startswith("HEALTHY")
+
+
 def test_truncated_is_5(faulty: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = faulty.read_bytes()
     for length in range(0, len(whole), len(whole) // 12):

@@ -88,3 +88,8 @@ def test_the_arguments_of_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--speculative-algorithm FROZEN_KV_MTP" in " ".join(found.arguments)
     with pytest.raises(VacuousError):
         read_arguments(CASES / "04-sglang22930-kvtc-replay.log")
+
+
+def test_a_log_that_names_no_draft_is_no_command_line_without_one(no_child: None) -> None:
+    found = read_arguments(CASES / "01-sglang26957-frozenkv-trtllm.log").arguments
+    assert found[found.index("--speculative-draft-model-path") + 1] == "(not named in the log)"

@@ -21,7 +21,7 @@ DRIVEN = next(name for name, scenario in scenarios().items() if scenario.drives)
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["no-such"], 2, "wanted a file, or a scenario: "),
+        (["no-such"], 2, "unknown file or scenario: wanted one of "),
         (["trtllm-mha-swa", "--state", "x"], 2, "found 'x'"),
         ([str(DUMPS / "README.md"), "--state", "faulty"], 2, "are for a scenario"),
         ([str(DUMPS / "README.md")], 5, "not a "),

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from g4diag.cli import main
+from g4diag.cli.contract import completing
 from g4diag.discover import Contribution
 from g4diag.doctor import series
 from g4diag.model.doctor import VerifyRow
@@ -157,3 +158,8 @@ def test_a_patch_without_effect_is_not_verified(
     monkeypatch.setattr(series, "_bound", lambda path: None)
     code, out, _ = run(capsys, "patches", "verify", "clamp")
     assert code == 1 and "NOT VERIFIED [FAULT] clamp: " in out and "wanted it changed" in out
+
+
+def test_a_shell_completes_names_of_patches_and_scenarios() -> None:
+    assert completing("g4diag.patches", "PATCH")("patch-e") == ["patch-e", "patch-e-views"]
+    assert completing("repro", "SCENARIO")("trtllm") == ["trtllm-mha-swa"]

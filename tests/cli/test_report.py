@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -49,15 +48,6 @@ def test_nowhere_to_write_is_2(
 ) -> None:
     code, out, err = run(capsys, command[0], faulty, command[1], tmp_path / "no" / "x")
     assert code == 2 and not out and "cannot be written" in err and err.count("\n") == 1
-
-
-def test_no_plotly_is_3_and_leaves_no_file(
-    faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    code, out, err = run(capsys, "inspect", faulty, "--html", tmp_path / "x.html")
-    assert code == 3 and not out and "g4diag[html]" in err and err.count("\n") == 1
-    assert not (tmp_path / "x.html").exists()
 
 
 def test_refusals_are_those_of_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

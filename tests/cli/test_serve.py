@@ -190,6 +190,7 @@ def test_what_upstream_would_only_fail_on_later_is_2_in_one_line(
     assert serve(capsys, "--", *pair, *SPLIT, *named)[0] == 0
     code, err = serve(capsys, "--despite", "hybrid-draft-backend", "--", *pair, *SPLIT)
     assert code == 0 and "known-bad combination, NOT CURED: hybrid-draft-backend" in err
+    assert "; instead: --patches hybrid-wrapper-pool-swap, or --speculative-draft-attention-backend" in err
 
 
 def test_a_named_cure_lifts_the_refusal(

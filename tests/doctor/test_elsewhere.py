@@ -18,7 +18,7 @@ from tests.contracts import wheels
 from tests.matrix.test_cells import MEETS
 
 SPLIT = ("--prefill-attention-backend", "triton", "--decode-attention-backend", "trtllm_mha")
-FROZEN = ("--speculative-algorithm", "FROZEN_KV_MTP")
+FROZEN = (*("--speculative-draft-model-path", "d"), "--speculative-algorithm", "FROZEN_KV_MTP")
 MET = {issue.id: issue.flags for issue in known_issues() if issue.flags}
 
 

@@ -34,6 +34,12 @@ def deployment(flags: dict[str, str], **changes: Any) -> Deployment:
 # name, a deployment that has it, one beside it that has not
 CASES = [
     (
+        "draft-not-named",
+        deployment({"speculative-algorithm": "NEXTN"}, draft=None),
+        deployment({"speculative-algorithm": "NEXTN"}, draft=None, target={"architectures": ["DeepseekV3ForCausalLM"]}),
+    ),
+    ("draft-not-named", deployment({"speculative-algorithm": "eagle"}, draft=None), deployment(SPECULATIVE)),
+    (
         "hybrid-draft-backend",
         deployment(SPECULATIVE | HOPPER_SPLIT),
         deployment(SPECULATIVE | HOPPER_SPLIT | NAMED),

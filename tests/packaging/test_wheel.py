@@ -74,6 +74,10 @@ def test_it_reads_evidence(site: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "") and "trtllm-mha-swa" in done.stdout
 
 
+def test_its_page_has_what_draws_its_pictures(site: Path) -> None:
+    assert (site / "g4diag" / "report" / "html" / "plotly-cartesian.min.js.gz").stat().st_size > 400_000
+
+
 def test_it_judges_a_release_that_is_not_installed(site: Path, tmp_path: Path) -> None:
     """With the matrix that it carries."""
     asked = ("doctor", "--sglang-version", "0.5.16", "--gpu", "sm90", "--", "--attention-backend", "trtllm_mha")

@@ -10,8 +10,10 @@ import pytest
 from rich.console import Console
 
 from g4diag.analyzers import inspect_files
-from g4diag.model import Inspection
+from g4diag.model import Inspection, Outcome
 from g4diag.report.first_screen import first_screen, short_rows
+from g4diag.report.html.sections import _LABELS, _command, _cure
+from g4diag.report.links import threads_of_cure
 from g4diag.report.text import render
 
 ROOT = Path(__file__).parents[2]
@@ -73,9 +75,9 @@ def test_of_several_crashes_the_leaks_rows_are_of_the_audit() -> None:
 def test_the_first_screen_says_what_to_do_or_that_all_is_well(path: Path) -> None:
     found = first_screen(inspected(path))
     labels = [label for label, _ in found.rows]
-    assert labels == [label for label in ("where", "fault", "sure", "cure", "next") if label in labels]
-    assert "sure" in labels and len(found.rows) <= 5
     outcome = inspected(path).outcome
+    # All five, a gap with its reason; a healthy file has no where and no fault.
+    assert labels == ["where", "fault", "sure", "cure", "next"] or outcome is Outcome.HEALTHY, labels
     assert found.line.startswith(f"{outcome.upper()}: g4diag: ") or found.line.startswith("WARNING: ")
     if outcome.is_defect:
         assert {"cure", "next"} & set(labels), "a defect names a cure or a next step"
@@ -118,3 +120,40 @@ def test_issue_numbers_are_links_where_the_terminal_can_and_nowhere_else() -> No
     render(inspection, Console(file=pipe, width=120))
     assert "\x1b]8;" in out.getvalue() and "https://github.com/sgl-project/sglang/issues/26957" in out.getvalue()
     assert "\x1b" not in pipe.getvalue() and "https://" not in pipe.getvalue()
+
+
+def test_a_command_that_runs_sglang_says_what_it_needs() -> None:
+    rows = [dict(first_screen(inspected(path)).rows).get("next", "") for path in (*DUMPS, *LOGS)]
+    repro = [row for row in rows if row.startswith("g4diag repro ")]
+    assert repro and all("needs g4diag[stack], some 10 GB" in row for row in repro)
+    assert not [row for row in rows if "g4diag[stack]" in row and row not in repro]
+
+
+def test_an_exception_of_pythons_own_is_not_said_to_have_no_cause_here() -> None:
+    raised = [p for p in LOGS if any(f.data.get("blame") == "raised" for f in inspected(p).of("misattribution")[:1])]
+    screens = [first_screen(inspected(p)) for p in raised if inspected(p).outcome is Outcome.CRASH]
+    assert len(screens) >= 4
+    for screen in screens:
+        said = f"{screen.line} {dict(screen.rows)['sure']}"
+        assert "its cause is not in this file" not in said and "raised" in said, said
+
+
+def test_of_unrelated_files_the_first_screen_says_that_there_are_others() -> None:
+    others = inspect_files([path for path in DUMPS if path.name.startswith(("free-swa", "table-width", "bigram"))])
+    assert dict(first_screen(others).rows)["also"].startswith("2 of 3 files tell of something else: ")
+    alike = inspect_files([path for path in DUMPS if path.name.startswith("h100-eager")] * 2)
+    assert "also" not in dict(first_screen(alike).rows)
+
+
+def test_every_row_has_its_words_in_the_page_too() -> None:
+    assert {"where", "fault", "sure", "cure", "next", "also"} <= set(_LABELS)
+    said = _command("g4diag repro x (runs sglang itself: needs g4diag[stack], some 10 GB)")
+    assert "<code>g4diag repro x</code>" in said and "some 10 GB</p>" in said
+
+
+def test_threads_of_a_cure_are_links() -> None:
+    cure = "upgrade to sglang 0.5.19 or newer (#36381 and #36646); or `--page-size 1`, see x#12345"
+    addresses = [address for *_, address in threads_of_cure(cure)]
+    assert addresses == [f"https://github.com/sgl-project/sglang/issues/{n}" for n in (36381, 36646)]
+    page = _cure(cure)
+    assert page.count("<a href=") == 2 and "<code>--page-size 1</code>" in page and ">#36646</a>" in page

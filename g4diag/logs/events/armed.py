@@ -12,7 +12,7 @@ from g4diag.model.log import Armed, Event, TrapSaid
 
 _ARMED = re.compile(r"g4diag armed: (\{.{0,3000}?\}) pid=(\d{1,9})")
 _NOT_ARMED = re.compile(r"g4diag NOT ARMED.{0,300}")
-_VIOLATION = re.compile(r"g4diag violation trap=")
+_VIOLATION = re.compile(r'g4diag violation (?:trap=|\{"trap": )')
 
 
 def read(line: Line, place: dict[str, Any]) -> Event | None:

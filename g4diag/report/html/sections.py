@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from g4diag import __version__
 from g4diag.model import Finding, Inspection
 from g4diag.report import words
-from g4diag.report.first_screen import first_screen
+from g4diag.report.first_screen import NEEDS_THE_STACK, first_screen
 from g4diag.report.html import log_sections
 from g4diag.report.html.markup import escaped, graded, prose, section, table
 from g4diag.report.html.pictures import mapping, occupancy, page_tables
-from g4diag.report.links import thread
+from g4diag.report.links import thread, threads_of_cure
 
 _FIRST = "verdict"
 _LABELS = {
@@ -20,6 +20,7 @@ _LABELS = {
     "fault": "Whose fault",
     "sure": "How sure",
     "cure": "Cure",
+    "also": "Also",
     "next": "Next command",
 }
 _MOST_DATA = 20_000
@@ -98,13 +99,30 @@ def _card(inspection: Inspection) -> str:
     faults = [finding.text for finding in inspection.of("provenance") if finding.data.get("faults")]
     rows = [("Not the released code", f"<strong>{escaped(text)}</strong>") for text in faults]
     for label, text in first_screen(inspection).rows:
-        said = f"<pre><code>{escaped(text)}</code></pre>" if label == "next" else prose(text)
+        said = _command(text) if label == "next" else _cure(text) if label == "cure" else prose(text)
         rows.append((_LABELS[label], said))
         if label == "cure":
             rows += [("Known issue", _linked(finding)) for finding in inspection.of("known_issues")[:1]]
     if not rows:
         return ""
     return '<dl class="answers">\n' + "".join(f"<dt>{term}</dt><dd>{said}</dd>\n" for term, said in rows) + "</dl>\n"
+
+
+def _cure(text: str) -> str:
+    """With its threads as links."""
+    said, at = "", 0
+    for start, end, address in threads_of_cure(text):
+        link = f'<a href="{escaped(address)}" rel="noreferrer">{escaped(text[start:end])}</a>'
+        said, at = f"{said}{prose(text[at:start])}{link}", end
+    return said + prose(text[at:])
+
+
+def _command(text: str) -> str:
+    """To be copied, without what is said about it."""
+    command, note, _ = text.partition(f" ({NEEDS_THE_STACK})")
+    if text.startswith("none: "):
+        return prose(text)
+    return f"<pre><code>{escaped(command)}</code></pre>" + (f"<p>{escaped(note.strip(' ()'))}</p>" if note else "")
 
 
 def _linked(finding: Finding) -> str:

@@ -70,16 +70,23 @@ def armed(
     level: str = "warn",
     every: int = 1,
     require: Selection | None = None,
+    log: str = "text",
     kind: type[Live] = Live,
 ) -> Armed:
     """Install the probes of these traps; undo by leaving. every: check page tables on one eager step of so many.
-    require: traps without which nothing is to be armed. kind: what takes the views. PatchRefused for one of those that
-    does not fit, or if none of all fits; nothing is left behind then."""
+    require: traps without which nothing is to be armed. log: a violation's form there, `text` or `json`. kind: what
+    takes the views. PatchRefused for one of those that does not fit, or if none of all fits; nothing is left behind
+    then."""
     import torch
 
     known = known_traps()
     live = kind(
-        [known[name] for name in names], dump_dir, level=level, every=every, on_device=torch.cuda.is_available()
+        [known[name] for name in names],
+        dump_dir,
+        level=level,
+        every=every,
+        on_device=torch.cuda.is_available(),
+        log=log,
     )
     result = Armed()
     result.live = live

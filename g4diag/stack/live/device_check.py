@@ -9,6 +9,7 @@ table, in which ids outside the pool are the dummy page.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -64,8 +65,13 @@ class DeviceCheck:
         self._told: dict[str, int] = {}
         self._pools: dict[tuple[int, int], tuple[PoolView, LayerKind | None]] = {}
         self._step_1: Any = None
-        self.launches = 0
+        self.launched: Counter[tuple[str, str]] = Counter()  # by worker and layer kind, from Python: no graph's replays
         self.step = 0
+
+    @property
+    def launches(self) -> int:
+        """Of all workers and layers."""
+        return self.launched.total()
 
     def hooks(self) -> list[Hook]:
         """Where each backend hands a layer its table, outermost: judged, and handed on, as the kernel will see it."""
@@ -140,7 +146,7 @@ class DeviceCheck:
         compare = self._values and not handed.is_bound_only and (mapped is not None or not swa)
         self._sites[site].is_compared = compare
         box = self._box(self._sites[site].worker)
-        self.launches += 1
+        self.launched[self._sites[site].worker, str(self._sites[site].kind)] += 1
         handed_on = check_page_table(
             *self._sites[site].tensors,
             box,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from g4diag.model import Violation
 from g4diag.verdict import past_the_end
+
+BEGIN = "g4diag violation "
 
 
 def short(violation: Violation, seen: int) -> str:
@@ -17,6 +22,21 @@ def short(violation: Violation, seen: int) -> str:
 
 def log_line(violation: Violation, seen: int, dump: Path | None) -> str:
     """One greppable line of key=value; no value holds a blank but the last, which is quoted."""
+    told = _told(violation, seen, dump)
+    said = (f"{key}={str(value).replace(' ', '_')}" for key, value in told.items())
+    return f'{BEGIN}{" ".join(said)} summary="{violation.summary}"'
+
+
+def json_line(violation: Violation, seen: int, dump: Path | None) -> str:
+    """The same as one JSON object behind the same two words."""
+    told = _told(violation, seen, dump) | {"summary": violation.summary}
+    return BEGIN + json.dumps(told, default=str)
+
+
+LINES: dict[str, Callable[[Violation, int, Path | None], str]] = {"text": log_line, "json": json_line}
+
+
+def _told(violation: Violation, seen: int, dump: Path | None) -> dict[str, Any]:
     fields = {
         "trap": violation.trap,
         "severity": violation.severity,
@@ -42,5 +62,4 @@ def log_line(violation: Violation, seen: int, dump: Path | None) -> str:
         "checked": violation.checked,
         "dump": dump,
     }
-    said = (f"{key}={str(value).replace(' ', '_')}" for key, value in fields.items() if value not in (None, ""))
-    return f'g4diag violation {" ".join(said)} summary="{violation.summary}"'
+    return {key: value for key, value in fields.items() if value not in (None, "")}

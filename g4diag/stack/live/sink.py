@@ -44,9 +44,10 @@ from g4diag.model import (
 from g4diag.settings import DEFAULT_DUMP_DIR, run_dir
 from g4diag.stack.live import recorder
 from g4diag.stack.live.device_check import ON_DEVICE, WRONG, DeviceCheck
-from g4diag.stack.live.log_line import log_line, short
+from g4diag.stack.live.log_line import LINES, short
 from g4diag.stack.live.scheduler_hooks import IdleWork, Steps
 from g4diag.stack.live.strikes import Strikes
+from g4diag.stack.live.tally import Tally
 from g4diag.stack.probes.allocation import VIEWS
 from g4diag.stack.probes.contract import Book, Context, Probe, probes
 from g4diag.stack.probes.page_table import is_capturing
@@ -91,10 +92,12 @@ class Live:
         level: str = "warn",
         every: int = 1,
         on_device: bool = False,
+        log: str = "text",
     ) -> None:
+        self._line = LINES[log]
         self._traps, self._dump_dir, self._level = tuple(armed), dump_dir or DEFAULT_DUMP_DIR, level
         self.step = 0
-        self._strikes = Strikes()
+        self._strikes, self.tally = Strikes(), Tally()
         self._pending: TrapTripped | None = None
         self._alive = True
         self.seen: Counter[tuple[str, str]] = Counter()
@@ -118,6 +121,10 @@ class Live:
     def unwatched(self) -> Mapping[str, PatchRefused]:
         """Attention backends of a form that we do not know, and what was wanted of them."""
         return self._backends.unwatched
+
+    def is_disarmed(self, name: str) -> bool:
+        """Whether a trap that was armed judges no more, for having failed or taken long."""
+        return self._strikes.is_out(_DEVICE if name in self.on_device else name)
 
     @property
     def reach(self) -> str:
@@ -206,6 +213,7 @@ class Live:
                 found: list[Violation] = []
                 with self._strikes.watched(trap.name, f"judging {trap.name}"):
                     found = list(trap.judge(view))
+                    self.tally.judged(trap, view)
                 with guard(f"telling of {trap.name}"):
                     for violation in found:
                         self._found(violation, view)
@@ -217,6 +225,7 @@ class Live:
         if isinstance(view, PoolSwap):
             self._bad_swaps.append(view)
         self.seen[key] += 1
+        self.tally.found(violation)
         if self._stops(violation, view):
             self._pending = TrapTripped(f"{verdict_line(violation)} (G4DIAG_LEVEL={self._level})")
         if self.seen[key] < self._next.get(key, 1):
@@ -228,11 +237,12 @@ class Live:
         if is_first:
             with guard("writing a dump"):
                 dump = self._dumped(violation, view)
+                self.tally.dumped(violation)
         self._said(violation, self.seen[key], dump)
 
     def _said(self, violation: Violation, seen: int, dump: Path | None) -> None:
         """What a log line is for."""
-        logger.error("%s", log_line(violation, seen, dump))
+        logger.error("%s", self._line(violation, seen, dump))
 
     def _stops(self, violation: Violation, view: View) -> bool:
         if self._level == "strict":

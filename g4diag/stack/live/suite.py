@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from g4diag.guard import guard
-from g4diag.model import View, Violation
+from g4diag.model import Violation
 from g4diag.stack.live import arming
 from g4diag.stack.live.sink import Live
+from g4diag.stack.live.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,18 @@ class SuiteLive(Live):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.judged: Counter[str] = Counter()
+        self.tally = Tally(every=1)  # whether a test judged anything hangs on each view
+        self._launched: Counter[str] = Counter()
         self.broken: list[Broken] = []
         self._base = self._dump_dir
 
-    def sink(self, view: View) -> None:
-        """Judge one view, and count it for each trap whose claim it could break."""
-        for trap in self._traps:
-            if isinstance(view, trap.judges):
-                with guard(f"asking what {trap.name} needs"):
-                    self.judged[trap.name] += not trap.needs(view)
-        super().sink(view)
+    @property
+    def judged(self) -> Counter[str]:
+        """Views that could have broken a trap's claim, by trap."""
+        found = Counter(self._launched)
+        for (name, *_), count in self.tally.checks.items():
+            found[name] += count
+        return found
 
     def begin(self, folder: str) -> None:
         """Another test begins: every trap speaks anew. folder: of its dumps, below that of all."""
@@ -58,7 +60,7 @@ class SuiteLive(Live):
         if (device := self.device) is not None:
             with guard("reading the device check"):
                 _wait()
-                self.judged |= Counter(dict.fromkeys(self.on_device, device.launches))
+                self._launched |= Counter(dict.fromkeys(self.on_device, device.launches))
                 for violation, read in device.found({}):
                     self._found(violation, read)
         self._pending = None

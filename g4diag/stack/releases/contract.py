@@ -27,6 +27,24 @@ def _never(allocator: Any) -> bool:
     return False
 
 
+# The scheduler's reporter; where a release has none, the scheduler itself keeps what it would.
+def _reporter(scheduler: Any) -> Any:
+    return getattr(scheduler, "metrics_reporter", scheduler)
+
+
+def _serves_metrics(scheduler: Any) -> bool:
+    return bool(getattr(_reporter(scheduler), "enable_metrics", False))
+
+
+def _metric_labels(scheduler: Any) -> Mapping[str, Any]:
+    return getattr(getattr(_reporter(scheduler), "metrics_collector", None), "labels", {})
+
+
+def _accepted(scheduler: Any) -> tuple[int, int]:
+    reporter = _reporter(scheduler)
+    return getattr(reporter, "spec_total_num_accept_tokens", 0), getattr(reporter, "spec_total_num_forward_ct", 0)
+
+
 @dataclass(frozen=True)
 class Readers:
     """sglang's objects -> what a probe asks of them. Plain attribute access: nothing is copied and nothing waits.
@@ -37,7 +55,9 @@ class Readers:
     is_swa_pool(pool): whether it is a hybrid pool of full and SWA layers. layer_is_swa(pool, layer id): of such a pool.
     write_slots(argument, rest, named): (slots in full space, slots in SWA space or None) of a pool's write, from its
     `loc` argument and the call's other arguments.
-    regroups: whether a deferred free comes again through the same call, all at once, when its group ends."""
+    regroups: whether a deferred free comes again through the same call, all at once, when its group ends.
+    Of a scheduler: serves_metrics: whether sglang's own /metrics is on. metric_labels: its label -> value there.
+    accepted: (tokens accepted, requests verified) since it began to count, (0, 0) without speculation."""
 
     request_row: Callable[[Any], int | None]
     free_lists: Callable[[Any], tuple[Any, ...]]
@@ -47,6 +67,9 @@ class Readers:
     write_slots: Callable[[Any, tuple[Any, ...], Mapping[str, Any]], tuple[Any, Any]]
     is_swa_deferred: Callable[[Any], bool] = _never
     regroups: bool = True
+    serves_metrics: Callable[[Any], bool] = _serves_metrics
+    metric_labels: Callable[[Any], Mapping[str, Any]] = _metric_labels
+    accepted: Callable[[Any], tuple[int, int]] = _accepted
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import logging.handlers
 import os
@@ -18,6 +20,7 @@ pytest.importorskip("sglang")
 from g4diag import guard
 from g4diag.analyzers import inspect_file
 from g4diag.dump.reader import read_dump
+from g4diag.dump.server_log import read_log
 from g4diag.model import (
     Allocation,
     IndexSpace,
@@ -150,6 +153,17 @@ def test_a_line_is_key_value_and_greppable(tmp_path: Path) -> None:
     assert head.startswith("g4diag violation trap=page_table_stays_in_pool severity=error ") and summary[0] == '"'
     pairs = dict(part.split("=", 1) for part in head.split()[2:])
     assert (pairs["layer"], pairs["value"], pairs["bound"], pairs["past"]) == ("4", "188", "154", "35")
+
+
+def test_a_line_is_one_json_object_on_request(lines, tmp_path: Path) -> None:
+    live.Live([selection.traps()[READS]], tmp_path, log="json").sink(samples.faulty_read())
+    (line,) = lines.now()
+    told = json.loads(line.removeprefix("g4diag violation "))
+    assert (told["trap"], told["layer"], told["value"], told["bound"], told["seen"]) == (READS, 4, 188, 154, 1)
+    assert Path(told["dump"]).exists() and told["summary"]
+    said = f"[2026-11-22 10:00:00 TP1] {line}\n".encode()
+    found = read_log(io.BytesIO(said), len(said), "server.log")
+    assert found is not None and [event.kind for event in found.log] == ["violation"]
 
 
 @pytest.mark.parametrize("why", ["a trap that raises", "a disk that refuses"])
