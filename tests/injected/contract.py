@@ -24,6 +24,7 @@ class Fault:
     run in which nothing fires, those that a dump is to hold: the last of them does. harmless: nothing
     reads what is broken, so nothing is to fire. issue:
     the known issue it truly is, "" for none. must_not: known issues that a reader could take it for and must not.
+    lacks: why the installed release has nothing to put it into, "" where it has.
     """
 
     name: str
@@ -34,3 +35,4 @@ class Fault:
     harmless: bool = False
     issue: str = ""
     must_not: tuple[str, ...] = ()
+    lacks: Callable[[], str] = str

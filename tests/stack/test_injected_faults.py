@@ -38,7 +38,7 @@ def live() -> Iterator[Watched]:
 
 
 def test_every_fault_has_its_truth() -> None:
-    assert set(TRUTHS) == set(FAULTS)
+    assert set(TRUTHS) == {name for name, fault in FAULTS.items() if not fault.lacks()}
 
 
 @pytest.mark.parametrize("name", sorted(TRUTHS))

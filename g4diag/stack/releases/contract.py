@@ -27,6 +27,10 @@ def _never(allocator: Any) -> bool:
     return False
 
 
+def _matched(cache: Any, result: Any) -> Any:
+    return result.device_indices
+
+
 @dataclass(frozen=True)
 class Readers:
     """sglang's objects -> what a probe asks of them. Plain attribute access: nothing is copied and nothing waits.
@@ -37,6 +41,7 @@ class Readers:
     is_swa_pool(pool): whether it is a hybrid pool of full and SWA layers. layer_is_swa(pool, layer id): of such a pool.
     write_slots(argument, rest, named): (slots in full space, slots in SWA space or None) of a pool's write, from its
     `loc` argument and the call's other arguments.
+    matched(cache, result): int64 full slots, by position, of what a prefix cache's match has on the device.
     regroups: whether a deferred free comes again through the same call, all at once, when its group ends."""
 
     request_row: Callable[[Any], int | None]
@@ -47,6 +52,7 @@ class Readers:
     write_slots: Callable[[Any, tuple[Any, ...], Mapping[str, Any]], tuple[Any, Any]]
     is_swa_deferred: Callable[[Any], bool] = _never
     regroups: bool = True
+    matched: Callable[[Any, Any], Any] = _matched
 
 
 @dataclass(frozen=True)
