@@ -26,6 +26,7 @@ from g4diag.model.nouns import (
     Severity,
     Windows,
 )
+from g4diag.model.prefix_match import PrefixMatch
 from g4diag.model.views import (
     VIEWS,
     Allocation,
@@ -35,7 +36,6 @@ from g4diag.model.views import (
     KVWrite,
     MappingUpdate,
     PoolSwap,
-    PrefixMatch,
     QueryRows,
     Release,
     RequestView,

@@ -24,7 +24,7 @@ def _is_release(view: View) -> bool:
 def _unmapped(live: Watched, broken: bool) -> None:
     """free_swa without its filter, which upstream has: an unmapped slot is freed as SWA slot 0."""
     server = target(live)
-    evicted = _left_behind(server)
+    evicted = left_behind(server)
     live.begin()
     live.begin_step()
     allocator = server.allocator
@@ -36,7 +36,7 @@ def _unmapped(live: Watched, broken: bool) -> None:
     server.decode()
 
 
-def _left_behind(server: Any) -> Any:
+def left_behind(server: Any) -> Any:
     """int64[PAGE]: slots of a page of the first request's that the window has left and that has its SWA page still."""
     for _ in range(2 * PAGE):
         held = slots(server, 0)
@@ -214,6 +214,7 @@ FAULTS = (
         hooks=_waiting_by_full_slot,
         shows=lambda view: isinstance(view, MappingUpdate),
         must_not=("free-swa-per-token", "stale-mapping-on-recycle", "overallocated-tail-freed-twice"),
+        threads=("#36646",),
     ),
     Fault(
         "restore-forgets-swa",

@@ -15,8 +15,8 @@ from tests.injected.server import PAGE, WINDOW, serving
 from tests.injected.watching import Watched
 
 _UNMAPPED = ("evict-past-insert", "bigram-units", "locked-prefix-freed")
-_LEGACY = "sglang.srt.mem_cache.swa_radix_cache.SWARadixCache"
-_COMPONENT = "sglang.srt.mem_cache.unified_cache.components.swa.SWAComponent"
+LEGACY = "sglang.srt.mem_cache.swa_radix_cache.SWARadixCache"
+COMPONENT = "sglang.srt.mem_cache.unified_cache.components.swa.SWAComponent"
 
 
 def is_match(view: View) -> bool:
@@ -24,7 +24,7 @@ def is_match(view: View) -> bool:
     return isinstance(view, PrefixMatch)
 
 
-def _python_core() -> AbstractContextManager[Any]:
+def python_core() -> AbstractContextManager[Any]:
     """The core whose nodes can be hooked, where a release has another."""
     from sglang.srt.environ import envs
 
@@ -35,7 +35,7 @@ def _python_core() -> AbstractContextManager[Any]:
 
 def _tombstone(live: Watched, broken: bool) -> None:
     """A request decodes until its window has left its first pages, ends, and another begins as it did."""
-    with _python_core():
+    with python_core():
         server = serving()
     live.begin_step()
     ids = [1 + 7 * i % 250 for i in range(PAGE + PAGE // 2)]
@@ -65,12 +65,12 @@ def _blind() -> list[Hook]:
             finally:
                 cache.sliding_window_size = window
 
-        return [Hook(f"{_LEGACY}._match_prefix_helper", "around", match)]
+        return [Hook(f"{LEGACY}._match_prefix_helper", "around", match)]
 
     def validator(original: Callable[..., Any], component: Any, *args: Any, **kwargs: Any) -> Callable[[Any], bool]:
         return lambda node: True
 
-    return [Hook(f"{_COMPONENT}.create_match_validator", "around", validator)]
+    return [Hook(f"{COMPONENT}.create_match_validator", "around", validator)]
 
 
 FAULTS = (
