@@ -57,7 +57,8 @@ def _issue(finding: Finding) -> str:
     return f"{finding.data['id']} ({how})"
 
 
-def _is_sure(issue: str) -> bool:
+def is_sure(issue: str) -> bool:
+    """Whether one of `Said.issues` is a match."""
     return not issue.endswith(("(possible)", "(guess)"))
 
 
@@ -93,7 +94,7 @@ def _counts(told: list[tuple[Truth, Said]]) -> Iterator[str]:
     for release in sorted({row.release for row, _ in told}):
         here = [(row, found) for row, found in told if row.release == release]
         missed = [row.fault for row, _ in here if row.is_missed]
-        wrong = [row.fault for row, found in here if any(map(_is_sure, found.issues))]
+        wrong = [row.fault for row, found in here if any(map(is_sure, found.issues))]
         yield (
             f"- sglang {release}: {len(here)} faults, {sum(row.harmless for row, _ in here)} of them harmless. No trap "
             f"sees {len(missed)}: {', '.join(missed) or 'none'}. Matched to an issue that they are not: "
