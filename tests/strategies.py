@@ -64,6 +64,9 @@ kv_slots = (st.none() | st.integers(0, 4)).flatmap(
         handed_out_N=st.none() if n is None else st.none() | ids(min_size=n, max_size=n),
     )
 )
+prefix_matches = st.integers(0, 6).flatmap(
+    lambda n: st.builds(model.PrefixMatch, names, counts, counts, *(ids(min_size=n, max_size=n) for _ in range(2)))
+)
 query_rows = st.builds(model.QueryRows, names, names, names, names, counts, counts, counts, counts)
 swaps = st.builds(
     model.PoolSwap,

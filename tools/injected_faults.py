@@ -28,7 +28,10 @@ def main(names: list[str]) -> int:
     if unknown := set(names) - set(FAULTS):
         print(f"injected_faults.py: unknown fault: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
-    for row in recorded(names or list(FAULTS)):
+    for name in names or list(FAULTS):
+        if lacks := FAULTS[name].lacks():
+            print(f"{name}: not in this release: {lacks}", flush=True)
+    for row in recorded([name for name in names or FAULTS if not FAULTS[name].lacks()]):
         print(
             f"{row.fault} on {row.release}: {', '.join(row.live) or 'nothing fired'} ({row.judged} views)", flush=True
         )

@@ -22,10 +22,11 @@ DOCUMENT = ROOT / "docs/injected-faults.md"
 _HEAD = """\
 # Injected faults
 
-Each of these was put into sglang's own classes, driven on a CPU with every trap armed. None is a known issue, so none
-may be *matched* to one. The drives are in `tests/injected`, the dumps that g4diag wrote and what is true of them in
-`tests/analyzers/injected`; `tests/stack/test_injected_faults.py` puts each in again, on each release, and its healthy
-twin beside it.
+Each of these was put into sglang's own classes, driven on a CPU with every trap armed. Those with a thread are bugs
+that upstream had and has fixed since June 2026. None may be *matched* to another known issue. The drives are in
+`tests/injected`, the dumps that g4diag wrote and what is true of them in `tests/analyzers/injected`;
+`tests/stack/test_injected_faults.py` puts each in again, on each release that can have it, and its healthy twin
+beside it.
 
 This page is written by `tools/injected_faults_docs.py`. The dumps are by `tools/injected_faults.py`, run once with each
 release's Python.
@@ -56,7 +57,8 @@ def _issue(finding: Finding) -> str:
     return f"{finding.data['id']} ({how})"
 
 
-def _is_sure(issue: str) -> bool:
+def is_sure(issue: str) -> bool:
+    """Whether one of `Said.issues` is a match."""
     return not issue.endswith(("(possible)", "(guess)"))
 
 
@@ -92,7 +94,7 @@ def _counts(told: list[tuple[Truth, Said]]) -> Iterator[str]:
     for release in sorted({row.release for row, _ in told}):
         here = [(row, found) for row, found in told if row.release == release]
         missed = [row.fault for row, _ in here if row.is_missed]
-        wrong = [row.fault for row, found in here if any(map(_is_sure, found.issues))]
+        wrong = [row.fault for row, found in here if any(map(is_sure, found.issues))]
         yield (
             f"- sglang {release}: {len(here)} faults, {sum(row.harmless for row, _ in here)} of them harmless. No trap "
             f"sees {len(missed)}: {', '.join(missed) or 'none'}. Matched to an issue that they are not: "
@@ -102,7 +104,9 @@ def _counts(told: list[tuple[Truth, Said]]) -> Iterator[str]:
 
 def _causes(rows: list[Truth]) -> Iterator[str]:
     for fault, same in groupby(rows, key=lambda row: row.fault):
-        yield f"- **{fault}**: {next(same).the_cause}"
+        row = next(same)
+        threads = f" (sglang {', '.join(row.threads)})" if row.threads else ""
+        yield f"- **{fault}**: {row.the_cause}{threads}"
 
 
 def main() -> int:

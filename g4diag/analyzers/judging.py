@@ -14,6 +14,7 @@ from g4diag.model import (
     Incident,
     MappingUpdate,
     PoolSwap,
+    PrefixMatch,
     Release,
     View,
     Violation,
@@ -101,7 +102,7 @@ def _size(view: View) -> int:
         return len(view.slots_N)
     if isinstance(view, FreeList):
         return 0 if view.pool.free_pages_N is None else len(view.pool.free_pages_N)
-    return len(view.full_slots_N) if isinstance(view, MappingUpdate) else 1
+    return len(view.full_slots_N) if isinstance(view, MappingUpdate | PrefixMatch) else 1
 
 
 def lead(hits: Iterable[Judged]) -> Judged | None:

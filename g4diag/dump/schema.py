@@ -26,6 +26,7 @@ from g4diag.model import (
     MappingUpdate,
     PoolSwap,
     PoolView,
+    PrefixMatch,
     QueryRows,
     Release,
     RequestView,
@@ -80,6 +81,11 @@ def _slots_agree(write: KVSlots, at: At) -> None:
         slots = getattr(write, name)
         if slots is not None and slots.shape != (write.tokens,):
             at.of(name).refuse(f"a tensor of shape ({write.tokens},), one entry a token", slots)
+
+
+def _match_agrees(match: PrefixMatch, at: At) -> None:
+    if match.mapped_N.shape != match.full_slots_N.shape:
+        at.of("mapped_N").refuse(f"the shape of full_slots_N, {match.full_slots_N.shape}", match.mapped_N)
 
 
 _COUNT = Int(0, MAX_COUNT)
@@ -198,6 +204,11 @@ QUERY_ROWS = Record(
         "row_stride": _COUNT,
     },
 )
+PREFIX_MATCH = Record(
+    PrefixMatch,
+    {"cache": Text(), "tokens": _COUNT, "window": _COUNT, "full_slots_N": Ints(1), "mapped_N": Ints(1)},
+    _match_agrees,
+)
 VIOLATION = Record(
     Violation,
     {
@@ -235,7 +246,7 @@ RECORDS: dict[str, Record] = {
     record.of.KIND: record
     for record in (
         *(READ, SWAP, ALLOCATION, RELEASE, FREE_LIST, MAPPING_UPDATE),
-        *(KV_WRITE, KV_SLOTS, QUERY_ROWS),
+        *(KV_WRITE, KV_SLOTS, QUERY_ROWS, PREFIX_MATCH),
     )
 }
 INCIDENT = Record(

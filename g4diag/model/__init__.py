@@ -26,6 +26,7 @@ from g4diag.model.nouns import (
     Severity,
     Windows,
 )
+from g4diag.model.prefix_match import PrefixMatch
 from g4diag.model.views import (
     VIEWS,
     Allocation,
@@ -67,6 +68,7 @@ __all__ = [
     "Outcome",
     "PoolSwap",
     "PoolView",
+    "PrefixMatch",
     "QueryRows",
     "Release",
     "RequestView",

@@ -19,6 +19,7 @@ from g4diag.model.nouns import (
     RowOwners,
     Windows,
 )
+from g4diag.model.prefix_match import PrefixMatch
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,8 @@ class FreeList:
 class MappingUpdate:
     """The full-to-SWA mapping right after a call that had to change it.
 
-    call: "alloc", "alloc_extend", "alloc_decode", "alloc_extend_swa_tail", "free", "free_swa" or "free_swa_segment".
+    call: "alloc", "alloc_extend", "alloc_decode", "alloc_extend_swa_tail", "free", "free_swa", "free_swa_segment" or
+    "free_group_end", of the slots that were mapped inside the group.
     full_slots_N: int64 full slots of the call. swa_slots_N: what they should map to: the SWA slots handed out with
     them, 0 when freed. mapped_N: what they do map to."""
 
@@ -274,7 +276,8 @@ class QueryRows:
     row_stride: int
 
 
-View = AttentionRead | PoolSwap | Allocation | Release | FreeList | MappingUpdate | KVWrite | KVSlots | QueryRows
+_OfAllocators = Allocation | Release | FreeList | MappingUpdate | PrefixMatch
+View = AttentionRead | PoolSwap | _OfAllocators | KVWrite | KVSlots | QueryRows
 
 # In this order they are judged: a cause may come before what it leads to.
 _ORDER = (PoolSwap, Allocation, Release, FreeList, MappingUpdate, KVWrite, KVSlots, QueryRows, AttentionRead)

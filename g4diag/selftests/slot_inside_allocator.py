@@ -19,4 +19,5 @@ SELFTEST = Break(
     name="slot_inside_allocator",
     how="The free list's last page is one past the pool; the whole pool is handed out.",
     drive=_drive,
+    companions=("page_is_free_or_live",),  # the page that should have been the list's last
 )

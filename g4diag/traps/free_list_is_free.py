@@ -2,7 +2,7 @@
 
 What the other allocator traps see call by call, taken stock of: it also finds what bypasses the calls, such as a free
 list assigned by hand or restored from a backup that is too old. Pages neither free nor live are a leak and no
-corruption; upstream's own memory check tells of those.
+corruption: `page_is_free_or_live` tells of those.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Every SWA page table, and every write to a sliding layer, goes through it. An entry that was not written sends K/V to
 the dummy page; one that outlived its free lets the next free give back a page that another request has by then (near
 sglang #27779). Judged for the very slots of a call: other slots of a freed page may hold what a speculative step left
-there, which is rewritten before anyone asks.
+there, which is rewritten before anyone asks. At the end of a free group it is judged for the slots that were mapped
+anew inside the group: what a free that waited looks up only there is no longer what it was asked for (#36646).
 """
 
 from __future__ import annotations

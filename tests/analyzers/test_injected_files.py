@@ -33,10 +33,20 @@ def test_dumps_are_judged_as_the_truth_says_and_the_twins_are_silent(row: Truth)
     assert seen and not fired
 
 
+# What there is to break is in this release alone: `Fault.lacks`, which tests/stack asks of each.
+OF_ONE_RELEASE = {
+    "restore-forgets-swa": "0.5.13",
+    "unfinished-insert-drops-boundary-legacy": "0.5.13",
+    "unfinished-insert-drops-boundary": "0.5.23",
+    "segment-frees-dummy": "0.5.23",
+}
+
+
 def test_every_fault_is_there_on_both_releases() -> None:
     assert len(TRUTHS) >= 50
     for fault, rows in groupby(TRUTHS, key=lambda row: row.fault):
-        assert {row.release for row in rows} == RELEASES, fault
+        wanted = {OF_ONE_RELEASE[fault]} if fault in OF_ONE_RELEASE else RELEASES
+        assert {row.release for row in rows} == wanted, fault
 
 
 def test_what_is_there_is_told_and_small() -> None:

@@ -21,9 +21,10 @@ def of_sliding_layer(view: View) -> bool:
 class Fault:
     """name: the dump's. cause: what is broken, in one sentence. drive: healthy for False, with the fault for True.
     hooks: put under the probes for True, where the fault is in a method that probes hook too. shows: of the views of a
-    run in which nothing fires, those that a dump is to hold: the last of them does. harmless: nothing
-    reads what is broken, so nothing is to fire. issue:
-    the known issue it truly is, "" for none. must_not: known issues that a reader could take it for and must not.
+    run in which nothing fires, those that a dump is to hold: the last of them does. harmless: nothing reads what is
+    broken, so nothing is to fire. issue: the known issue it truly is, "" for none. must_not: known issues that a reader
+    could take it for and must not. threads: upstream's, where it had the bug and has fixed it. lacks: why the installed
+    release has nothing to put it into, "" where it has.
     """
 
     name: str
@@ -34,3 +35,5 @@ class Fault:
     harmless: bool = False
     issue: str = ""
     must_not: tuple[str, ...] = ()
+    threads: tuple[str, ...] = ()
+    lacks: Callable[[], str] = str

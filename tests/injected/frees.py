@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from g4diag.model import Release, View
+from g4diag.hooks.install import Hook
+from g4diag.model import FreeList, MappingUpdate, Release, View
 from g4diag.stack.drive.allocators import extend
+from g4diag.stack.releases import current
 from tests.injected.contract import Drive, Fault
 from tests.injected.server import PAGE, WINDOW, admit, last_page, serving, slots, target
 from tests.injected.watching import Watched
@@ -22,7 +24,7 @@ def _is_release(view: View) -> bool:
 def _unmapped(live: Watched, broken: bool) -> None:
     """free_swa without its filter, which upstream has: an unmapped slot is freed as SWA slot 0."""
     server = target(live)
-    evicted = _left_behind(server)
+    evicted = left_behind(server)
     live.begin()
     live.begin_step()
     allocator = server.allocator
@@ -34,7 +36,7 @@ def _unmapped(live: Watched, broken: bool) -> None:
     server.decode()
 
 
-def _left_behind(server: Any) -> Any:
+def left_behind(server: Any) -> Any:
     """int64[PAGE]: slots of a page of the first request's that the window has left and that has its SWA page still."""
     for _ in range(2 * PAGE):
         held = slots(server, 0)
@@ -110,6 +112,56 @@ def _swapped(live: Watched, broken: bool) -> None:
     server.decode()
 
 
+def _remapped(live: Watched, broken: bool) -> None:
+    """A page is given another SWA half while its free waits for its group's end; healthy: it is freed before."""
+    server = target(live)
+    allocator = server.allocator
+    own = extend(allocator, PAGE)
+    live.begin()
+    live.begin_step()
+    if not broken:
+        allocator.free(own)
+    allocator.free_group_begin()
+    if broken:
+        allocator.free(own)
+    allocator.set_full_to_swa_mapping(own, allocator.swa_attn_allocator.alloc(PAGE))
+    allocator.free_group_end()
+    server.decode()
+
+
+def _waiting_by_full_slot() -> list[Hook]:
+    """As 0.5.13 puts a free off: by its full slots, looked up when the group ends."""
+    if current().read.regroups:
+        return []
+
+    def free(original: Callable[..., None], allocator: Any, free_index: Any) -> None:
+        if allocator.free_group is None:
+            original(allocator, free_index)
+        else:
+            allocator.free_group.append(free_index.clone())
+
+    return [Hook(current().path("swa.free"), "around", free)]
+
+
+def _put_back(live: Watched, broken: bool) -> None:
+    """A page is handed out to try something, and the allocator is put back to what it was before."""
+    server = target(live)
+    allocator = server.allocator
+    state = allocator.backup_state()
+    live.begin()
+    live.begin_step()
+    extend(allocator, PAGE)
+    allocator.restore_state(state)
+    server.decode()
+
+
+def _forgetting() -> list[Hook]:
+    def restore(original: Callable[..., None], owner: Any, state: Any) -> None:
+        owner.full_attn_allocator.restore_state(state[0])
+
+    return [Hook(current().path("swa.restore_state"), "around", restore)]
+
+
 FAULTS = (
     Fault(
         "unmapped-freed",
@@ -154,5 +206,23 @@ FAULTS = (
         "The mapping of two requests' last full pages is swapped: each reads the other's K/V in its sliding layers.",
         _swapped,
         must_not=_FREES,
+    ),
+    Fault(
+        "group-looks-up-late",
+        "A free that waits for its group's end looks its slots up only there, and frees what they map to by then.",
+        _remapped,
+        hooks=_waiting_by_full_slot,
+        shows=lambda view: isinstance(view, MappingUpdate),
+        must_not=("free-swa-per-token", "stale-mapping-on-recycle", "overallocated-tail-freed-twice"),
+        threads=("#36646",),
+    ),
+    Fault(
+        "restore-forgets-swa",
+        "An allocator that is put back to a backup leaves its SWA side as it is: what was handed out since is lost.",
+        _put_back,
+        hooks=_forgetting,
+        shows=lambda view: isinstance(view, FreeList),
+        must_not=_FREES,
+        lacks=lambda: "" if current().has("swa.restore_state") else current().lacks["swa.restore_state"],
     ),
 )

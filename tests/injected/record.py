@@ -52,6 +52,7 @@ def _written(fault: Fault, release: str, broken: Run, healthy: Run) -> Truth:
         issue=fault.issue,
         the_cause=fault.cause,
         must_not=fault.must_not,
+        threads=fault.threads,
         harmless=fault.harmless,
         judged=len(broken.views),
         dumps=tuple(names),

@@ -18,7 +18,8 @@ _HEAD = """\
 # live: traps that fired, in the order in which they first did. offline: traps that fire on the dumps. judged: views
 # that the armed traps were shown in the broken run. dumps: in the order in which g4diag wrote them; of a fault that no
 # trap saw, one with the views as they were. healthy: the same drive without the fault. harmless: nothing reads what is
-# broken. issue: the known issue it truly is, "" for none. must_not: known issues it must not be matched to.
+# broken. threads: upstream's, of a bug that it had and has fixed. issue: the known issue it truly is, "" for none.
+# must_not: known issues it must not be matched to.
 """
 
 
@@ -33,6 +34,7 @@ class Truth:
     issue: str
     the_cause: str
     must_not: tuple[str, ...]
+    threads: tuple[str, ...]
     harmless: bool
     judged: int
     dumps: tuple[str, ...]

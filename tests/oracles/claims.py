@@ -55,6 +55,23 @@ def free_list_is_free(stock: Any) -> Broken | None:
     return _in_call(stock, at, free, low=1, bound=stock.pool.num_pages)
 
 
+def page_is_free_or_live(stock: Any) -> Broken | None:
+    if stock.pool.free_pages_N is None:
+        return None
+    known = {*stock.pool.free_pages_N.tolist(), *stock.live_pages_N.tolist()}
+    pages = list(range(1, stock.pool.num_pages))
+    at = [n for n, page in enumerate(pages) if page not in known]
+    return _in_call(stock, at, pages, low=1, bound=stock.pool.num_pages)
+
+
+def matched_prefix_is_mapped(match: Any) -> Broken | None:
+    mapped, full = match.mapped_N.tolist(), match.full_slots_N.tolist()
+    at = [n for n, slot in enumerate(mapped) if slot <= 0]
+    said = [match.tokens, len(mapped), len(at)]
+    places = [{"column": n, "value": mapped[n], "said": [*said, full[n]]} for n in at]
+    return Broken(len(at), len(mapped), places) if at else None
+
+
 def free_of_live_only(release: Any) -> Broken | None:
     slots, alive = release.slots_N.tolist(), set(release.live_pages_N.tolist())
     at = [n for n, slot in enumerate(slots) if _page(slot, release) not in alive]
@@ -283,7 +300,8 @@ _READ += (request_row_is_of_its_request, window_is_the_models, page_size_is_the_
 # Kind of view -> the claims made of it.
 _OF = {
     "kv_writes": (draft_writes_no_kv,),
-    "free_lists": (free_list_is_free,),
+    "free_lists": (free_list_is_free, page_is_free_or_live),
+    "others": (matched_prefix_is_mapped,),
     "releases": (free_of_live_only,),
     "kv_slots": (kv_slots_in_layer_space, kv_slots_are_those_handed_out),
     "mapping_updates": (mapping_follows_allocation,),
@@ -299,7 +317,9 @@ CLAIMS: dict[str, tuple[str, Claim]] = {
 
 def can_be_judged(name: str, view: Any) -> bool:
     """Whether the view holds what the claim is about."""
-    if name == "free_list_is_free":
+    if name == "matched_prefix_is_mapped":
+        return bool(len(view.full_slots_N))
+    if name in ("free_list_is_free", "page_is_free_or_live"):
         return view.pool.free_pages_N is not None
     if name == "kv_slots_in_layer_space":
         return view.slots_space is not None or (view.slots_N is not None and _expected_slots(view) is not None)
@@ -342,6 +362,7 @@ def entries(incident: Incident) -> int:
     many += sum(len(call.slots_N) for call in (*incident.allocations, *incident.releases))
     many += sum(len(stock.pool.free_pages_N) for stock in incident.free_lists if stock.pool.free_pages_N is not None)
     many += sum(len(update.mapped_N) for update in incident.mapping_updates)
+    many += sum(len(match.full_slots_N) for match in incident.others)
     return (
         many
         + sum(len(those) for those in (incident.kv_writes, incident.kv_slots, incident.query_rows))

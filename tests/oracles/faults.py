@@ -278,6 +278,27 @@ def free_list_of_live_pages(rng: Random, incident: Incident) -> Incident:
 
 
 @_fault
+def pages_lost(rng: Random, incident: Incident) -> Incident:
+    """Pages that are on no list and that nobody has."""
+    stock = incident.free_lists[-1]
+    free_N = stock.pool.free_pages_N
+    assert free_N is not None
+    pool = replace(stock.pool, free_pages_N=free_N[rng.choice((1, 2)) :])
+    return replace(incident, free_lists=(*incident.free_lists[:-1], replace(stock, pool=pool)))
+
+
+@_fault
+def tombstone_matched(rng: Random, incident: Incident) -> Incident:
+    """A cache matched keys that have no SWA slot."""
+    matches = []
+    for match in incident.others:
+        mapped_N = match.mapped_N.copy()
+        mapped_N[: rng.choice((1, len(mapped_N)))] = 0
+        matches.append(replace(match, mapped_N=mapped_N))
+    return replace(incident, others=tuple(matches))
+
+
+@_fault
 def written_elsewhere(rng: Random, incident: Incident) -> Incident:
     """To the full slots, to the dummy, past the pool, or of another tensor's label."""
     *others, write = incident.kv_slots

@@ -169,14 +169,19 @@ _OF_NO_SPACE += ("window_is_the_models", "page_size_is_the_pools")
 
 def _parts(name: str, view: Any) -> Iterator[str]:
     space, pool = "", getattr(view, "pool", None)
-    of_pages = ("free_list_is_free", "page_in_window_is_mapped", "mapping_is_what_was_handed_out")
+    of_pages = (
+        "page_is_free_or_live",
+        "free_list_is_free",
+        "page_in_window_is_mapped",
+        "mapping_is_what_was_handed_out",
+    )
     if name in of_pages or name.startswith("page_table"):
         space = str(pool.space)
-    elif name == "mapping_follows_allocation":
+    elif name in ("mapping_follows_allocation", "matched_prefix_is_mapped"):
         space = "SWA slot"
     elif name not in _OF_NO_SPACE and hasattr(pool, "space"):
         space = arrays.slot_space(pool)
-    calls = {"releases": "free", "free_lists": "free list"}
+    calls = {"releases": "free", "free_lists": "free list", "others": "match_prefix"}
     phase = calls.get(CLAIMS[name][0]) or getattr(view, "phase", getattr(view, "call", getattr(view, "inside", "")))
     for part in (space.replace(" ", "-"), str(getattr(view, "layer_kind", "") or ""), str(phase)):
         yield re.sub(r"[^a-z0-9_>.-]+", "_", part.lower())[:48].strip("_") or "-"

@@ -5,6 +5,7 @@ Nothing of a healthy world breaks a claim. `faults` damages one. Letters as in t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -244,8 +245,19 @@ def _calls(made: World) -> dict[str, Any]:
         "kv_slots": tuple(writes),
         "kv_writes": (model.KVWrite("", "target:SWAKVPool", 1, 4),),
         "query_rows": (model.QueryRows("draft", "decode", "eager", BACKEND, 3, 4, 64, 64),),
+        "others": tuple(_matches(made)),
         "swaps": (model.PoolSwap("frozen_kv_target_view", "enter", BACKEND, "a", True, "a", frozen_kv=True),),
     }
+
+
+def _matches(made: World) -> Iterator[model.PrefixMatch]:
+    """Whole pages of the first request's that a cache has, as long as all of the window is mapped."""
+    request = made.requests[0]
+    slots = _slots(request.pages, made.size)
+    window = slots[-made.window :] if made.window else slots
+    mapped = np.array([_id(made, int(slot), 1, "swa") for slot in window], dtype=np.int64)
+    if (mapped > 0).all():
+        yield model.PrefixMatch("SWARadixCache", len(slots), made.window, window, mapped)
 
 
 def _slots(pages: list[int], size: int) -> Any:

@@ -3,6 +3,7 @@ program is silent."""
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,9 @@ def test_each_machine_has_a_bug_to_find() -> None:
     """... in the installed release, or the table says why it has none."""
     asked = {row.machine.name for row in [*UPSTREAM, *INJECTED] if not row.why_not}
     assert asked | set(WITHOUT_A_BUG) == set(machines()) and not asked & set(WITHOUT_A_BUG)
+
+
+def test_what_is_told_of_it_is_the_table() -> None:
+    """TRIAGE's table of faults is written from this file, where no stack is."""
+    told = tomllib.loads((Path(__file__).parent / "found.toml").read_text(encoding="utf-8"))["found"]
+    assert told == [{"bug": row.bug, "machine": row.machine.name, "claim": row.claim} for row in [*UPSTREAM, *INJECTED]]

@@ -28,4 +28,4 @@ def test_a_miss_is_told() -> None:
     ("issue", "sure"), [("a (matched)", 1), ("a (derived)", 1), ("a (possible)", 0), ("a (guess)", 0)]
 )
 def test_what_is_no_guess_counts_as_a_match(issue: str, sure: int) -> None:
-    assert docs._is_sure(issue) is bool(sure)
+    assert docs.is_sure(issue) is bool(sure)

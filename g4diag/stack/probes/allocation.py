@@ -2,7 +2,8 @@
 
 Both sub-allocators of a hybrid-SWA server are such; which of the two one is, is learnt when their owner is built.
 A book of live pages is kept for each, apart from its free list: reset by `clear`, put back by `restore_state` to what
-it was at `backup_state`; a free inside a free group counts at the group's end, where sglang calls `free` again.
+it was at `backup_state`, when the free list is held against it; a free inside a free group counts at the group's end,
+where sglang calls `free` again.
 Cost on a GPU: one asynchronous copy to pinned memory a step and no sync; views are judged at the end of the next.
 """
 
@@ -20,13 +21,14 @@ from g4diag.hooks.install import Hook
 from g4diag.model import Allocation, FreeList, IndexSpace, MappingUpdate, PoolView, Release
 from g4diag.stack.probes.async_copies import Arrivals
 from g4diag.stack.probes.contract import Context, Probe
+from g4diag.stack.probes.free_groups import FreeGroups
 from g4diag.stack.probes.live_pages import LivePages
 from g4diag.stack.probes.mapping_update import MappingUpdateProbe
 from g4diag.stack.releases import current
 
 _CALLS = {"paged": ("alloc", "alloc_extend", "alloc_decode"), "token": ("alloc",)}
 VIEWS: frozenset[type] = frozenset({Allocation, Release, FreeList, MappingUpdate})
-STOCK_EVERY = 256
+STOCK_EVERY, STOCK_EVERY_RESTORE = 256, 64
 
 
 class AllocationProbe:
@@ -46,11 +48,13 @@ class AllocationProbe:
         self._books: WeakKeyDictionary[Any, LivePages] = WeakKeyDictionary()
         self._backups: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._calls: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        self._restores: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         # Called since their free list was last copied.
         self._unseen: set[Any] | WeakSet[Any] = set() if keeps else WeakSet()
         self._pools: WeakKeyDictionary[Any, PoolView] = WeakKeyDictionary()
         self.arrivals = Arrivals()
         self._mapping = MappingUpdateProbe(sink, self.arrivals)
+        self._groups = FreeGroups(sink, self.arrivals)
 
     def hooks(self) -> list[Hook]:
         """Every call that hands out slots, takes them back or starts anew, and the constructor that says which
@@ -67,11 +71,12 @@ class AllocationProbe:
         backups: tuple[tuple[str, Callable[..., None]], ...] = (
             ("allocator.backup_state", self._backed_up),
             ("allocator.restore_state", self._restored),
+            ("swa.restore_state", self._both_restored),
         )
         # Later releases have neither: speculation no longer puts an allocator back.
         places += [(name, function) for name, function in backups if release.has(name)]
         hooks = [release.hook(name, "after", function) for name, function in places]
-        return [*hooks, *self._mapping.hooks()] if MappingUpdate in self._wanted else hooks
+        return [*hooks, *self._mapping.hooks(), *self._groups.hooks()] if MappingUpdate in self._wanted else hooks
 
     def catch_up(self, idle: bool) -> None:
         """Judge the calls that have arrived; fetch those made since. idle: nothing else is to be done."""
@@ -144,6 +149,14 @@ class AllocationProbe:
             self.arrivals.copy([], book.restore)
         else:
             self.arrivals.copy(state, lambda *free: book.all_but(np.concatenate(free)))
+        restores = self._restores[allocator] = self._restores.get(allocator, 0) + 1
+        if FreeList in self._wanted and restores % STOCK_EVERY_RESTORE == 1:
+            self._copy_free_list(allocator)
+
+    def _both_restored(self, result: Any, owner: Any, state: Any) -> None:
+        """Both sides were to be put back, whether each was or not."""
+        for allocator, part in zip((owner.full_attn_allocator, owner.swa_attn_allocator), state, strict=True):
+            self._restored(None, allocator, part)
 
     def _book(self, allocator: Any, begun: Any = None, given_back: Any = None) -> LivePages:
         """The allocator's book. First met in mid-life, its free list of now, with this call undone, begins it."""

@@ -45,6 +45,10 @@ def _accepted(scheduler: Any) -> tuple[int, int]:
     return getattr(reporter, "spec_total_num_accept_tokens", 0), getattr(reporter, "spec_total_num_forward_ct", 0)
 
 
+def _matched(cache: Any, result: Any) -> Any:
+    return result.device_indices
+
+
 @dataclass(frozen=True)
 class Readers:
     """sglang's objects -> what a probe asks of them. Plain attribute access: nothing is copied and nothing waits.
@@ -55,9 +59,10 @@ class Readers:
     is_swa_pool(pool): whether it is a hybrid pool of full and SWA layers. layer_is_swa(pool, layer id): of such a pool.
     write_slots(argument, rest, named): (slots in full space, slots in SWA space or None) of a pool's write, from its
     `loc` argument and the call's other arguments.
-    regroups: whether a deferred free comes again through the same call, all at once, when its group ends.
     Of a scheduler: serves_metrics: whether sglang's own /metrics is on. metric_labels: its label -> value there.
-    accepted: (tokens accepted, requests verified) since it began to count, (0, 0) without speculation."""
+    accepted: (tokens accepted, requests verified) since it began to count, (0, 0) without speculation.
+    matched(cache, result): int64 full slots, by position, of what a prefix cache's match has on the device.
+    regroups: whether a deferred free comes again through the same call, all at once, when its group ends."""
 
     request_row: Callable[[Any], int | None]
     free_lists: Callable[[Any], tuple[Any, ...]]
@@ -70,6 +75,7 @@ class Readers:
     serves_metrics: Callable[[Any], bool] = _serves_metrics
     metric_labels: Callable[[Any], Mapping[str, Any]] = _metric_labels
     accepted: Callable[[Any], tuple[int, int]] = _accepted
+    matched: Callable[[Any, Any], Any] = _matched
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ _GRAPH_RUNNER = f"{_SRT}.speculative.frozen_kv_mtp_cuda_graph_runner.FrozenKVMTP
 _ALLOCATORS = f"{_SRT}.mem_cache.allocator"
 _PAGED, _TOKEN = f"{_ALLOCATORS}.paged.PagedTokenToKVPoolAllocator", f"{_ALLOCATORS}.token.TokenToKVPoolAllocator"
 _BASE, _SWA = f"{_ALLOCATORS}.base.BaseTokenToKVPoolAllocator", f"{_ALLOCATORS}.swa.SWATokenToKVPoolAllocator"
+_UNIFIED_TREE = f"{_SRT}.mem_cache.unified_radix_cache.UnifiedRadixCache"
 _HYBRID_POOL = f"{_SRT}.mem_cache.swa_memory_pool.SWAKVPool"
 _PLAIN_POOL = f"{_SRT}.mem_cache.memory_pool.MHATokenToKVPool"
 _ROWS = f"{_SRT}.mem_cache.memory_pool.ReqToTokenPool"
@@ -76,6 +77,7 @@ RELEASE = Release(
         "token.clear": Point(f"{_TOKEN}.clear"),
         "allocator.backup_state": Point(f"{_BASE}.backup_state"),
         "allocator.restore_state": Point(f"{_BASE}.restore_state", ("state",)),
+        "swa.restore_state": Point(f"{_SWA}.restore_state", ("state",)),
         "swa.built": Point(f"{_SWA}.__init__", ("size", "size_swa", "page_size")),
         "swa.alloc": Point(f"{_SWA}.alloc", ("need_size",)),
         "swa.alloc_extend": Point(f"{_SWA}.alloc_extend", ("prefix_lens", "prefix_lens_cpu", "seq_lens")),
@@ -91,6 +93,10 @@ RELEASE = Release(
         "swa.clear": Point(f"{_SWA}.clear"),
         "swa.free": Point(f"{_SWA}.free", ("free_index",)),
         "swa.free_swa": Point(f"{_SWA}.free_swa", ("free_index",)),
+        "tree.match": Point(f"{_SRT}.mem_cache.swa_radix_cache.SWARadixCache.match_prefix", ("params",)),
+        "tree.unified_match": Point(f"{_UNIFIED_TREE}.match_prefix", ("params",)),
+        "swa.free_group_begin": Point(f"{_BASE}.free_group_begin"),
+        "swa.free_group_end": Point(f"{_BASE}.free_group_end"),
     },
     read=Readers(
         request_row=lambda req: req.req_pool_idx,

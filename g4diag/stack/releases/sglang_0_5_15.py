@@ -7,9 +7,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from g4diag.hooks.anchors import Anchor
-from g4diag.stack.releases import sglang_0_5_16
+from g4diag.stack.releases import sglang_0_5_13, sglang_0_5_16
 
 _SRT = "sglang.srt"
+_TREE = "tree.match"
 
 RELEASE = replace(
     sglang_0_5_16.RELEASE,
@@ -20,5 +21,6 @@ RELEASE = replace(
         Anchor(f"{_SRT}.mem_cache.registry", "return SWARadixCache(params=params)"),
         Anchor(f"{_SRT}.mem_cache.allocator.base", "def backup_state("),
     ),
+    points={**sglang_0_5_16.RELEASE.points, _TREE: sglang_0_5_13.RELEASE.points[_TREE]},
     drive="g4diag.stack.drive.at_0_5_15",
 )

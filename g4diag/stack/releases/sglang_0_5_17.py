@@ -9,6 +9,7 @@ from g4diag.stack.releases import sglang_0_5_13, sglang_0_5_18
 
 _SRT = "sglang.srt"
 _NEXT = sglang_0_5_18.RELEASE
+_AS_BEFORE = ("swa.free_group_begin", "swa.free_group_end")
 
 RELEASE = replace(
     _NEXT,
@@ -19,6 +20,7 @@ RELEASE = replace(
         Anchor(f"{_SRT}.mem_cache.allocator.paged", "def _release_page_ids("),
         Anchor(f"{_SRT}.mem_cache.allocator.paged", "self.free_group.append(free_index)"),
     ),
+    points={**_NEXT.points, **{name: sglang_0_5_13.RELEASE.points[name] for name in _AS_BEFORE}},
     read=replace(_NEXT.read, is_swa_deferred=sglang_0_5_13.RELEASE.read.is_swa_deferred),
     drive="g4diag.stack.drive.at_0_5_17",
 )

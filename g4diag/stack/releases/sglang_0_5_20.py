@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from g4diag.hooks.anchors import Anchor
-from g4diag.stack.releases import sglang_0_5_23
+from g4diag.stack.releases import sglang_0_5_21, sglang_0_5_23
 
 _SRT = "sglang.srt"
 
@@ -23,5 +23,6 @@ RELEASE = replace(
         Anchor(f"{_SRT}.mem_cache.allocator.base", "def get_all_free_pages("),
         Anchor(f"{_SRT}.runtime_context", "def override_permanently(self, **widths)"),
     ),
+    read=sglang_0_5_21.RELEASE.read,
     drive="g4diag.stack.drive.at_0_5_20",
 )

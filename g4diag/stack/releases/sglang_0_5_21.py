@@ -22,5 +22,6 @@ RELEASE = replace(
         Anchor(f"{_SRT}.mem_cache.common", "def maybe_cache_unfinished_req("),
         Anchor(f"{_SRT}.layers.dp_attention", "def init_dp_gathered_buffer("),
     ),
+    read=replace(sglang_0_5_23.RELEASE.read, matched=lambda cache, result: result.device_indices),
     drive="g4diag.stack.drive.at_0_5_21",
 )

@@ -20,6 +20,7 @@ _GRAPH_RUNNER = f"{_SRT}.speculative.frozen_kv_mtp_cuda_graph_runner.FrozenKVMTP
 _ALLOCATORS = f"{_SRT}.mem_cache.allocator"
 _PAGED, _TOKEN = f"{_ALLOCATORS}.paged.PagedTokenToKVPoolAllocator", f"{_ALLOCATORS}.token.TokenToKVPoolAllocator"
 _SWA = f"{_ALLOCATORS}.swa.SWATokenToKVPoolAllocator"
+_UNIFIED_TREE = f"{_SRT}.mem_cache.unified_radix_cache.UnifiedRadixCache"
 _HYBRID_POOL = f"{_SRT}.mem_cache.swa_memory_pool.SWAKVPool"
 _PLAIN_POOL = f"{_SRT}.mem_cache.memory_pool.MHATokenToKVPool"
 _ROWS = f"{_SRT}.mem_cache.memory_pool.ReqToTokenPool"
@@ -44,6 +45,10 @@ def _write_slots(loc: Any, rest: tuple[Any, ...], named: Mapping[str, Any]) -> t
     if hasattr(loc, "data_ptr"):  # a tensor still, from callers that write to a plain pool
         return loc, None
     return loc.loc, loc.swa_loc
+
+
+def _matched(cache: Any, result: Any) -> Any:
+    return cache.path_device_indices(result.last_device_node)[: result.device_prefix_len]
 
 
 RELEASE = Release(
@@ -101,10 +106,14 @@ RELEASE = Release(
         "swa.free_swa": Point(f"{_SWA}.free_swa", ("free_index",)),
         "swa.free_segment": Point(f"{_SWA}.free_segment", ("free_index",)),
         "swa.free_swa_segment": Point(f"{_SWA}.free_swa_segment", ("free_index",)),
+        "tree.unified_match": Point(f"{_UNIFIED_TREE}.match_prefix", ("params",)),
+        "swa.free_group_begin": Point(f"{_SWA}.free_group_begin"),
+        "swa.free_group_end": Point(f"{_SWA}.free_group_end"),
     },
     lacks={
         "allocator.backup_state": "nothing backs an allocator up since 0.5.17",
         "allocator.restore_state": "nothing backs an allocator up since 0.5.17",
+        "swa.restore_state": "nothing backs an allocator up since 0.5.17",
         "paged.free": "pages come back through _release_page_ids",
     },
     read=Readers(
@@ -115,6 +124,7 @@ RELEASE = Release(
         layer_is_swa=lambda pool, layer_id: bool(pool.layers_mapping[layer_id][1]),
         write_slots=_write_slots,
         regroups=False,
+        matched=_matched,
     ),
     drive="g4diag.stack.drive.at_0_5_23",
     renamed={
