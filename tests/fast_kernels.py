@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PLACES = ("repro/", "scenario/", "stack/live/", "stack/probes/", "stack/backends/", "stack/test_injected_faults.py")
+PLACES = ("repro/", "scenario/", "stack/live/", "stack/probes/")
 
 
 def here(nodeid: str) -> bool:
