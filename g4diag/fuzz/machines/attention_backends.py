@@ -131,7 +131,7 @@ MACHINE = Machine(
     subject="trtllm_mha, triton, fa4 and intel_amx: eager and graph metadata",
     drives=AttentionMachine,
     goals=(
-        *("diverged", "recycled", "window_crossed", "batched", "wrapped", "replayed_smaller", "path_moved"),
+        *("diverged", "recycled", "window_crossed", "batched", "wrapped", "replayed_smaller"),
         *("extend_eager", "decode_eager", "decode_graph", "target_verify_eager", "target_verify_graph"),
         *("frozen_decode_eager", "frozen_decode_graph"),
     ),
