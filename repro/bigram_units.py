@@ -18,7 +18,7 @@ from g4diag.scenario import Drive, Found
 from g4diag.scenario.driving import driven
 
 _FAULT = ("bigram-key-loses-frontier",)
-_TRAP = "page_in_window_is_mapped"
+_TRAP = "matched_prefix_is_mapped + page_in_window_is_mapped"
 _SERVED_FROM = "sglang.srt.mem_cache.registry"
 
 

@@ -17,7 +17,7 @@ from g4diag.scenario import Drive, Found
 from g4diag.scenario.driving import driven
 
 _FAULT = ("eviction-reaches-insert-boundary",)
-_TRAP = "page_in_window_is_mapped"
+_TRAP = "matched_prefix_is_mapped + page_in_window_is_mapped"
 
 
 def drive(*, window: int) -> Found:
