@@ -68,8 +68,11 @@ def facts_of(incident: Incident) -> Facts:
     found["fired"] = {hit.violation.trap for hit in judgement.hits} | {violation.trap for violation in on_record}
     if violation := first.violation if first else next(iter(on_record), None):
         found |= _of_violation(violation, incident)
+    reads = [hit.view for hit in judgement.hits if isinstance(hit.view, AttentionRead)]
     if first and isinstance(first.view, AttentionRead):
         found |= _of_read(first.view, incident)
+    elif windows := [read for read in reads if read.window_left >= 0]:
+        found["page"] = {_page(windows[0])}
     found["swap"] = {_swap(hit) for hit in judgement.hits if isinstance(hit.view, PoolSwap)}
     for shape in shapes():
         found[shape.name] = {shape.told(hit.view, incident) for hit in judgement.hits if isinstance(hit.view, shape.of)}
@@ -105,13 +108,18 @@ def _of_read(read: AttentionRead, incident: Incident) -> dict[str, set[str]]:
     """What the table holds by its values, and which table it is: by the backend's label, else by those values."""
     found = {"pool": {read.pool.name}}
     if read.window_left >= 0:
-        found["page"] = {"larger" if read.pool.page_size > read.window_left else "not larger"}
+        found["page"] = {_page(read)}
     best = winner(explanations(read, incident))
     if best is None:
         return found
     is_of_other = best.name in _OF_OTHER_SPACE and read.table_space is None and read.expected_BP() is not None
     told = {"table": {str(read.expected_space.other)}} if is_of_other else {}
     return found | {"holds": {best.name}} | told
+
+
+def _page(read: AttentionRead) -> str:
+    """The page beside the window of a sliding layer."""
+    return "larger" if read.pool.page_size > read.window_left else "not larger"
 
 
 def _of_server(incident: Incident) -> dict[str, set[str]]:
