@@ -45,8 +45,8 @@ def blamed(crash: Crash) -> str:
                 else "who waited for the device"
             )
             if crash.surfaced is None:
-                return f"{name} is asynchronous: whoever waits for the device reports it; no Python line of it is told"
-            return f"it surfaced at {at}: that is {who}, not what faulted; {name} is asynchronous"
+                return f"{name}: reported late, by whoever waits for the device; no Python line of it is told"
+            return f"it surfaced at {at}: that is {who}, not what faulted; reported late: {name}"
         case "replay":
             return f"it surfaced at {at}: that is a graph's replay, one launch of all its kernels"
         case "launch":

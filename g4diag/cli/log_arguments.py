@@ -22,6 +22,8 @@ class LogArguments:
 
 def named_log(arguments: Sequence[str]) -> Path | None:
     """The log that `doctor` was given instead of arguments; None where it was given arguments."""
+    if len(arguments) > 1 and not arguments[0].startswith("-") and Path(arguments[0]).is_file():
+        raise UsageError(f"wanted a log or sglang's arguments after --, found both: {arguments[0]} and {arguments[1]}")
     if len(arguments) != 1 or (arguments[0].startswith("-") and arguments[0] != "-"):
         return None
     path = Path(arguments[0])
@@ -37,7 +39,10 @@ def read_arguments(path: Path) -> LogArguments:
     inspection = inspect_files([path])
     data = next((f.data for f in inspection.of("log_server") if f.data.get("flags")), None)
     if data is None:
-        raise VacuousError(f"{path}: wanted a log that holds its server_args, found none in it")
+        raise VacuousError(
+            f"{path}: wanted a log that holds its server_args, found none in it; "
+            "give them: g4diag doctor --sglang-version RELEASE -- ARGUMENTS"
+        )
     if data["engine"] not in ("sglang", ""):
         raise VacuousError(f"{path}: hazards are known of sglang alone, and this log is of {data['engine']}")
     named = dict(data["flags"])

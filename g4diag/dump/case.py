@@ -18,7 +18,7 @@ from g4diag.dump.api_dump import origin_of, read_calls
 from g4diag.dump.reader import Kind, kind_of, read_dump, understood
 from g4diag.dump.timeline import MONO, WALL, Moment
 from g4diag.errors import G4DiagError, UnsafeInputError, UsageError, VacuousError
-from g4diag.model import Grade, Incident
+from g4diag.model import SKIPPED, Grade, Incident
 
 MAX_DEPTH, MAX_FILES, MAX_PARTS = 6, 4096, 256
 Note = tuple[Grade, str]
@@ -176,7 +176,7 @@ def _read(found: _Found, given: set[Path]) -> tuple[list[Part], list[str]]:
             break
     if found.skipped:
         more = f" and {len(found.skipped) - _NAMED} more" if len(found.skipped) > _NAMED else ""
-        text = f"skipped, as nothing that g4diag reads: {', '.join(found.skipped[:_NAMED])}{more}"
+        text = f"{SKIPPED}{', '.join(found.skipped[:_NAMED])}{more}"
         found.notes.append((Grade.MEASURED, text))
     for name, folders in found.calls.items():
         try:

@@ -13,7 +13,7 @@ from g4diag.model.findings import (
     Violation,
     by_field,
 )
-from g4diag.model.inspection import Comparison, Inspection, Likeness, Outcome
+from g4diag.model.inspection import SKIPPED, Comparison, Inspection, Likeness, Outcome
 from g4diag.model.nouns import (
     BoolArray,
     Grade,
@@ -45,6 +45,7 @@ from g4diag.model.views import (
 __all__ = [
     "DEVICE_KINDS",
     "FIELDS",
+    "SKIPPED",
     "VIEWS",
     "Allocation",
     "AttentionRead",

@@ -8,6 +8,9 @@ from enum import StrEnum
 
 from g4diag.model.findings import Finding
 
+# A folder's files of no kind that is read: what a note on them begins with.
+SKIPPED = "skipped, as nothing that g4diag reads: "
+
 
 class Outcome(StrEnum):
     """What a file comes to: the first word of its report. From the surest to the least."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from g4diag.model import Finding, Grade, Inspection, Outcome
+from g4diag.model import SKIPPED, Finding, Grade, Inspection, Outcome
 
 _CONTEXT = re.compile(r" \(([^()]*)\)$")
 _OTHER = {"full page": "SWA page", "SWA page": "full page", "full slot": "SWA slot", "SWA slot": "full slot"}
@@ -25,6 +25,7 @@ _SURE = {
     Outcome.HEALTHY: "measured: all that this file holds was checked",
     Outcome.INCONCLUSIVE: "nothing is proved either way",
 }
+UNREADABLE = "UNREADABLE"
 NEEDS_THE_STACK = "runs sglang itself: needs g4diag[stack], some 10 GB"
 _RAISED = "derived: the traceback ends where Python raised it; what led there is not in this file"
 _NOT_TOLD = {
@@ -101,11 +102,17 @@ def _also(inspection: Inspection) -> str:
 
 
 def short_rows(inspection: Inspection) -> Iterator[tuple[str, str, str]]:
-    """One row a file, for scripts: first word, name, known issue or the verdict."""
+    """One row a file, for scripts: first word, name, known issue or the verdict; of one that could not be read, why."""
     for part in inspection.parts or (inspection,):
         issues = [f for f in part.of("known_issues") if f.grade is not Grade.GUESS]
         said = str(issues[0].data["id"]) if issues else first_screen(part).line.partition(": g4diag: ")[2]
         yield part.outcome.upper(), part.name, said
+    for finding in inspection.of("provenance"):
+        if finding.data.get("unread"):
+            name, _, why = finding.text.partition(": not read: ")
+            yield UNREADABLE, name, why
+        elif finding.text.startswith(SKIPPED):
+            yield UNREADABLE, finding.text.removeprefix(SKIPPED), "nothing that g4diag reads"
 
 
 def _where(inspection: Inspection, verdict: Finding, context: str) -> str:

@@ -227,3 +227,13 @@ def test_a_terminal_that_does_not_know_a_letter_gets_its_number(encoding: str, t
     done = subprocess.run(command, env=environ, capture_output=True, check=False)
     assert done.returncode == 4 and not done.stderr, done.stderr
     assert rb"\u6f22" in done.stdout
+
+
+def test_short_has_a_line_for_what_could_not_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dump = Path(__file__).parents[2] / "dumps" / "trtllm-mha-swa-faulty-seed0.pt"
+    (tmp_path / "good.pt").write_bytes(dump.read_bytes())
+    (tmp_path / "cut.pt").write_bytes(dump.read_bytes()[:3000])
+    (tmp_path / "rand.json").write_bytes(bytes(range(256)))
+    _, out, _ = run(capsys, "inspect", "--short", str(tmp_path))
+    rows = [line.split()[:2] for line in out.splitlines()]
+    assert rows == [["ERROR", "good.pt"], ["UNREADABLE", "cut.pt"], ["UNREADABLE", "rand.json"]]

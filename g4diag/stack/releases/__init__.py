@@ -88,7 +88,8 @@ def require() -> Release:
 def _found() -> Chosen:
     if (found := chosen()) is not None:
         return found
-    version, wanted = versions.version_of("sglang"), " or ".join(known())
+    version, names = versions.version_of("sglang"), list(known())
+    wanted = f"{names[0]} to {names[-1]}"
     if version is None:
         raise CannotRunError(f"sglang: wanted {wanted}, found none; install g4diag[stack]")
-    raise CannotRunError(f"sglang: wanted one built like {wanted}, found {version}")
+    raise CannotRunError(f"sglang: wanted one built like those of {wanted}, found {version}")
