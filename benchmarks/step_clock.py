@@ -25,6 +25,23 @@ SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
 BACKEND = "sglang.srt.layers.attention.trtllm_mha_backend.TRTLLMHAAttnBackend"
 
 
+def device_checks() -> list[Any]:
+    """Every device check of this process: captured graphs write to what it holds."""
+    import gc
+
+    return [found for found in gc.get_objects() if type(found).__name__ == "DeviceCheck"]
+
+
+def rearm(environment: dict[str, str]) -> Any:
+    """Disarm, and arm what these G4DIAG_* say; the outcome."""
+    from g4diag import plugin
+
+    plugin.disarm()
+    os.environ.update(environment)
+    plugin.register()
+    return plugin.outcome()
+
+
 class Modes:
     """What is armed in this process, changed while it runs."""
 
@@ -46,19 +63,12 @@ class Modes:
             self._file.with_name(f"mode-{self._number}.ack").write_text(self._change(wanted["environment"]))
 
     def _change(self, environment: dict[str, str]) -> str:
-        import gc
-
-        from g4diag import plugin
-
         # What captured graphs write to must outlive the hooks.
-        self._kept += [found for found in gc.get_objects() if type(found).__name__ == "DeviceCheck"]
+        self._kept += device_checks()
         try:
-            plugin.disarm()
-            os.environ.update(environment)
-            plugin.register()
+            return str(rearm(environment).state)
         except Exception as error:
             return f"{type(error).__name__}: {error}"
-        return plugin.outcome().state
 
 
 class Blocks:
@@ -87,30 +97,24 @@ class Blocks:
         self._change(row)
 
     def _change(self, row: int) -> None:
-        from g4diag import plugin
-
         if not self._kept:
             self._prepare()
         if not self._left:
             self._cycle, self._left = self._cycle + 1, list(self._modes)
             self._random.shuffle(self._left)
         mode, begun = self._left.pop(), time.monotonic()
-        plugin.disarm()
         self._armed.clear()
-        os.environ.update(self._modes[mode])
-        plugin.register()
-        traps = len(plugin.outcome().manifest.get("traps", ()))
-        about = {"mode": mode, "cycle": self._cycle, "first": row, "traps": traps, "state": plugin.outcome().state}
+        outcome = rearm(self._modes[mode])
+        traps = len(outcome.manifest.get("traps", ()))
+        about = {"mode": mode, "cycle": self._cycle, "first": row, "traps": traps, "state": outcome.state}
         self._block, self._taken = about | {"seconds": time.monotonic() - begun}, 0
 
     def _prepare(self) -> None:
         """Once: what captured graphs write to is kept, names are looked for a single time, what is armed is known."""
-        import gc
-
         from g4diag.hooks import aliases
         from g4diag.stack.live import arming
 
-        self._kept = [found for found in gc.get_objects() if type(found).__name__ == "DeviceCheck"] or [None]
+        self._kept = device_checks() or [None]
         logging.getLogger("sglang.srt.plugins.hook_registry").setLevel(logging.WARNING)
         names = aliases.one_pass()
         names.__enter__()
@@ -165,9 +169,7 @@ class Clock:
 
     def _launches(self) -> int:
         if not self._checks:
-            import gc
-
-            self._checks = [found for found in gc.get_objects() if type(found).__name__ == "DeviceCheck"]
+            self._checks = device_checks()
         return sum(int(check.launches) for check in self._checks) if self._checks else -1
 
 

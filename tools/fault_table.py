@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from g4diag.dump.reader import read_dump  # noqa: E402
 from tests.injected.truth import Truth, truths  # noqa: E402
+from tools import between_marks  # noqa: E402
 from tools.injected_faults_docs import is_sure, said  # noqa: E402
 
 DOCUMENT = ROOT / "TRIAGE.md"
@@ -119,18 +120,11 @@ def table(made: Iterable[Row]) -> str:
 
 def with_table(text: str, made: Iterable[Row]) -> str:
     """`text` with the table between its marks. ValueError where they are not there, once and in order."""
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in tail:
-        raise ValueError(f"wanted one {BEGIN} and one {END} after it, found another")
-    return f"{head}{BEGIN}\n{table(made)}\n{END}{tail}"
+    return between_marks.put(text, BEGIN, table(made), END)
 
 
 def main() -> int:
-    before = DOCUMENT.read_text(encoding="utf-8")
-    after = with_table(before, rows())
-    DOCUMENT.write_text(after, encoding="utf-8")
-    print(f"{DOCUMENT.name}: {'as it was' if after == before else 'written'}")
+    between_marks.write(DOCUMENT, BEGIN, table(rows()), END)
     return 0
 
 

@@ -5,27 +5,24 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from g4diag.matrix.cells import Matrix, matrix
-from g4diag.matrix.words import table
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-DOCUMENT = Path(__file__).resolve().parents[1] / "TRIAGE.md"
+from g4diag.matrix.cells import Matrix, matrix  # noqa: E402
+from g4diag.matrix.words import table  # noqa: E402
+from tools import between_marks  # noqa: E402
+
+DOCUMENT = ROOT / "TRIAGE.md"
 BEGIN, END = "<!-- matrix: written by `make matrix-docs` -->", "<!-- matrix: end -->"
 
 
 def with_table(text: str, found: Matrix) -> str:
     """`text` with the table between its marks. ValueError where they are not there, once and in order."""
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in tail:
-        raise ValueError(f"wanted one {BEGIN} and one {END} after it, found another")
-    return f"{head}{BEGIN}\n{table(found)}\n{END}{tail}"
+    return between_marks.put(text, BEGIN, table(found), END)
 
 
 def main() -> int:
-    before = DOCUMENT.read_text(encoding="utf-8")
-    after = with_table(before, matrix())
-    DOCUMENT.write_text(after, encoding="utf-8")
-    print(f"{DOCUMENT.name}: {'as it was' if after == before else 'written'}")
+    between_marks.write(DOCUMENT, BEGIN, table(matrix()), END)
     return 0
 
 
