@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import hypothesis.strategies as st
-from hypothesis.stateful import initialize, precondition, rule
+from hypothesis.stateful import precondition
 
 from g4diag.fuzz.cache_invariants import CacheInvariants
+from g4diag.fuzz.rules import initialize, rule
 from g4diag.fuzz.strategies import of_release, prompts, running, tokens, windows
 from g4diag.stack.drive import cache_server
 from g4diag.stack.drive.allocation_kernels import switchable_with_rows, use_interpreter

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from g4diag.model.campaign import Failure
+
 _CALL = re.compile(r"(?:\w+(?:, \w+)* = )?state\.\w+\(")
 
 
@@ -29,14 +31,19 @@ def _joined(note: str) -> list[str]:
     return joined
 
 
-def as_test(machine: str, faults: Sequence[str], steps: Sequence[str], says: str) -> str:
-    """The text of a pytest file that replays the steps; it fails for as long as the claim is broken."""
+def as_test(machine: str, faults: Sequence[str], failure: Failure) -> str:
+    """The text of a pytest file that replays the failure's program; it fails for as long as the claim is broken."""
     put_in = f", faults={list(faults)!r}" if faults else ""
-    program = "\n".join(f"        {step}" for step in steps)
-    says = says.replace("\\", "\\\\").replace('"""', "'''")
-    return f'''"""Found by `g4diag fuzz {machine}`, shrunk to {len(steps)} steps: {says}
+    program = "\n".join(f"        {step}" for step in failure.program)
+    says = f"{failure.claim}: {failure.text}".replace("\\", "\\\\").replace('"""', "'''")
+    shrunk = (
+        f"shrunk to {len(failure.program)} steps" if failure.repeats else f"{len(failure.program)} steps, not shrunk"
+    )
+    holds = "Run it by itself or with pytest: it fails for as long as that holds."
+    once = "It broke once and held when the same steps were run again: something beside the steps decides it."
+    return f'''"""Found by `g4diag fuzz {machine}`, {shrunk}: {says}
 
-Run it by itself or with pytest: it fails for as long as that holds.
+{holds if failure.repeats else once}
 """
 
 from g4diag.fuzz.replay import replaying

@@ -22,6 +22,7 @@ from g4diag.fuzz.contract import Machine
 from g4diag.fuzz.evidence import written
 from g4diag.fuzz.program import steps_of
 from g4diag.fuzz.session import Broken, Session, opened
+from g4diag.model import Violation
 from g4diag.model.campaign import Failure, MachineRun
 
 Progress = Callable[[MachineRun], None]
@@ -50,8 +51,8 @@ def run(
     progress: Progress = lambda run: None,
 ) -> MachineRun:
     """Rounds of examples, each with a seed of its own made from `seed`: the same seed and budget of examples, without
-    a database, is the same run. progress: told after each round. VacuousError for a failure that does not come again.
-    """
+    a database, is the same run. progress: told after each round. VacuousError where the same choices led Hypothesis
+    another way and nothing broke."""
     with opened(machine, faults) as session:
         rounds = _Rounds(session, budget, seed)
         while (size := rounds.next_size()) and not session.first:
@@ -81,8 +82,8 @@ class _Rounds:
             return ROUND // 5
         return max(0, min(ROUND, int((self.budget.seconds - spent) / (spent / self.examples))))
 
-    def run(self, size: int, database: ExampleDatabase | None) -> Broken | None:
-        """One round; what broke."""
+    def run(self, size: int, database: ExampleDatabase | None) -> Broken | Flaky | None:
+        """One round; what broke. Flaky: it broke once, and did not when Hypothesis ran the same steps again."""
         chosen = settings(
             max_examples=size,
             stateful_step_count=self.session.machine.steps,
@@ -103,7 +104,10 @@ class _Rounds:
         except Broken as error:
             return error
         except Flaky as error:
-            raise VacuousError(f"{self.session.machine.name}: a failure did not come again: {error}") from error
+            if self.session.first is not None:
+                return error
+            told = str(error).partition("\n")[0]
+            raise VacuousError(f"{self.session.machine.name}: nothing broke, but its steps vary: {told}") from error
         return None
 
     def result(self, faults: Sequence[str], failure: Failure | None = None) -> MachineRun:
@@ -144,16 +148,23 @@ def _fresh_class(drives: type[Any]) -> type[Any]:
     return type(drives.__name__, (drives,), {"__module__": drives.__module__, "__qualname__": drives.__qualname__})
 
 
-def _failure(error: Broken, session: Session, start: float) -> Failure:
-    """Read the shrunk program off the error; what the session holds is of its last run."""
-    assert session.first is not None
-    also = dict.fromkeys(violation.trap for violation in session.violations if violation.trap != error.claim)
+def _failure(error: Broken | Flaky, session: Session, start: float) -> Failure:
+    """Read the shrunk program off the error; what the session holds is of its last run. Of a failure that did not come
+    again, what was seen when it came."""
+    first = session.first
+    assert first is not None
+    if isinstance(error, Broken):
+        claim, text, program = error.claim, error.text, steps_of(getattr(error, "__notes__", []))
+        violations: Sequence[Violation] = session.violations
+    else:
+        claim, text, program, violations = first.claim, first.text, first.program, first.violations
     return Failure(
-        claim=error.claim,
-        text=error.text,
-        program=steps_of(getattr(error, "__notes__", [])),
-        found_after=session.first.steps,
-        seconds=session.first.at - start,
-        shrink_seconds=time.perf_counter() - session.first.at,
-        also=tuple(also),
+        claim=claim,
+        text=text,
+        program=program,
+        found_after=first.steps,
+        seconds=first.at - start,
+        shrink_seconds=time.perf_counter() - first.at,
+        also=tuple(dict.fromkeys(violation.trap for violation in violations if violation.trap != claim)),
+        repeats=isinstance(error, Broken),
     )

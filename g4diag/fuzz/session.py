@@ -18,7 +18,7 @@ from g4diag import guard
 from g4diag.errors import G4DiagError, UsageError, unknown
 from g4diag.fuzz.contract import Machine
 from g4diag.hooks.install import Hook
-from g4diag.model import View, Violation
+from g4diag.model import View, Violation, by_field
 from g4diag.traps.contract import Trap
 from g4diag.verdict import precedence
 
@@ -39,11 +39,16 @@ class ProbeFailed(G4DiagError):
 
 @dataclass(frozen=True)
 class FirstFailure:
-    """When and how a claim was first seen broken."""
+    """A claim as it was first seen broken: after how many steps, at which time.perf_counter(), by which program, what
+    else that broke, and what an Incident of that moment holds."""
 
     claim: str
+    text: str
     steps: int
     at: float
+    program: tuple[str, ...]
+    violations: tuple[Violation, ...]
+    seen: dict[str, Any]
 
 
 class Session:
@@ -76,7 +81,20 @@ class Session:
         self.views: deque[View] = deque(maxlen=VIEWS_KEPT)
         self.violations: list[Violation] = []
         self.subject: Any = None
+        self.program: list[str] = []
+        self._in_rule = False
         self._probing = 0.0
+
+    @contextmanager
+    def in_rule(self, name: str, drawn: dict[str, Any]) -> Iterator[None]:
+        """The body is that rule, called with what was drawn; a rule that it calls by itself is part of it."""
+        outer, self._in_rule = self._in_rule, True
+        if not outer:
+            self.program.append(f"state.{name}({', '.join(f'{key}={value!r}' for key, value in drawn.items())})")
+        try:
+            yield
+        finally:
+            self._in_rule = outer
 
     def step(self) -> None:
         """One rule has run."""
@@ -107,10 +125,18 @@ class Session:
         """Raise Broken. Once one claim was seen broken, an example that breaks another is set aside: shrinking must
         not slip from one defect to the next."""
         if self.first is None:
-            self.first = FirstFailure(claim, self.steps, time.perf_counter())
+            at, last = time.perf_counter(), () if self._in_rule else ("state.holds()",)
+            self.first = FirstFailure(
+                claim, text, self.steps, at, (*self.program, *last), tuple(self.violations), self.seen()
+            )
         elif self.first.claim != claim:
             reject()
         raise Broken(claim, text)
+
+    def seen(self) -> dict[str, Any]:
+        """Fields of an Incident: the last views, and what the machine shows of its state."""
+        shown: dict[str, Any] = {} if self.subject is None else self.subject.evidence()
+        return by_field(self.views) | shown
 
     def timed(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """sglang's call: its time, less that of our probes within it, counts as inside."""

@@ -10,7 +10,8 @@ from pathlib import Path
 class Failure:
     """One broken claim, shrunk. claim: a trap's name, or `model:<claim>` where no trap covers it. text: one sentence.
     also: other claims the same step broke. program: the shrunk steps, one line of Python each. found_after: steps run
-    until it was first seen, of `seconds`; shrinking comes after. dump, test: files written, None if none."""
+    until it was first seen, of `seconds`; shrinking comes after. dump, test: files written, None if none. repeats:
+    False if it did not come again when the same steps were run; program is then the one it came in, not shrunk."""
 
     claim: str
     text: str
@@ -21,10 +22,11 @@ class Failure:
     also: tuple[str, ...] = ()
     dump: Path | None = None
     test: Path | None = None
+    repeats: bool = True
 
     @property
     def length(self) -> int:
-        """Rules in the shrunk program."""
+        """Steps of the program."""
         return len(self.program)
 
 

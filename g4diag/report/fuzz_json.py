@@ -53,6 +53,7 @@ def _failure(failure: Failure) -> dict[str, Any]:
         "shrink_seconds": round(failure.shrink_seconds, 3),
         "length": failure.length,
         "program": list(failure.program),
+        "repeats": failure.repeats,
         "dump": None if failure.dump is None else str(failure.dump),
         "test": None if failure.test is None else str(failure.test),
     }

@@ -43,7 +43,10 @@ def _failure(run: MachineRun, failure: Failure) -> list[Text]:
     if failure.also:
         lines.append(Text(plain(f"  the same step also breaks {', '.join(failure.also)}")))
     took = f"found after {failure.found_after} steps, {failure.seconds:.1f} s"
-    lines.append(Text(f"  {took}; shrunk to {failure.length} steps in {failure.shrink_seconds:.1f} s"))
+    if failure.repeats:
+        lines.append(Text(f"  {took}; shrunk to {failure.length} steps in {failure.shrink_seconds:.1f} s"))
+    else:
+        lines.append(Text(f"  {took}; it did not break again when the same {failure.length} steps were run once more"))
     lines += [Text(plain(f"    {step}")) for step in failure.program]
     if failure.test is not None:
         lines.append(Text(plain(f"  test: {failure.test}   next: pytest {failure.test}")))

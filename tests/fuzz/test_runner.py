@@ -17,7 +17,7 @@ from g4diag.fuzz.runner import ROUND, Budget, run
 from g4diag.fuzz.session import Broken, ProbeFailed, current, opened
 from g4diag.hooks.install import Hook
 from g4diag.model import Allocation, FreeList
-from tests.fuzz.toy import POOL, Choosy, hows, toy
+from tests.fuzz.toy import POOL, Choosy, Once, hows, toy
 
 FEW = Budget(examples=30)
 
@@ -50,6 +50,42 @@ def test_the_program_replays_without_hypothesis(how: str, claim: str, tmp_path: 
     assert failure is not None
     with opened(machine), pytest.raises(Broken, match=f"^{claim}: "):
         exec("\n".join(failure.program), {"state": machine.drives()})
+
+
+def test_a_failure_that_does_not_come_again_keeps_its_claim_and_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Once, "broke", False)
+    found = run(toy(base=Once), FEW, dump_dir=tmp_path)
+    failure = found.failure
+    assert failure is not None and found.exit_code == 1 and not failure.repeats
+    assert (failure.claim, failure.text) == ("model:stays_small", "too many")
+    steps = failure.program
+    assert steps[0] == "state.start()" and steps[-1] == "state.holds()"
+    assert sum("by=1" in step for step in steps) == 3, "a rule that a rule calls is not a step of its own"
+    assert failure.dump is not None and failure.test is not None
+    incident = read_dump(failure.dump)
+    assert "broken once, and not when the same steps were run again" in incident.notes[0][1]
+    assert incident.pools == (POOL,), "the state it broke in, not that of the run in which it held"
+    assert (
+        "not shrunk" in failure.test.read_text() and "something beside the steps decides it" in failure.test.read_text()
+    )
+    monkeypatch.setattr(Once, "broke", False)
+    with opened(toy(base=Once)), pytest.raises(Broken, match="too many"):
+        exec("\n".join(steps), {"state": Once()})
+
+
+@pytest.mark.parametrize(("how", "claim"), hows())
+def test_what_rules_wrote_down_breaks_as_what_hypothesis_prints(how: str, claim: str) -> None:
+    machine = toy(limit=1, how=how)
+    with opened(machine) as session, pytest.raises(Broken):
+        state = machine.drives()
+        state.start()
+        state.holds()
+        state.add(by=1)
+        state.holds()
+    assert session.first is not None and session.first.claim == claim
+    assert session.first.program == ("state.start()", "state.add(by=1)", *([] if how == "call" else ["state.holds()"]))
 
 
 def test_the_dump_holds_the_views_and_says_what_broke(tmp_path: Path) -> None:

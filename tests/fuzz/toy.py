@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule
+from hypothesis.stateful import precondition
 
 from g4diag.fuzz.contract import Machine
 from g4diag.fuzz.machine import FuzzMachine
+from g4diag.fuzz.rules import initialize, rule
 from g4diag.model import Allocation, IndexSpace, PoolView
 
 POOL = PoolView("full", IndexSpace.FULL_PAGE, 1, 9)
@@ -62,6 +63,32 @@ class Choosy(Toy):
     @precondition(lambda self: self.count > 0)
     def reset(self) -> None:
         self.count = 0
+
+
+class Once(Toy):
+    """It breaks the first time that it may, and never again."""
+
+    limit = 3
+    broke = False
+
+    @rule(by=st.integers(0, 1))
+    def add(self, by: int) -> None:
+        self.session.judge(Allocation("alloc", POOL, np.array([1], dtype=np.int64)))
+        self.twice(by)
+
+    @rule(by=st.integers(0, 1))
+    def twice(self, by: int) -> None:
+        """A rule that `add` calls too: part of that step."""
+        self.count += by
+        self.cover("added", by)
+
+    def check(self) -> None:
+        if getattr(self, "count", 0) >= self.limit and not Once.broke:
+            Once.broke = True
+            self.claim("stays_small", False, "too many")
+
+    def evidence(self) -> dict[str, Any]:
+        return {"pools": (POOL,) if self.count >= self.limit else ()}
 
 
 def toy(goals: tuple[str, ...] = ("added",), base: type[Toy] = Toy, **attributes: Any) -> Machine:

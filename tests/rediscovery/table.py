@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import precondition
 
 from g4diag.fuzz.contract import Machine
 from g4diag.fuzz.machines.backend_metadata import MACHINE as BACKEND
@@ -15,6 +15,7 @@ from g4diag.fuzz.machines.frozen_kv_views import MACHINE as VIEWS
 from g4diag.fuzz.machines.swa_allocator import MACHINE as SWA_ALLOCATOR
 from g4diag.fuzz.machines.swa_allocator import SwaAllocatorMachine
 from g4diag.fuzz.machines.swa_radix_cache import MACHINE as RADIX
+from g4diag.fuzz.rules import rule
 from g4diag.hooks.install import Hook
 from g4diag.patches.applying import patches
 from g4diag.patches.contract import fit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -45,6 +46,12 @@ def test_a_find_is_told_whole() -> None:
         "  reached: a 1",
         "  judged: slot_has_one_owner 5",
     ]
+
+
+def test_a_find_that_did_not_come_again_says_so() -> None:
+    lines = text_of(MachineRun("m", 3, failure=replace(FAILURE, repeats=False)))
+    assert "  found after 7 steps, 1.2 s; it did not break again when the same 2 steps were run once more" in lines
+    assert not any("shrunk" in line for line in lines)
 
 
 def test_clean_and_vacuous_say_so_first() -> None:

@@ -13,12 +13,11 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
-from hypothesis.stateful import initialize
-
 from g4diag.fuzz.backend_steps import Step, reading_kernels
 from g4diag.fuzz.contract import Machine
 from g4diag.fuzz.machines import backend_metadata
 from g4diag.fuzz.machines.backend_metadata import BackendMachine
+from g4diag.fuzz.rules import initialize
 from g4diag.fuzz.strategies import backend_sizes, of_release
 from g4diag.stack.drive import forwards, spec_inputs
 from g4diag.stack.drive.attention_backends import drivable, has_graphs, verifies_trees

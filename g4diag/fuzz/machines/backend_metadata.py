@@ -9,11 +9,12 @@ window is that request's token of that position or a defect, whatever any table 
 from __future__ import annotations
 
 import hypothesis.strategies as st
-from hypothesis.stateful import initialize, precondition, rule
+from hypothesis.stateful import precondition
 
 from g4diag.fuzz.backend_runners import BackendSides
 from g4diag.fuzz.backend_steps import Step, reading_kernels
 from g4diag.fuzz.contract import Machine, Sink
+from g4diag.fuzz.rules import initialize, rule
 from g4diag.fuzz.strategies import backend_sizes, of_release, paddings, requests, tokens
 from g4diag.hooks.install import Hook
 from g4diag.stack.drive.allocation_kernels import use_interpreter

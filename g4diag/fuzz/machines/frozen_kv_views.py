@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis.stateful import initialize, precondition, rule
+from hypothesis.stateful import precondition
 
 from g4diag.fuzz.backend_steps import Reading, Step, forward_batch, reading_kernels
 from g4diag.fuzz.contract import Machine, Sink
 from g4diag.fuzz.machine import FuzzMachine
+from g4diag.fuzz.rules import initialize, rule
 from g4diag.fuzz.strategies import draft_numbers
 from g4diag.hooks.install import Hook
 from g4diag.stack.drive import forwards, spec_inputs

@@ -13,9 +13,10 @@ from __future__ import annotations
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis.stateful import initialize, precondition, rule
+from hypothesis.stateful import precondition
 
 from g4diag.fuzz.contract import Machine, Sink
+from g4diag.fuzz.rules import initialize, rule
 from g4diag.fuzz.strategies import of_release, pool_pages, requests, tokens
 from g4diag.fuzz.swa_invariants import SwaInvariants
 from g4diag.hooks.install import Hook
@@ -247,7 +248,7 @@ MACHINE = Machine(
     release_goals=_release_goals,
     oracle=(
         *("slot_inside_allocator", "slot_has_one_owner", "page_is_handed_out_whole", "free_of_live_only"),
-        *("free_list_is_free", "mapping_follows_allocation"),
+        *("free_list_is_free", "page_is_free_or_live", "mapping_follows_allocation"),
     ),
     probes=_probes,
     page_sizes=_PAGE_SIZES,

@@ -31,7 +31,7 @@ MACHINE = Machine(
     oracle=(
         *("slot_inside_allocator", "slot_has_one_owner", "page_is_handed_out_whole", "free_of_live_only"),
         *("free_list_is_free", "mapping_follows_allocation", "page_in_window_is_mapped"),
-        *("mapping_is_what_was_handed_out", "request_row_is_of_its_request"),
+        *("mapping_is_what_was_handed_out", "request_row_is_of_its_request", "page_is_free_or_live"),
     ),
     probes=_probes,
     books=books,

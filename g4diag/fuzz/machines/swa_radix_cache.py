@@ -23,8 +23,10 @@ class SwaRadixCacheMachine(TreeInvariants):
 
 def _probes(sink: Sink) -> list[Hook]:
     from g4diag.stack.probes.allocation import AllocationProbe
+    from g4diag.stack.probes.prefix_match import PrefixMatchProbe
 
-    return AllocationProbe(sink, stock_every=16).hooks()
+    matches = PrefixMatchProbe(sink, step_of=lambda: 0)
+    return [*AllocationProbe(sink, stock_every=16).hooks(), *matches.hooks()]
 
 
 MACHINE = Machine(
@@ -40,6 +42,7 @@ MACHINE = Machine(
         *("slot_inside_allocator", "slot_has_one_owner", "page_is_handed_out_whole", "free_of_live_only"),
         *("free_list_is_free", "mapping_follows_allocation", "page_in_window_is_mapped"),
         *("mapping_is_what_was_handed_out", "request_row_is_of_its_request"),
+        *("page_is_free_or_live", "matched_prefix_is_mapped"),
     ),
     probes=_probes,
     books=books,
