@@ -26,7 +26,7 @@ from g4diag.model import (
     PoolView,
     RowOwners,
 )
-from g4diag.stack.drive.cache_server import DRAFT_TOKENS, CacheServer, Shape
+from g4diag.stack.drive.cache_server import DRAFT_TOKENS, CacheServer, Shape, layer_window
 from g4diag.stack.drive.request_state import evicted_len, kv_allocated_len, prefill_end, protected_len, request_row
 from g4diag.stack.drive.swa_pool import free_pages
 
@@ -40,6 +40,7 @@ class CacheInvariants(CacheSteps):
         super().begin(shape, server)
         self.full_book_M = np.zeros(server.allocator.size_full + shape.page_size, dtype=np.int64)
         self.swa_book_M = np.zeros(server.allocator.size_swa + shape.page_size, dtype=np.int64)
+        self.window = layer_window(shape)
 
     def check(self) -> None:
         if hasattr(self, "server"):
@@ -140,7 +141,7 @@ class CacheInvariants(CacheSteps):
             backend=type(self.server.cache).__name__,
             layer_id=0,
             layer_kind=LayerKind.SWA,
-            window_left=self.shape.window,
+            window_left=self.window,
             pool=self.pool("swa"),
             table_space=IndexSpace.SWA_PAGE,
             page_table_BP=mapping.swa_pages(full_BP).astype(np.int32),
@@ -175,7 +176,7 @@ class CacheInvariants(CacheSteps):
         slots_N = self.row(req)[:start]
         wrong = np.flatnonzero((self.full_book_M[slots_N] != hashes_N[:start]) & ~self.known_stale(req, start))
         self.claim("prefix_is_its_own", not len(wrong), lambda: f"{req.rid}: {self._whose('full', slots_N, wrong)}")
-        first = max(0, start - self.shape.window)
+        first = max(0, start - self.window)
         swa_N = self.mapping()[slots_N[first:]]
         wrong = np.flatnonzero(self.swa_book_M[swa_N] != hashes_N[first:start])
         self.claim("window_is_its_own", not len(wrong), lambda: f"{req.rid}: {self._whose('SWA', swa_N, wrong, first)}")

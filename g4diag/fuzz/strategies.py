@@ -62,11 +62,15 @@ def pool_pages() -> st.SearchStrategy[tuple[int, int]]:
 
 
 def windows(page_sizes: tuple[int, ...]) -> st.SearchStrategy[tuple[int, int]]:
-    """(page size, window in tokens): windows below, at and above the page."""
+    """(page size, window in tokens): windows below, at and above the page; a key less than whole pages too, as caches
+    keep."""
     return st.sampled_from(page_sizes).flatmap(
         lambda page: st.tuples(
             st.just(page),
-            st.one_of(st.integers(1, max(8, page + page // 2)), st.sampled_from([max(1, page // 2), page, 2 * page])),
+            st.one_of(
+                st.integers(1, max(8, page + page // 2)),
+                st.sampled_from([max(1, page // 2), max(1, page - 1), page, 2 * page - 1, 2 * page]),
+            ),
         )
     )
 

@@ -101,6 +101,30 @@ def test_a_locked_prefix_stays(core: str) -> None:
         assert strict_state.reached.get("recovered_under_lock"), "no locked tombstone was given its SWA K/V back"
 
 
+@pytest.mark.skipif(not driver().SCHEDULING.LAYER_WINDOW_PAST_CACHE, reason="its layers' window is the cache's")
+@pytest.mark.xfail(
+    strict=True,
+    raises=Broken,
+    reason="0.5.13: Gemma-4's layers read a key more than the cache keeps, see docs/finds/window-margin.md",
+)
+def test_a_match_holds_all_that_its_next_query_reads() -> None:
+    """A find in healthy sglang, for pages of one token: a match may end a window of the cache's past a tombstone."""
+    strict = type("Strict", (RADIX.drives,), {"__module__": __name__, "tolerant": False})
+    with opened(RADIX):
+        state = strict()
+        try:
+            state.start(sizes=(1, 1), pages=(0, 1), chunk_pages=1, eagle=False, overlap=False, length=0)
+            for asked, times in (([(0, 10, 1, 0), (0, 20, 1, 0)], 0), ([(0, 0, 1, 0)], 4), ([(0, 5, 1, 0)], 4)):
+                state.submit(asked=asked, token=0)
+                state.run(accepted=1, times=times, token=0)
+                state.holds()
+        except Broken as error:
+            if error.claim != "page_in_window_is_mapped":
+                pytest.fail(f"another claim broke: {error}")
+            raise
+        assert state.reached["tombstoned"] and state.reached["shared_prefix"]
+
+
 def _recovery_under_a_lock(state: Any, core: str) -> None:
     """As the machine came upon it when it looked for that: the window is evicted, and a request that computes the same
     prefix anew brings its SWA K/V."""

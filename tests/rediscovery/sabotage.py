@@ -10,6 +10,7 @@ from weakref import WeakSet
 from g4diag.hooks.install import Hook
 
 OWNER = "sglang.srt.mem_cache.allocator.swa.SWATokenToKVPoolAllocator"
+EVICT = "sglang.srt.managers.schedule_batch.ScheduleBatch._evict_swa"
 PAGED = "sglang.srt.mem_cache.allocator.paged.PagedTokenToKVPoolAllocator"
 
 
@@ -49,6 +50,12 @@ def forgets_swa_on_free(original: Any, allocator: Any, index: Any) -> None:
 
 def frees_one_page_only(original: Any, allocator: Any, index: Any) -> None:
     original(allocator, index[:1])
+
+
+def evicts_a_page_early(original: Any, batch: Any, req: Any, pre_len: int, **named: Any) -> None:
+    """A page past the margin by which eviction stays behind, and another."""
+    cache = batch.tree_cache
+    original(batch, req, pre_len + min(2 * cache.page_size, cache.sliding_window_size), **named)
 
 
 def of_swa_side(call: str, function: Callable[..., Any]) -> tuple[Hook, ...]:

@@ -3,8 +3,8 @@ by name, with the reason; each machine must have a bug left to find."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis.stateful import precondition
@@ -14,11 +14,13 @@ from g4diag.fuzz.machines.backend_metadata import MACHINE as BACKEND
 from g4diag.fuzz.machines.frozen_kv_views import MACHINE as VIEWS
 from g4diag.fuzz.machines.swa_allocator import MACHINE as SWA_ALLOCATOR
 from g4diag.fuzz.machines.swa_allocator import SwaAllocatorMachine
+from g4diag.fuzz.machines.swa_chunk_cache import MACHINE as CHUNK
 from g4diag.fuzz.machines.swa_radix_cache import MACHINE as RADIX
 from g4diag.fuzz.rules import rule
 from g4diag.hooks.install import Hook
 from g4diag.patches.applying import patches
 from g4diag.patches.contract import fit
+from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.swa_pool import how_it_frees, int64
 from tests.rediscovery import sabotage
 from tests.rediscovery.sabotage import OWNER, of_swa_side
@@ -28,6 +30,7 @@ from tests.rediscovery.sabotage import OWNER, of_swa_side
 class Row:
     """bug: for the reader, with its thread. claim: the trap, or `model:<claim>`, that must name it. faults: patches
     that put it back; hooks: the same for what is no patch. cure: hooks that end it, where a release itself has it.
+    environment: variables that put it back.
     absent: why there is nothing to find in the installed release, "" where there is. examples: budget. length: longest
     program it may be shrunk to; None: it is not shrunk, to save time."""
 
@@ -37,6 +40,7 @@ class Row:
     faults: Sequence[str] = ()
     hooks: Sequence[Hook] = ()
     cure: Sequence[Hook] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
     absent: Callable[[], str] = str
     examples: int = 100
     seed: int = 0
@@ -53,6 +57,10 @@ class Row:
 
 def _pages_are_unmapped() -> str:
     return "its frees unmap whole pages" if how_it_frees().whole_pages else ""
+
+
+def _layers_have_the_caches_window() -> str:
+    return "" if driver().SCHEDULING.LAYER_WINDOW_PAST_CACHE else "its layers' window is the cache's"
 
 
 class FreesTokens(SwaAllocatorMachine):
@@ -87,6 +95,8 @@ UPSTREAM = (
         faults=("tail-alloc-keeps-stale-mapping",),
         absent=_pages_are_unmapped,
         examples=400,
+        seed=1,
+        length=None,
     ),
     Row(
         "#36135: a deferred free reads the new mapping",
@@ -94,6 +104,7 @@ UPSTREAM = (
         "mapping_follows_allocation",
         faults=("deferred-free-reads-new-mapping",),
         examples=400,
+        length=None,
     ),
     Row(
         "#27779: SWA free unmaps a token, frees a page",
@@ -101,6 +112,7 @@ UPSTREAM = (
         "free_of_live_only",
         cure=_around("free_swa", unmaps_pages),
         absent=_pages_are_unmapped,
+        length=None,
     ),
     Row(
         "no thread: a free list that is one page too long",
@@ -119,6 +131,8 @@ UPSTREAM = (
         BACKEND,
         "page_table_in_layer_space",
         faults=("allocator-rule",),
+        seed=2,
+        length=None,
     ),
     Row(
         "#17630: a draft pool sized before the SWA adjustment",
@@ -126,6 +140,7 @@ UPSTREAM = (
         "page_table_stays_in_pool",
         faults=("draft-pool-before-swa-adjustment",),
         examples=300,
+        length=None,
     ),
     Row(
         "#25103, at the views",
@@ -141,15 +156,21 @@ UPSTREAM = (
         examples=400,
         length=None,
     ),
+    Row(
+        "no thread: SGLANG_OPT_SWA_EVICT_DROP_PAGE_MARGIN=1, and a window that is a key wider than the cache's",
+        CHUNK,
+        "page_in_window_is_mapped",
+        environment={"SGLANG_OPT_SWA_EVICT_DROP_PAGE_MARGIN": "1"},
+        absent=_layers_have_the_caches_window,
+        seed=2,
+        length=None,
+    ),
 )
 # A machine without a row, and why.
 WITHOUT_A_BUG = {
     "attention-backends": "its bug is alive in the release itself: tests/fuzz/test_attention_backends.py finds it",
-    "swa-chunk-cache": "no thread is known whose bug needs a cache that shares nothing",
 }
 _NEW = "alloc_extend"
-# A page that no list holds is a leak. No trap watches for one, as upstream's own memory check does; the model counts.
-_LEAK = "model:page_is_free_or_live"
 INJECTED = (
     Row(
         "free_swa leaves the mapping",
@@ -203,8 +224,16 @@ INJECTED = (
     Row(
         "of a free, one SWA page",
         SWA_ALLOCATOR,
-        _LEAK,
+        "page_is_free_or_live",
         hooks=of_swa_side("free", sabotage.frees_one_page_only),
+        length=None,
+    ),
+    Row(
+        "an eviction that is a page early",
+        CHUNK,
+        "page_in_window_is_mapped",
+        hooks=(Hook(sabotage.EVICT, "around", sabotage.evicts_a_page_early),),
+        seed=5,
         length=None,
     ),
 )

@@ -19,12 +19,14 @@ from tests.rediscovery.table import INJECTED, UPSTREAM, WITHOUT_A_BUG, Row
 
 
 @pytest.mark.parametrize("row", [*UPSTREAM, *INJECTED], ids=lambda row: row.bug)
-def test_a_bug_put_back_is_found_and_named(row: Row, tmp_path: Path) -> None:
+def test_a_bug_put_back_is_found_and_named(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if row.why_not:
         pytest.skip(f"sglang {version_of('sglang')}: {row.why_not}")
     # Time to shrink is plenty: on a busy machine the length must be the same.
     budget = Budget(row.examples, shrinking=200 if row.length else 0)
-    with install("test", row.hooks):
+    with install("test", row.hooks), monkeypatch.context() as put_back:
+        for name, value in row.environment.items():
+            put_back.setenv(name, value)
         failure = run(row.machine, budget, row.seed, row.faults, dump_dir=tmp_path).failure
     assert failure is not None and failure.claim == row.claim, failure
     assert row.length is None or failure.length <= row.length, failure.program

@@ -21,6 +21,8 @@ FREES_RESOLVE_AT_ONCE = False
 UNMAPS_WHOLE_PAGES = False
 # The variable with the tokens that must have left the window before they are evicted; "" where there is none.
 EVICTION_INTERVAL = ""
+# Gemma-4: by how many keys the window that a sliding layer hands its kernel passes the one that the cache keeps.
+LAYER_WINDOW_PAST_CACHE = 1
 
 
 def launch_kernels(allocator: Any) -> None:

@@ -134,6 +134,12 @@ def tree_cores() -> tuple[str, ...]:
     return tuple(driver().SCHEDULING.tree_cores())
 
 
+def layer_window(shape: Shape) -> int:
+    """Keys left of its query that a sliding layer of Gemma-4 has its kernel read, for a cache that keeps
+    shape.window."""
+    return int(shape.window + driver().SCHEDULING.LAYER_WINDOW_PAST_CACHE)
+
+
 def can_wait_to_evict() -> bool:
     """Whether this release can be told how many tokens must have left the window before it evicts them."""
     return bool(driver().SCHEDULING.EVICTION_INTERVAL)

@@ -176,14 +176,21 @@ class TestForAServer:
 
     def test_loaded_by_sglang_it_accepts(self, folders: tuple[Path, Path]) -> None:
         """Gemma4ForConditionalGeneration, whose positions run one ahead of the assistant's; pages of 64, bfloat16."""
+        from g4diag.stack.drive.driver import driver
         from g4diag.stack.drive.serving import Geometry
         from g4diag.stack.pairs.accepting_pair import models
         from g4diag.stack.pairs.accepting_pair.acceptance import FULL, SLIDING, accept_lengths
 
+        targets = []
+
+        def target_model(window: int, seed: int) -> tuple[Any, Any]:
+            targets.append(loaded(folders[0]))
+            return targets[0]
+
         served = SimpleNamespace(
             VOCAB=models.VOCAB,
             prompt=models.prompt,
-            target_model=lambda window, seed: loaded(folders[0]),
+            target_model=target_model,
             assistant_model=lambda window, seed, layers: loaded(folders[1]),
         )
 
@@ -195,6 +202,9 @@ class TestForAServer:
         found = accept_lengths(geometry, 1, cases, pair=served)
         assert found["healthy"].length > 2.5
         assert found["sliding"].length < 1.3 and found["full"].length < 1.3
+        windows = {getattr(layer, "sliding_window_size", -1) for layer in targets[0][1].modules()} - {-1, None}
+        past = driver().SCHEDULING.LAYER_WINDOW_PAST_CACHE
+        assert windows == {targets[0][1].get_attention_sliding_window_size() + past}, "what the cache machines go by"
 
 
 def loaded(folder: Path) -> tuple[Any, Any]:
