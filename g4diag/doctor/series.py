@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from g4diag.discover import contributions
-from g4diag.errors import CannotRunError, G4DiagError, PatchRefused, UsageError
+from g4diag.errors import GET_THE_STACK, CannotRunError, G4DiagError, PatchRefused, UsageError
 from g4diag.hooks.targets import imported, told
 from g4diag.hooks.versions import version_of
 from g4diag.model.doctor import PatchRow, SkippedRow, TrapRow, VerifyRow
@@ -57,7 +57,7 @@ def verify_here(names: Sequence[str] = ()) -> tuple[VerifyRow, ...]:
     CannotRunError without sglang."""
     applying.selected_patches(Selection(names=tuple(names)))
     if version_of("sglang") is None:
-        raise CannotRunError("sglang: wanted one to verify against, found none; install g4diag[stack]")
+        raise CannotRunError(f"sglang: wanted one to verify against, found none; {GET_THE_STACK}")
     if not gpus():
         prepare_environment()
     return verify(names)

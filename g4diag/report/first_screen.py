@@ -26,7 +26,7 @@ _SURE = {
     Outcome.INCONCLUSIVE: "nothing is proved either way",
 }
 UNREADABLE = "UNREADABLE"
-NEEDS_THE_STACK = "runs sglang itself: needs g4diag[stack], some 10 GB"
+NEEDS_THE_STACK = "runs sglang itself, some 10 GB: pip install '.[stack]' in a checkout of g4diag"
 _RAISED = "derived: the traceback ends where Python raised it; what led there is not in this file"
 _NOT_TOLD = {
     "fault": "not told: nothing in this file says whose it is",
