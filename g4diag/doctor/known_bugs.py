@@ -33,7 +33,7 @@ def bug_row(issue: KnownIssue, cell: Cell, deployment: Deployment) -> BugRow | N
         date=cell.date,
         why=cell.why,
         source=cell.source,
-        cure=issue.cure,
+        cure=issue.cure_for(deployment.sglang),
         references=issue.references,
         met=verdict == "met" and bool(issue.flags),
         missing=missing or (() if issue.flags else ("whether a server meets it: no flag tells",)),
@@ -48,7 +48,7 @@ def met_here(deployment: Deployment, patches: Collection[str] = ()) -> Iterator[
     except (KeyError, UsageError):
         return
     for issue, cell in alive_in(release):
-        cures = {name for found in _PATCHES.findall(issue.cure) for name in found.split(",")}
+        cures = {name for found in _PATCHES.findall(issue.cure_for(release)) for name in found.split(",")}
         row = bug_row(issue, cell, deployment)
         if row is not None and row.met and not cures & set(patches):
             yield row
