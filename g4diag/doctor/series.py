@@ -10,6 +10,8 @@ from g4diag.discover import contributions
 from g4diag.errors import GET_THE_STACK, CannotRunError, G4DiagError, PatchRefused, UsageError
 from g4diag.hooks.targets import imported, told
 from g4diag.hooks.versions import version_of
+from g4diag.matrix.cells import matrix
+from g4diag.matrix.words import releases_in
 from g4diag.model.doctor import PatchRow, SkippedRow, TrapRow, VerifyRow
 from g4diag.patches import applying
 from g4diag.patches.contract import Patch, fit, form_for
@@ -151,4 +153,5 @@ def _row(patch: Patch) -> PatchRow:
         needs=patch.needs,
         in_all=wanted_by_all and status.state in ("available", "applied"),
         partial=patch.partial,
+        known_releases=releases_in(matrix(), patch.releases),
     )

@@ -43,7 +43,7 @@ class PluginState:
 @dataclass(frozen=True)
 class PatchRow:
     """A patch against the installed stack. state: as `Status`, or `broken` for a file that does not import.
-    in_all: `G4DIAG_PATCHES=all` would take it."""
+    in_all: `G4DIAG_PATCHES=all` would take it. known_releases: those of `releases` that are known, as they are read."""
 
     name: str
     kind: str
@@ -58,6 +58,7 @@ class PatchRow:
     needs: tuple[str, ...] = ()
     in_all: bool = False
     partial: bool = False
+    known_releases: str = ""
 
 
 @dataclass(frozen=True)
