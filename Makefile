@@ -46,7 +46,7 @@ help:
 	@echo "make hypofuzz  drive MACHINE=$(MACHINE) with HypoFuzz, until stopped; a dashboard shows coverage"
 	@echo "make clean   remove caches, build outputs and set-up stamps; environments and stacks stay"
 
-# STACK=none: without a stack, as a plain `pip install g4diag` is. For lint, and the tests that need none.
+# STACK=none: without a stack, as a plain `pip install .` is. For lint, and the tests that need none.
 setup:
 ifeq ($(STACK),none)
 	@sha256sum --check --status $(STAMP) 2>/dev/null && exit 0; \

@@ -12,6 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
+# g4diag is on no package index: both work in a checkout.
+GET_THE_STACK = "in a checkout of g4diag: pip install '.[stack]'"
+GET_FUZZ = "in a checkout of g4diag: pip install '.[fuzz]'"
+
 
 class G4DiagError(Exception):
     """Base of all errors of ours. `exit_code` is what the CLI leaves with."""

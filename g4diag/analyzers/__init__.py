@@ -30,7 +30,8 @@ def inspect_files(paths: Sequence[Path]) -> Inspection:
         return inspect_file(paths[0])
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     case = read_case(paths)
-    return inspect_case(case, f"{paths[0].name}{more}", inspect_incident)
+    first = next((path for path in paths if path.exists()), paths[0])
+    return inspect_case(case, f"{first.name}{more}", inspect_incident)
 
 
 def inspect_incident(incident: Incident, name: str) -> Inspection:

@@ -19,7 +19,8 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     """At most one finding, as sure as the match."""
     for match in matches(incident)[:1]:
         data = {"issue": match.issue.id, "references": list(match.issue.references)}
-        text = f"cure: {match.issue.cure}{put_back(incident.manifest.get('faults', ()))}"
+        cure = match.issue.cure_for(incident.versions.get("sglang", ""))
+        text = f"cure: {cure}{put_back(incident.manifest.get('faults', ()))}"
         yield Finding("cure", text, match.grade, False, data)
 
 

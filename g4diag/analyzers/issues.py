@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
 Asked = Mapping[str, frozenset[str]]
 _SURE = ("ran", "read", "thread", "title")
 _CONDITIONS = ("needs", "facts", "tells", "unless", "flags")
@@ -40,7 +43,17 @@ class KnownIssue:
     sure: str
     next: str
     flags: Asked = field(default_factory=dict)
+    cure_in: tuple[tuple[SpecifierSet, str], ...] = ()
     forms: tuple[Form, ...] = ()
+
+    def cure_for(self, release: str) -> str:
+        """What that release can take; without one, or for one that is not told apart, `cure`."""
+        try:
+            version = Version(Version(release).public)
+        except InvalidVersion:
+            return self.cure
+        told = (text for releases, text in self.cure_in if releases.contains(version, prereleases=True))
+        return next(told, self.cure)
 
     def __post_init__(self) -> None:
         if self.sure not in _SURE:
@@ -56,7 +69,8 @@ def known_issues() -> tuple[KnownIssue, ...]:
 
 def _entry(row: dict[str, Any]) -> KnownIssue:
     forms = tuple(map(_form, row.pop("form", ())))
-    return KnownIssue(**_plain(row), forms=forms)
+    cures = tuple((SpecifierSet(each["releases"]), str(each["cure"])) for each in row.pop("cure_in", ()))
+    return KnownIssue(**_plain(row), cure_in=cures, forms=forms)
 
 
 def _form(row: dict[str, Any]) -> Form:

@@ -18,7 +18,8 @@ def analyze(incident: Incident) -> Iterator[Finding]:
     found = matches(incident)
     sure = [match for match in found if match.grade is found[0].grade]
     for match in sure[:_SHOWN]:
-        yield Finding("known_issues", _sentence(match), match.grade, False, _data(match), "issue", match.facts)
+        data = _data(match, incident.versions.get("sglang", ""))
+        yield Finding("known_issues", _sentence(match), match.grade, False, data, "issue", match.facts)
 
 
 def _sentence(match: Match) -> str:
@@ -31,7 +32,7 @@ def _sentence(match: Match) -> str:
     return f"{issue.id} ({how}{facts}): {issue.title}{references}; affected: {issue.affected}{known}"
 
 
-def _data(match: Match) -> dict[str, object]:
+def _data(match: Match, release: str) -> dict[str, object]:
     issue = match.issue
     return {
         "id": issue.id,
@@ -40,7 +41,7 @@ def _data(match: Match) -> dict[str, object]:
         "references": list(issue.references),
         "affected": issue.affected,
         "affected_releases": affected_releases(matrix(), issue.id),
-        "cure": issue.cure,
+        "cure": issue.cure_for(release),
         "sure": issue.sure,
         "next": issue.next,
         "by": match.by,

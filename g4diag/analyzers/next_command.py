@@ -21,7 +21,12 @@ from g4diag.model import DEVICE_KINDS, Finding, Grade, Incident, Outcome
 
 _SERVE = "g4diag serve --traps {} -- SGLANG-ARGUMENTS"
 _STRICT = "G4DIAG_LEVEL=strict "
-_PATCHES = re.compile(r"`--patches ([a-z0-9-]+)`")
+_WAY = re.compile(
+    r"`--patches (?P<patch>[a-z0-9-]+)`"
+    r"|\bsglang (?P<release>\d+\.\d+\.\d+)\b"
+    r"|`(?P<flag>--(?:disable-[a-z-]+|(?!patches)[a-z-]+ [\w.]+))`"
+)
+_NO_CURE = ("none", "no fix")
 
 
 def analyze(incident: Incident) -> Iterator[Finding]:
@@ -35,17 +40,23 @@ def _next(incident: Incident) -> tuple[str, str] | None:
     said = conclude(incident)
     best = next(iter(matches(incident)), None)
     if best is not None and best.is_matched:
-        return _cure(best, incident)
-    if best is not None and best.issue.next:
-        return best.issue.next, f"shows {best.issue.id}, which is possible, to compare it with"
+        return (_way(best, incident) if _is_of_a_server(incident) else None) or _shown(best)
+    compared = (best.issue.next, f"shows {best.issue.id}, which is possible, to compare it with") if best else ("", "")
+    if compared[0] and not _is_of_a_server(incident):
+        return compared
+    return _captured(incident, said.outcome) or (compared if compared[0] else None)
+
+
+def _captured(incident: Incident, outcome: Outcome) -> tuple[str, str] | None:
+    """What would tell more of the same server."""
     first = headline(incident)
     if first is not None:
         group = _group(first.violation.trap)
         return _STRICT + _SERVE.format(group), f"stops the server at the first step where {group} traps fire"
-    if said.outcome is Outcome.HEALTHY:
+    if outcome is Outcome.HEALTHY:
         return None
     if is_log(incident):
-        return next_of_log(incident, said.outcome)
+        return next_of_log(incident, outcome)
     if _is_of_the_device(incident) and not incident.faults:
         return _SERVE.format("all").replace("serve", "serve --coredump"), "names the kernel that faulted, and its table"
     if not judge(incident).checked:
@@ -53,13 +64,27 @@ def _next(incident: Incident) -> tuple[str, str] | None:
     return None
 
 
-def _cure(match: Match, incident: Incident) -> tuple[str, str]:
-    """A patch of ours that was not armed, where the entry names one and no fault was put back; else a command."""
-    patch = _PATCHES.search(match.issue.cure)
-    is_live = incident.context.get("live") is True and not incident.manifest.get("faults")
-    if patch and is_live and patch[1] not in incident.manifest.get("patches", ()):
-        return f"g4diag serve --patches {patch[1]} -- SGLANG-ARGUMENTS", f"the cure of {match.issue.id}"
+def _is_of_a_server(incident: Incident) -> bool:
+    """Whether the evidence is of a real server, which wants its cure; else it is of a case that is shown again."""
+    return (is_log(incident) or incident.context.get("live") is True) and not incident.manifest.get("faults")
+
+
+def _shown(match: Match) -> tuple[str, str]:
     return match.issue.next, f"shows {match.issue.id}, and its cure where there is one"
+
+
+def _way(match: Match, incident: Incident) -> tuple[str, str] | None:
+    """The first way out that the cure's text names, as a command; None where it names none that is left to try."""
+    release, name = incident.versions.get("sglang", ""), match.issue.id
+    cure = match.issue.cure_for(release)
+    for found in () if cure.startswith(_NO_CURE) else _WAY.finditer(cure):
+        if (patch := found["patch"]) and patch not in incident.manifest.get("patches", ()):
+            return f"g4diag serve --patches {patch} -- SGLANG-ARGUMENTS", f"the cure of {name}"
+        if flag := found["flag"]:
+            return f"g4diag serve --traps all -- SGLANG-ARGUMENTS {flag}", f"goes around {name}, and watches"
+        if (newer := found["release"]) and newer != release:
+            return f"g4diag doctor --sglang-version {newer} -- SGLANG-ARGUMENTS", "judges the release that has the cure"
+    return None
 
 
 def _is_of_the_device(incident: Incident) -> bool:

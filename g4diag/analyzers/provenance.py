@@ -11,7 +11,7 @@ from g4diag.model import Finding, Grade, Incident
 
 def analyze(incident: Incident) -> Iterator[Finding]:
     """The origin, a loud line for fault states that were armed, what else was, then the reader's notes."""
-    held = f"{len(incident.reads)} reads, {len(incident.swaps)} pool swaps, {len(incident.allocations)} allocations"
+    held = f"reads {len(incident.reads)}, pool swaps {len(incident.swaps)}, allocations {len(incident.allocations)}"
     data: dict[str, Any] = {"origin": incident.origin, "versions": incident.versions, "context": incident.context}
     data |= {"counts": [len(incident.reads), len(incident.swaps), len(incident.allocations)]}
     yield Finding("provenance", f"{incident.origin}: {held}", Grade.MEASURED, False, data, "held")

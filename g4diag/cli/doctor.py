@@ -18,7 +18,11 @@ from g4diag.errors import UsageError
 
 def doctor(
     arguments: Annotated[
-        list[str] | None, typer.Argument(help="sglang's, after --; or a log that holds them.", metavar="[-- SGLANG...]")
+        list[str] | None,
+        typer.Argument(
+            help="sglang's, after --; or a LOG that holds them, and after -- what it lacks.",
+            metavar="[LOG] [-- SGLANG...]",
+        ),
     ] = None,
     selftest: Annotated[bool, typer.Option("--selftest", help="Break each trap's invariant once, on the CPU.")] = False,
     sglang_version: Annotated[
@@ -34,16 +38,16 @@ def doctor(
 
     With a log in place of the command line: what is bad about the server_args that stand in it.
 
-    Exit 0 healthy, 1 a known-bad combination or a plugin that would not load, 2 usage, 3 no sglang or another version,
-    4 known bad if the models are what their names say.
-    With --selftest: 0 each trap fired, and alone; 1 one did not, or a wrong one did. With --sglang-version: 0 no
-    hazard, 1 one, 2 no version or no arguments, 3 a release that is not known here, 4 as above; nothing here is looked
-    at.
+    Exit 0 healthy; 1 known to be bad: a combination, a known bug that the flags meet, a plugin that would not load;
+    2 usage; 3 no sglang, or a version that is not known; 4 something could not be judged (the first lines say what to
+    give), or is known to be bad if the models are what their names say.
+
+    With --selftest: 0 each trap fired, and alone; 1 one did not, or a wrong one did.
     """
     if verbose and (json or selftest or sglang_version):
         raise UsageError("-v goes with none of --json, --selftest and --sglang-version: it would be ignored")
     if not selftest and (log := named_log(arguments or ())) is not None:
-        _of_log(log, sglang_version, gpu, json)
+        _of_log(log, tuple(arguments or ())[1:], sglang_version, gpu, json)
     if gpu and not sglang_version:
         raise UsageError("--gpu goes with --sglang-version: wanted both, found --gpu alone")
     if sglang_version:
@@ -70,8 +74,9 @@ def doctor(
     raise typer.Exit(checkup.exit_code)
 
 
-def _of_log(log: Path, version: str, gpu: str, json: bool) -> NoReturn:
-    """A log's own server_args, for the release that it names; else for the one given, else for the newest known."""
+def _of_log(log: Path, further: tuple[str, ...], version: str, gpu: str, json: bool) -> NoReturn:
+    """A log's own server_args and further ones, for the release that it names; else for the one given, else for the
+    newest known."""
     from g4diag.cli.log_arguments import read_arguments
     from g4diag.matrix.cells import matrix
 
@@ -81,7 +86,7 @@ def _of_log(log: Path, version: str, gpu: str, json: bool) -> NoReturn:
     if not release:
         release = matrix().releases[-1]
         known_by = "ASSUMED, the newest on file: the log tells none; --sglang-version names another"
-    _release(release, found.arguments, gpu or found.gpu, json, known_by)
+    _release(release, (*found.arguments, *further), gpu or found.gpu, json, known_by)
 
 
 def _release(version: str, arguments: tuple[str, ...], gpu: str, json: bool, of_log: str = "") -> NoReturn:

@@ -9,7 +9,7 @@ import typer
 
 from g4diag import settings
 from g4diag.cli.contract import Command
-from g4diag.errors import CannotRunError, UsageError
+from g4diag.errors import GET_FUZZ, CannotRunError, UsageError
 
 
 def fuzz(
@@ -81,7 +81,7 @@ def _require_hypothesis() -> None:
     try:
         import hypothesis  # noqa: F401
     except ImportError as error:
-        raise CannotRunError("hypothesis: wanted one, found none; install g4diag[fuzz]") from error
+        raise CannotRunError(f"hypothesis: wanted one, found none; {GET_FUZZ}") from error
 
 
 COMMAND = Command("fuzz", fuzz)

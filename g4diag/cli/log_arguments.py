@@ -21,11 +21,12 @@ class LogArguments:
 
 
 def named_log(arguments: Sequence[str]) -> Path | None:
-    """The log that `doctor` was given instead of arguments; None where it was given arguments."""
-    if len(arguments) > 1 and not arguments[0].startswith("-") and Path(arguments[0]).is_file():
-        raise UsageError(f"wanted a log or sglang's arguments after --, found both: {arguments[0]} and {arguments[1]}")
-    if len(arguments) != 1 or (arguments[0].startswith("-") and arguments[0] != "-"):
+    """The log that `doctor` was given instead of arguments, or in front of those it lacks; None where it was given
+    arguments."""
+    if not arguments or (arguments[0].startswith("-") and arguments[0] != "-"):
         return None
+    if len(arguments) > 1 and not arguments[1].startswith("--"):
+        raise UsageError(f"wanted one log, or sglang's arguments after --: found {arguments[0]} and {arguments[1]}")
     path = Path(arguments[0])
     if arguments[0] != "-" and not path.exists():
         raise UsageError(f"{arguments[0]}: wanted sglang's arguments after --, or a log; found no such file")

@@ -17,7 +17,7 @@ import typer
 
 from g4diag import __version__
 from g4diag.discover import Contribution, contributions
-from g4diag.errors import CannotRunError, G4DiagError, UsageError
+from g4diag.errors import GET_THE_STACK, CannotRunError, G4DiagError, UsageError
 from g4diag.report.console import Color, choose
 from g4diag.report.plain import plain
 from g4diag.settings import Settings
@@ -90,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(error, OSError) and (lost := _unwritten(error)):
             return _complain(lost, CannotRunError.exit_code)
         if isinstance(error, ModuleNotFoundError) and error.name in _STACK:
-            return _complain(f"{error.name}: wanted one, found none; install g4diag[stack]", CannotRunError.exit_code)
+            return _complain(f"{error.name}: wanted one, found none; {GET_THE_STACK}", CannotRunError.exit_code)
         return _complain(f"internal error: {type(error).__name__}: {error} (G4DIAG_TRACEBACK=1 shows where)", 1)
 
 

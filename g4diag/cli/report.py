@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from g4diag.cli.contract import Command, file_name
-from g4diag.errors import UsageError
+from g4diag.errors import UsageError, VacuousError
+from g4diag.model import Outcome
 
 
 def report(
@@ -29,8 +30,8 @@ def report(
 ) -> None:
     """Fill in what SGLang's bug template asks: description, reproduction, environment. Paste it, then add the rest.
 
-    Exit 0 clean, 1 defect found, 2 no such file or --out would overwrite one, 4 nothing to judge, 5 corrupt,
-    truncated, not ours or unsafe.
+    Exit 1 defect found, 2 no such file or --out would overwrite one, 4 nothing to report or to judge, or a crash whose
+    cause is not told, 5 corrupt, truncated, not ours or unsafe.
     """
     from g4diag.report.markdown import render
     from g4diag.report.plain import plain
@@ -43,6 +44,11 @@ def report(
     if out is not None:
         refuse_to_overwrite(out, "Markdown", files)
     inspection = inspect_files(files)
+    if inspection.outcome is Outcome.HEALTHY:
+        raise VacuousError(
+            f"{inspection.name}: nothing to report, no report made: all of it was judged and nothing is broken; give"
+            " the log of the server that died, or its dump folder (g4diag serve --coredump --traps all)"
+        )
     text = render(inspection)
     if out is None:
         typer.echo(text, nl=False)

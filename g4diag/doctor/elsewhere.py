@@ -9,17 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from g4diag.analyzers.issues import KnownIssue, known_issues
 from g4diag.doctor.backends import attention_backends
 from g4diag.doctor.examine import unknown
+from g4diag.doctor.known_bugs import alive_in, bug_row
 from g4diag.errors import CannotRunError, UsageError
 from g4diag.hazards.command_line import model_config, parse
 from g4diag.hazards.deployment import Deployment
-from g4diag.hazards.facts import judge_facts
 from g4diag.hazards.judging import judge, possible
+from g4diag.hazards.untold import open_hazards
 from g4diag.matrix.cells import Cell, known_release, matrix
 from g4diag.model.doctor import HazardRow
-from g4diag.model.release_check import BugRow, CureRow, ReleaseCheck
+from g4diag.model.release_check import CureRow, ReleaseCheck
 from g4diag.patches.applying import patches
 from g4diag.servers import hardware
 
@@ -46,9 +46,9 @@ def check_release(version: str, arguments: Sequence[str], gpu: str = "", of_log:
         capability=capability,
     )
     hazards = judge(deployment)
-    bugs = [(issue, cell) for issue in known_issues() if (cell := matrix().cell(issue.id, release))]
-    alive = [(issue, cell) for issue, cell in bugs if cell.standing == "alive"]
-    judged = {issue.id: row for issue, cell in alive if (row := _bug(issue, cell, deployment))}
+    alive = alive_in(release)
+    judged = {issue.id: row for issue, cell in alive if (row := bug_row(issue, cell, deployment))}
+    by_name = possible(deployment)
     dark = [name for name in matrix().bugs if _is_dark(matrix().cell(name, release))]
     return ReleaseCheck(
         release=release,
@@ -63,7 +63,8 @@ def check_release(version: str, arguments: Sequence[str], gpu: str = "", of_log:
         unknown=tuple(dark),
         cures=tuple(_cures(release, hazards)),
         remarks=tuple(_remarks(release, deployment)),
-        possible=possible(deployment),
+        possible=by_name,
+        open=open_hazards(deployment, [row.name for row in (*hazards, *by_name)]),
     )
 
 
@@ -86,25 +87,6 @@ def _capability(gpu: str, is_here: bool) -> tuple[tuple[int, int] | None, str]:
     if named is None:
         raise UsageError(f"--gpu: wanted one such as sm90, sm100 or sm120, found {gpu!r}")
     return (int(named[1]), int(named[2])), "as named" if is_here else "as the log or --gpu names it"
-
-
-def _bug(issue: KnownIssue, cell: Cell, deployment: Deployment) -> BugRow | None:
-    """None where the flags rule it out."""
-    verdict, missing = judge_facts(issue.flags, deployment)
-    if verdict == "ruled out":
-        return None
-    return BugRow(
-        name=issue.id,
-        title=issue.title,
-        ran=cell.ran,
-        date=cell.date,
-        why=cell.why,
-        source=cell.source,
-        cure=issue.cure,
-        references=issue.references,
-        met=verdict == "met" and bool(issue.flags),
-        missing=missing or (() if issue.flags else ("whether a server meets it: no flag tells",)),
-    )
 
 
 def _is_dark(cell: Cell | None) -> bool:

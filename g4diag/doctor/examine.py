@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from g4diag.doctor import flag_check
 from g4diag.doctor.backends import attention_backends, unwatched
+from g4diag.doctor.known_bugs import met_here
 from g4diag.doctor.plugin_state import plugin_state
 from g4diag.doctor.series import patch_rows, trap_rows
 from g4diag.errors import CannotRunError
 from g4diag.hazards.command_line import model_config, parse
 from g4diag.hazards.deployment import Deployment
 from g4diag.hazards.judging import judge, possible
+from g4diag.hazards.untold import open_hazards
 from g4diag.hooks.versions import installed, version_of
 from g4diag.model.doctor import Checkup, FlagCheck, HazardRow
 from g4diag.patches import applying
@@ -31,6 +33,8 @@ def examine(arguments: Sequence[str] = (), environ: Mapping[str, str] = os.envir
     settings = Settings.from_env(environ)
     patches, traps = applying.selected_patches(settings.patches), selection.selected_traps(settings.traps)
     hazards, remarks = judged(arguments, environ, patches, capability)
+    deployment = deployment_of(arguments, environ, capability) if arguments else None
+    by_name = possible(deployment, patches) if deployment else ()
     flags = checked_flags(arguments, environ, values=True)
     return Checkup(
         versions=installed(),
@@ -45,7 +49,9 @@ def examine(arguments: Sequence[str] = (), environ: Mapping[str, str] = os.envir
         cannot_run=_cannot_run(),
         judged=bool(arguments),
         remarks=(*flags.remarks, *remarks, *unwatched(explicit_flags(arguments) if arguments else {})),
-        possible=_possible(arguments, environ, patches, capability),
+        possible=by_name,
+        open=open_hazards(deployment, [row.name for row in (*hazards, *by_name)], patches) if deployment else (),
+        bugs=tuple(met_here(deployment, patches)) if deployment else (),
         flags=flags,
         sandbox=confine.missing(),
     )
@@ -66,13 +72,6 @@ def judged(
     if deployment is None or not arguments:
         return (), ()
     return judge(deployment, patches), tuple(unknown(deployment))
-
-
-def _possible(
-    arguments: Sequence[str], environ: Mapping[str, str], patches: Sequence[str], capability: tuple[int, int] | None
-) -> tuple[HazardRow, ...]:
-    deployment = deployment_of(arguments, environ, capability)
-    return () if deployment is None or not arguments else possible(deployment, patches)
 
 
 def deployment_of(

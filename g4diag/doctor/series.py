@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from g4diag.discover import contributions
-from g4diag.errors import CannotRunError, G4DiagError, PatchRefused, UsageError
+from g4diag.errors import GET_THE_STACK, CannotRunError, G4DiagError, PatchRefused, UsageError
 from g4diag.hooks.targets import imported, told
 from g4diag.hooks.versions import version_of
+from g4diag.matrix.cells import matrix
+from g4diag.matrix.words import releases_in
 from g4diag.model.doctor import PatchRow, SkippedRow, TrapRow, VerifyRow
 from g4diag.patches import applying
 from g4diag.patches.contract import Patch, fit, form_for
@@ -57,7 +59,7 @@ def verify_here(names: Sequence[str] = ()) -> tuple[VerifyRow, ...]:
     CannotRunError without sglang."""
     applying.selected_patches(Selection(names=tuple(names)))
     if version_of("sglang") is None:
-        raise CannotRunError("sglang: wanted one to verify against, found none; install g4diag[stack]")
+        raise CannotRunError(f"sglang: wanted one to verify against, found none; {GET_THE_STACK}")
     if not gpus():
         prepare_environment()
     return verify(names)
@@ -151,4 +153,5 @@ def _row(patch: Patch) -> PatchRow:
         needs=patch.needs,
         in_all=wanted_by_all and status.state in ("available", "applied"),
         partial=patch.partial,
+        known_releases=releases_in(matrix(), patch.releases),
     )

@@ -29,6 +29,7 @@ _RANK_NAMED = re.compile(r"(?:^|[/_.-])(?:tp|rank)[-_]?(\d{1,4})(?=[/_.-]|$)", r
 _SILENT = re.compile(r"session\.jsonl|\..*\.tmp|.*\.arming\.json")
 _SNAPSHOTS = "graph_flushes"
 _NAMED = 6
+_MISSING = "No such file or directory"
 
 
 @dataclass(frozen=True)
@@ -87,20 +88,23 @@ def read_case(paths: Sequence[Path]) -> Case:
     """The case in these files and directories.
 
     Raises what `read_dump` does where a single file is given; of several, or of a directory: UnsafeInputError if none
-    could be read, VacuousError if a directory holds nothing we know, UsageError if there is no such path."""
+    could be read, VacuousError if a directory holds nothing we know, UsageError if there is none of these paths.
+    One of several that is not there is told as one that could not be read."""
     if not paths:
         raise UsageError("wanted a file or a directory, found none")
     if len(paths) == 1 and not paths[0].is_dir():
         incident = read_dump(paths[0])
         return _concluded([Part(paths[0].name, incident)], _Found())
     found = _Found()
+    if not any(path.exists() for path in paths):
+        raise UsageError(f"{paths[0]}: {_MISSING}")
     for path in paths:
         if path.is_dir():
             _walk(path, path.name if len(paths) > 1 else "", path, found, 0)
         elif path.exists():
             found.files.append((path.name, path))
         else:
-            raise UsageError(f"{path}: No such file or directory")
+            found.unread(str(path), f"not read: {_MISSING}")
     parts, broken = _read(found, given={path for path in paths if not path.is_dir()})
     if not parts and broken:
         raise UnsafeInputError(f"{paths[0]}: none of {len(broken)} files could be read; the first: {broken[0]}")

@@ -19,7 +19,8 @@ class Hazard:
     if it only suffers, which is said. why: symptom and cause. reference: upstream thread, or where it was seen.
     releases: PEP 440 range of the sglang releases that have it. found: what in a deployment makes it one, a phrase
     in the deployment's own words, or None; it answers None where the deployment does not tell. cures: patches that
-    cure it. instead: what to give sglang in place of it. behind: hazards that a way out of this one may lead to; the
+    cure it, in the releases of `cured_in`, "" for all of them. instead: what to give sglang in place of it. behind:
+    hazards that a way out of this one may lead to; the
     cure of one that it does lead to is told with it.
     """
 
@@ -30,5 +31,6 @@ class Hazard:
     releases: str
     found: Callable[[Deployment], str | None]
     cures: tuple[str, ...] = ()
+    cured_in: str = ""
     instead: str = ""
     behind: tuple[str, ...] = ()

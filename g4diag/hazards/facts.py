@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from g4diag.hazards.deployment import Deployment
+from g4diag.model.doctor import DRAFT_CONFIG, MODEL_CONFIG, THE_GPU
 
 Verdict = Literal["met", "open", "ruled out"]
 _LOW_RATIO = 0.5
@@ -51,9 +52,8 @@ def _open(missing: str, values: Iterable[str] = ()) -> Fact:
     return Fact(frozenset(values), missing)
 
 
-_MODEL, _DRAFT = "the model's config.json", "the draft's config.json"
 _HOPPER = (9, 0)
-_GPU, _BACKEND = "the GPU", "the attention backend that sglang chooses"
+_BACKEND = "the attention backend that sglang chooses"
 
 
 def _algorithm(deployment: Deployment) -> Fact:
@@ -69,7 +69,7 @@ def _draft(deployment: Deployment) -> Fact:
     if deployment.flag("speculative-algorithm") is None:
         return _told("none")
     if deployment.frozen_kv is None:
-        return _open(_DRAFT)
+        return _open(DRAFT_CONFIG)
     return _told("frozen-kv" if deployment.frozen_kv else "own")
 
 
@@ -111,7 +111,7 @@ def _xqa(deployment: Deployment) -> Fact:
     """What runs on FlashInfer's XQA: decode without a draft, draft, verify."""
     if deployment.capability is None:
         there = _xqa(replace(deployment, capability=_HOPPER))
-        return Fact(frozenset(), _GPU, None if there.missing else there.values)
+        return Fact(frozenset(), THE_GPU, None if there.missing else there.values)
     if not deployment.xqa_arch:
         return _told()
     decode = deployment.backends[1]
@@ -136,18 +136,18 @@ def _page(deployment: Deployment) -> Fact:
 
 
 def _model(deployment: Deployment) -> Fact:
-    return _open(_MODEL) if deployment.is_gemma4 is None else _told("gemma4" if deployment.is_gemma4 else "other")
+    return _open(MODEL_CONFIG) if deployment.is_gemma4 is None else _told("gemma4" if deployment.is_gemma4 else "other")
 
 
 def _experts(deployment: Deployment) -> Fact:
-    return _open(_MODEL) if deployment.is_moe is None else _told("moe" if deployment.is_moe else "dense")
+    return _open(MODEL_CONFIG) if deployment.is_moe is None else _told("moe" if deployment.is_moe else "dense")
 
 
 def _windows(deployment: Deployment) -> Fact:
     """Whether some layers of the target slide."""
     text = deployment.text_config
     if text is None:
-        return _open(_MODEL)
+        return _open(MODEL_CONFIG)
     return _told("yes" if deployment.is_gemma4 or text.get("sliding_window") else "no")
 
 

@@ -24,5 +24,5 @@ HAZARD = Hazard(
     reference="g4diag with the real backend class of 0.5.23 on a CPU; no upstream thread found",
     releases=">=0.5.23",
     found=found,
-    instead="--patches frozen-draft-amx-swa-state",
+    cures=("frozen-draft-amx-swa-state",),
 )

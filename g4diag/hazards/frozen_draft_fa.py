@@ -23,8 +23,10 @@ HAZARD = Hazard(
     name="frozen-draft-fa",
     severity="harmful",
     why="The draft's sliding layers read the SWA pool by full-space page ids: nine in ten accepted tokens are lost.",
-    reference="g4diag on an H100, 0.5.23 as released: accept length 1.25 for 3.31; no upstream thread found",
+    reference="g4diag on an H100, 0.5.23 as released: accept length 1.25, and 3.31 on triton; no upstream thread found",
     releases=">=0.5.13",
     found=found,
-    instead="--patches frozen-draft-fa-swa-state (0.5.22, 0.5.23), or --speculative-draft-attention-backend triton",
+    cures=("frozen-draft-fa-swa-state",),
+    cured_in=">=0.5.22",
+    instead="--speculative-draft-attention-backend triton",
 )

@@ -41,8 +41,8 @@ def _found(deployment: Deployment, patches: Collection[str]) -> Iterator[HazardR
                 found=found,
                 why=hazard.why,
                 reference=hazard.reference,
-                cures=hazard.cures,
-                cured_by=next((name for name in hazard.cures if name in patches), ""),
+                cures=_cures(hazard, deployment),
+                cured_by=next((name for name in _cures(hazard, deployment) if name in patches), ""),
                 instead=hazard.instead,
                 ways=tuple(_ways(hazard, deployment)),
             )
@@ -52,9 +52,14 @@ def _held(hazard: Hazard, deployment: Deployment) -> str | None:
     return hazard.found(deployment) if deployment.is_in(hazard.releases) else None
 
 
+def _cures(hazard: Hazard, deployment: Deployment) -> tuple[str, ...]:
+    """Those that the sglang that will run can take."""
+    return hazard.cures if deployment.is_in(hazard.cured_in) else ()
+
+
 def _ways(hazard: Hazard, deployment: Deployment) -> Iterator[str]:
     """Its cures, then what to give instead; each with the cure of what it leads to."""
-    for cure in hazard.cures:
+    for cure in _cures(hazard, deployment):
         yield f"--patches {','.join((cure, *_behind(hazard, deployment)))}"
     if hazard.instead:
         given = parse(hazard.instead.split()) if hazard.instead.startswith("--") else {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from packaging.specifiers import SpecifierSet
+
 from g4diag.matrix.cells import Cell, Matrix
 
 _SHORT = {"alive": "alive", "cured": "cured", "not there yet": "-", "cannot run": "cannot run", "unknown": "?"}
@@ -23,6 +25,13 @@ def affected_releases(found: Matrix, bug: str) -> str:
     if not alive:
         said = f"none of {_spans(found.releases, clear)}" if clear else "none known"
     return said + (f"; not known: {_spans(found.releases, dark)}" if dark else "")
+
+
+def releases_in(found: Matrix, wanted: str) -> str:
+    """The known releases of a PEP 440 range, as `0.5.13 .. 0.5.16, 0.5.18`; the range as it stands where it has none,
+    for builds between them."""
+    range_of = SpecifierSet(wanted)
+    return _spans(found.releases, [name for name in found.releases if name in range_of]) or f"builds of {wanted}"
 
 
 def table(found: Matrix) -> str:

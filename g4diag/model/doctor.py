@@ -43,7 +43,7 @@ class PluginState:
 @dataclass(frozen=True)
 class PatchRow:
     """A patch against the installed stack. state: as `Status`, or `broken` for a file that does not import.
-    in_all: `G4DIAG_PATCHES=all` would take it."""
+    in_all: `G4DIAG_PATCHES=all` would take it. known_releases: those of `releases` that are known, as they are read."""
 
     name: str
     kind: str
@@ -58,6 +58,7 @@ class PatchRow:
     needs: tuple[str, ...] = ()
     in_all: bool = False
     partial: bool = False
+    known_releases: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,34 @@ class HazardRow:
     def fatal(self) -> bool:
         """The server dies of it, and nothing armed cures it."""
         return self.severity == "fatal" and not self.cured_by
+
+
+MODEL_CONFIG, DRAFT_CONFIG, THE_GPU = "the model's config.json", "the draft's config.json", "the GPU"
+
+
+@dataclass(frozen=True)
+class OpenHazard:
+    """A known-bad combination that is neither found nor ruled out. missing: what would tell, of the three above."""
+
+    name: str
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BugRow:
+    """A bug that is alive in the release. ran: seen by running there, on date; else read in source. why: what was seen.
+    met: these flags have all that it needs. missing: what would tell, where they neither meet it nor rule it out."""
+
+    name: str
+    title: str
+    ran: bool
+    date: str
+    why: str
+    source: str
+    cure: str
+    references: tuple[str, ...]
+    met: bool
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -205,8 +234,9 @@ class Selftest:
 class Checkup:
     """All that `doctor` finds. cannot_run: why sglang cannot be served here, "" if it can. judged: whether a
     command line was judged. remarks: what could not be told. flags: its flags by sglang's own parser. possible:
-    hazards that it has besides if models whose config.json is not here are what their names say. sandbox: what this
-    kernel lacks to confine the process that reads evidence."""
+    hazards that it has besides if models whose config.json is not here are what their names say. open: hazards that
+    could not be judged. bugs: known ones of the installed release that these flags meet and no armed patch cures.
+    sandbox: what this kernel lacks to confine the process that reads evidence."""
 
     versions: dict[str, str | None]
     gpus: tuple[Gpu, ...]
@@ -222,6 +252,8 @@ class Checkup:
     remarks: tuple[str, ...] = ()
     flags: FlagCheck = field(default_factory=FlagCheck)
     possible: tuple[HazardRow, ...] = ()
+    open: tuple[OpenHazard, ...] = ()
+    bugs: tuple[BugRow, ...] = ()
     sandbox: tuple[str, ...] = ()
 
     @property
@@ -230,6 +262,7 @@ class Checkup:
         lines = [*self.flags.problems]
         lines += [] if self.plugin.loads else [f"plugin: {self.plugin.why}"]
         lines += [f"hazard {row.name}: {row.found}" for row in self.hazards if not row.cured_by]
+        lines += [f"known bug {row.name}: {row.title}" for row in self.bugs]
         lines += [f"patch {row.name}: {row.found}" for row in self.patches if row.state == "broken"]
         faults = {row.name for row in self.patches if row.kind == "fault"} & set(self.armed.get("patches", ()))
         lines += [f"fault {name}: this environment puts it back on purpose" for name in sorted(faults)]
@@ -237,5 +270,6 @@ class Checkup:
 
     @property
     def exit_code(self) -> int:
-        """3 cannot run here, 1 unhealthy, 4 unhealthy if models are what their names say, 0 healthy."""
-        return 3 if self.cannot_run else 1 if self.problems else 4 if self.possible else 0
+        """3 cannot run here, 1 unhealthy, 4 hazards that are not judged or hold if models are what their names say, 0
+        healthy."""
+        return 3 if self.cannot_run else 1 if self.problems else 4 if self.possible or self.open else 0

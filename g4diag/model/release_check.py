@@ -4,24 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from g4diag.model.doctor import BackendRow, HazardRow
+from g4diag.model.doctor import BackendRow, BugRow, HazardRow, OpenHazard
 
-
-@dataclass(frozen=True)
-class BugRow:
-    """A bug that is alive in the release. ran: seen by running there, on date; else read in source. why: what was seen.
-    met: these flags have all that it needs. missing: what would tell, where they neither meet it nor rule it out."""
-
-    name: str
-    title: str
-    ran: bool
-    date: str
-    why: str
-    source: str
-    cure: str
-    references: tuple[str, ...]
-    met: bool
-    missing: tuple[str, ...] = ()
+ASSUMED = "ASSUMED"
 
 
 @dataclass(frozen=True)
@@ -40,7 +25,7 @@ class ReleaseCheck:
     hazards: of this command line. bugs: alive in the release and not ruled out by the flags, those that are met
     first. ruled_out: names of those that are. unknown: names of bugs that nobody looked for in the release, or
     could judge there. remarks: what could not be told. possible: hazards besides, if models are what their names
-    say."""
+    say. open: hazards that could not be judged."""
 
     release: str
     release_is: str
@@ -55,9 +40,23 @@ class ReleaseCheck:
     cures: tuple[CureRow, ...]
     remarks: tuple[str, ...] = ()
     possible: tuple[HazardRow, ...] = ()
+    open: tuple[OpenHazard, ...] = ()
+
+    @property
+    def is_assumed(self) -> bool:
+        """Whether nobody named the release."""
+        return self.release_is.startswith(ASSUMED)
+
+    @property
+    def met(self) -> tuple[BugRow, ...]:
+        """The known bugs that these flags meet."""
+        return tuple(row for row in self.bugs if row.met)
 
     @property
     def exit_code(self) -> int:
-        """1 a hazard, 4 one if models are what their names say, 0 none: as `doctor` judges the same command line where
-        the release is installed."""
-        return 1 if self.hazards else 4 if self.possible else 0
+        """1 a hazard, or a known bug that these flags meet; 4 where hazards are not judged, hold if models are what
+        their names say, or the release is assumed; 0 none. As `doctor` judges the same command line where the release
+        is installed."""
+        if self.hazards or (self.met and not self.is_assumed):
+            return 1
+        return 4 if self.is_assumed or self.possible or self.open else 0

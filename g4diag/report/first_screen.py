@@ -26,7 +26,7 @@ _SURE = {
     Outcome.INCONCLUSIVE: "nothing is proved either way",
 }
 UNREADABLE = "UNREADABLE"
-NEEDS_THE_STACK = "runs sglang itself: needs g4diag[stack], some 10 GB"
+NEEDS_THE_STACK = "runs sglang itself, some 10 GB: pip install '.[stack]' in a checkout of g4diag"
 _RAISED = "derived: the traceback ends where Python raised it; what led there is not in this file"
 _NOT_TOLD = {
     "fault": "not told: nothing in this file says whose it is",
@@ -56,7 +56,7 @@ def first_screen(inspection: Inspection) -> FirstScreen:
         ("fault", _fault(inspection, verdict)),
         ("sure", _sure(inspection, verdict)),
         ("cure", _cure(inspection)),
-        ("next", _next(inspection)),
+        ("next", next_step(inspection)),
         ("also", _also(inspection)),
     )
     told = ((label, text or _why_not(label, inspection, verdict)) for label, text in rows)
@@ -85,11 +85,12 @@ def _call(inspection: Inspection) -> str:
     return next((f"no layer: a call of the allocator, {call}" for call in calls), "")
 
 
-def _next(inspection: Inspection) -> str:
-    """The command; what it needs, where that is more than reading needs."""
-    command = next((finding.text for finding in inspection.of("next_command")), "")
-    needs = command.startswith(("g4diag repro", "g4diag minimize", "g4diag fuzz"))
-    return f"{command} ({NEEDS_THE_STACK})" if needs else command
+def next_step(inspection: Inspection) -> str:
+    """The command; what it is for, or what it needs where that is more than reading needs."""
+    for finding in inspection.of("next_command")[:1]:
+        needs = finding.text.startswith(("g4diag repro", "g4diag minimize", "g4diag fuzz"))
+        return f"{finding.text} ({NEEDS_THE_STACK if needs else finding.data['why']})"
+    return ""
 
 
 def _also(inspection: Inspection) -> str:

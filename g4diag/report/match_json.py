@@ -49,6 +49,7 @@ def document(inspection: Inspection) -> dict[str, Any]:
         "other_signatures": named.data["others"] if named else [],
         "faults": faults(inspection),
         "unread": unread(inspection),
+        "next": next((finding.text for finding in inspection.of("next_command")), None),
         "parts": [document(part) for part in inspection.parts],
         "issues": [{"grade": str(finding.grade), **finding.data} for finding in inspection.of("known_issues")],
     }

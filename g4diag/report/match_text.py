@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from g4diag.analyzers.cure import put_back
-from g4diag.model import Grade, Inspection
+from g4diag.model import Grade, Inspection, Outcome
+from g4diag.report.first_screen import next_step
 from g4diag.report.match_json import faults, unread
 from g4diag.report.plain import plain
+
+_UNSIGNED = "no signature: it is made of a broken claim about ids, which this file does not hold"
 
 
 def render(inspection: Inspection) -> str:
@@ -20,11 +23,13 @@ def _lines(inspection: Inspection) -> Iterator[str]:
     issues = inspection.of("known_issues")
     if named is not None:
         yield named.text
-    elif not issues:
+    elif issues or inspection.outcome.is_defect or inspection.outcome is Outcome.CRASH:
+        yield f"{inspection.name}: {_UNSIGNED} ({inspection.outcome})"
+    else:
         yield f"{inspection.name}: nothing to match ({inspection.outcome})"
     for other in named.data["others"] if named else ():
         yield f"  also      {other}"
-    if named is not None and not issues:
+    if not issues and (named is not None or inspection.outcome.is_defect or inspection.outcome is Outcome.CRASH):
         yield "  no known issue matches"
     for finding in issues:
         issue = finding.data
@@ -35,6 +40,8 @@ def _lines(inspection: Inspection) -> Iterator[str]:
         if issue["affected_releases"]:
             yield f"            affected releases: {issue['affected_releases']}"
         yield f"            cure: {issue['cure']}{put_back(faults(inspection))}"
+    if step := next_step(inspection):
+        yield f"  next      {step}"
     for finding in inspection.of("provenance"):
         if finding.data.get("faults"):
             yield f"  {finding.grade:<9} {finding.text}"

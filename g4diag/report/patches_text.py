@@ -15,22 +15,50 @@ from g4diag.report.plain import plain
 FAULT = "FAULT"
 _FITS = ("available", "applied", "upstream")
 _STYLES = {FAULT: "red", "refused": "bold red", "broken": "bold red"}
+_NO_SGLANG = "no sglang"
+_MEANS = {
+    "available": "can be put on here",
+    "applied": "is on in this process",
+    "upstream": "this sglang has the cure itself",
+    "not-applicable": "for other releases",
+    "refused": "sglang's text is not the one it was made for",
+    "broken": "its file does not load",
+}
 # `all` is every cure that can be applied; which ones are faults stands below the table.
 _DERIVED = ("in all",)
 
 
 def render(rows: Sequence[PatchRow], console: Console) -> None:
-    """One row a patch, then what the faults are. Wanted and found are told where they keep a patch from applying."""
+    """One row a patch, what its words mean, then what the faults are. Wanted and found are told where they keep a patch
+    from applying; where there is no sglang, which none can be held against, the releases that each is for."""
+    is_bare = any(row.found == _NO_SGLANG for row in rows)
+    if is_bare:
+        line(Text(f"{_NO_SGLANG} here to hold them against: each with the releases that it is for"), console)
     styles = [_STYLES.get(FAULT if row.kind == "fault" else row.state, "") for row in rows]
-    columns = ("patch", "kind", "status", "in all", "why")
-    table(columns, map(_cells, rows), console, _DERIVED, wraps=True, styles=styles)
+    columns = ("patch", "kind", "for releases", "why") if is_bare else ("patch", "kind", "status", "in all", "why")
+    table(
+        columns,
+        map(_bare if is_bare else _cells, rows),
+        console,
+        () if is_bare else _DERIVED,
+        wraps=True,
+        styles=styles,
+    )
+    for state in {} if is_bare else {row.state: None for row in rows}:
+        line(Text(f"{state}: {_MEANS[state]}", style="dim"), console)
     if faults := [row.name for row in rows if row.kind == "fault"]:
         text = f"{FAULT}S put a bug back on purpose; never applied unless named: {', '.join(faults)}"
         line(Text(plain(text), style="bold red"), console)
 
 
+def _bare(row: PatchRow) -> tuple[str, ...]:
+    broken = f"{row.found}. " if row.state == "broken" else ""
+    return row.name, FAULT if row.kind == "fault" else row.kind, row.known_releases, broken + row.why
+
+
 def _cells(row: PatchRow) -> tuple[str, ...]:
-    refused = "" if row.state in _FITS else f"wanted {row.wanted or '-'}, found {row.found or '-'}. "
+    wanted = f"sglang {row.known_releases}" if row.wanted == f"sglang {row.releases}" else row.wanted
+    refused = "" if row.state in _FITS else f"wanted {wanted or '-'}, found {row.found or '-'}. "
     kind = FAULT if row.kind == "fault" else row.kind
     return row.name, kind, row.state, "yes" if row.in_all else "", refused + row.why
 

@@ -7,13 +7,21 @@ from collections.abc import Iterable, Iterator
 from rich.console import Console
 from rich.text import Text
 
-from g4diag.model.release_check import BugRow, ReleaseCheck
-from g4diag.report.doctor_text import hazard_lines, possible_lines, possible_named
+from g4diag.model.release_check import ASSUMED, ReleaseCheck
+from g4diag.report.hazard_text import (
+    bug_lines,
+    hazard_lines,
+    open_lines,
+    open_named,
+    possible_lines,
+    possible_named,
+    to_give,
+)
 from g4diag.report.lines import line
 from g4diag.report.plain import plain
 
 _STYLE = {0: "bold green", 1: "bold red", 4: "bold yellow"}
-ASSUMED = "ASSUMED: the log names none"
+_ASSUMED = f"{ASSUMED}: the log names none"
 _YES = {True: "yes", False: "no", None: "not known"}
 
 
@@ -23,15 +31,21 @@ def render(found: ReleaseCheck, console: Console) -> None:
     gpu = f"{found.gpu or 'GPU not known'} ({found.gpu_is})"
     flags = f"{len(found.flags)} flag{'' if len(found.flags) == 1 else 's'}"
     _line(f"  judged: release {found.release} ({found.release_is}), {gpu}, {flags}", console)
+    if give := _to_give(found):
+        _line(f"  to judge the rest, give {'; '.join(give)}", console)
     _line("  NOTHING WAS LOOKED AT of the sglang, patches or plugin on this machine: this is what is on file", console)
     _section(
         "known-bad combinations",
-        [said for row in found.hazards for said in hazard_lines(row)] + [*possible_lines(found.possible)]
+        [
+            *(said for row in found.hazards for said in hazard_lines(row)),
+            *possible_lines(found.possible),
+            *open_lines(found.open),
+        ]
         or ["none found"],
         console,
     )
     for title, met in (("these flags meet", True), ("these flags do not rule out", False)):
-        lines = [said for row in found.bugs if row.met is met for said in _bug(row)]
+        lines = [said for row in found.bugs if row.met is met for said in bug_lines(row)]
         _section(f"known bugs alive in {found.release} that {title}", lines or ["none"], console)
     _section("other known bugs", _others(found), console)
     backends = (
@@ -44,25 +58,30 @@ def render(found: ReleaseCheck, console: Console) -> None:
 
 def _verdict(found: ReleaseCheck) -> str:
     # What the answer hangs on stands in its first line.
-    release = f"{found.release} ({ASSUMED})" if found.release_is.startswith("ASSUMED") else found.release
-    met = sum(row.met for row in found.bugs)
-    bugs = f"{met} known bug{'' if met == 1 else 's'} of it met"
+    release = f"{found.release} ({_ASSUMED})" if found.is_assumed else found.release
+    bugs = f"{len(found.met)} known bug{'' if len(found.met) == 1 else 's'} of it met"
     if found.hazards:
         hazards = f"{len(found.hazards)} hazard{'' if len(found.hazards) == 1 else 's'}"
         return f"KNOWN BAD: g4diag: sglang {release} with these flags: {hazards}, {bugs}"
-    if found.possible:
-        return f"INCONCLUSIVE: g4diag: sglang {release}: {possible_named(found.possible)}"
-    return f"NO HAZARD ON FILE: g4diag: sglang {release} with these flags: {bugs}"
+    untold = [possible_named(found.possible)] if found.possible else []
+    untold += [open_named(found.open)] if found.open else []
+    if found.met and not found.is_assumed:
+        named = ", ".join(row.name for row in found.met)
+        return f"KNOWN BUG MET: g4diag: sglang {release} with these flags: {'; '.join([named, *untold])}"
+    if found.exit_code:
+        untold += [f"if it is {found.release}, {bugs}"] if found.met else []
+        return f"INCONCLUSIVE: g4diag: sglang {release}: {'; '.join(untold) or 'nothing known of it to be bad'}"
+    return f"NO HAZARD ON FILE: g4diag: sglang {release} with these flags: {_left(found)}"
 
 
-def _bug(row: BugRow) -> Iterator[str]:
-    seen = f"ran {row.date}" if row.ran else f"read {row.date} in {row.source}"
-    references = f" ({', '.join(row.references)})" if row.references else ""
-    yield f"{row.name}: {row.title}{references}"
-    yield f"  {seen}: {row.why}"
-    if row.missing:
-        yield f"  not told: {', '.join(row.missing)}"
-    yield f"  cure: {row.cure}"
+def _left(found: ReleaseCheck) -> str:
+    """What the flags neither meet nor rule out: it stands below."""
+    left = len(found.bugs) - len(found.met)
+    return f"no known bug of it met, {left} not ruled out" if left else "no known bug of it met"
+
+
+def _to_give(found: ReleaseCheck) -> list[str]:
+    return [*(["--sglang-version RELEASE"] if found.is_assumed else []), *to_give(found.open)]
 
 
 def _others(found: ReleaseCheck) -> Iterator[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from g4diag.doctor.examine import checked_flags, explicit_flags, judged
 from g4diag.doctor.plugin_state import VARIABLE, including_us, plugin_state
 from g4diag.doctor.series import patch_rows
-from g4diag.errors import CannotRunError, PatchRefused, UsageError
+from g4diag.errors import GET_THE_STACK, CannotRunError, PatchRefused, UsageError
 from g4diag.errors import unknown as unknown_name
 from g4diag.hazards.judging import hazards as known_hazards
 from g4diag.hooks.versions import version_of
@@ -80,7 +80,7 @@ def plan(asked: Asked, environ: Mapping[str, str] = os.environ) -> Plan:
     _require_among(settings.require, traps)
     if version_of("sglang") is None:
         applying.selected_patches(settings.patches)
-        raise CannotRunError("sglang: wanted one to serve with, found none; install g4diag[stack]")
+        raise CannotRunError(f"sglang: wanted one to serve with, found none; {GET_THE_STACK}")
     patches, left_out = _patches(settings.patches)
     flags = checked_flags(asked.arguments, armed_environ)
     if flags.problems:

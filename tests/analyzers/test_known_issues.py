@@ -7,6 +7,8 @@ import re
 from dataclasses import replace
 
 import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from g4diag.analyzers.cure import analyze as cures
 from g4diag.analyzers.facts import NAMES, shapes
@@ -16,7 +18,9 @@ from g4diag.analyzers.matching import matches
 from g4diag.discover import contributions
 from g4diag.dump.reader import read_dump
 from g4diag.dump.server_log import read_log
+from g4diag.matrix.cells import matrix
 from g4diag.model import AttentionRead, Grade, Incident, IndexSpace, LayerKind, PoolSwap, Severity, Violation
+from g4diag.patches.applying import patches
 from g4diag.signature import is_signature
 from tests import samples
 from tests.cli.test_inspect import DUMPS
@@ -79,6 +83,31 @@ def test_its_next_command_names_what_exists(issue: KnownIssue) -> None:
         assert words[2] in scenarios
     if words[:3] == ["g4diag", "patches", "show"]:
         assert words[3].replace("-", "_") in {found.name for found in contributions("g4diag.patches", "PATCH")}
+
+
+def test_no_release_is_offered_a_cure_that_it_cannot_take() -> None:
+    """Of every release in which it is alive: a patch whose range has it, and releases that are newer."""
+    offered = 0
+    for issue in known_issues():
+        for release in matrix().releases:
+            cell = matrix().cell(issue.id, release)
+            if cell is None or cell.standing != "alive":
+                continue
+            cure = issue.cure_for(release)
+            for name in re.findall(r"--patches ([a-z0-9-]+)", cure):
+                offered += 1
+                assert SpecifierSet(patches()[name].releases).contains(release, prereleases=True), (issue.id, release)
+            newer = re.findall(r"sglang (0\.5\.\d+)", cure)
+            assert all(Version(each) > Version(release) for each in newer), (issue.id, release, cure)
+    assert offered > 20
+
+
+def test_what_a_release_can_do_is_said() -> None:
+    (issue,) = (each for each in known_issues() if each.id == "frozen-draft-fa")
+    for release in ("0.5.18", "0.5.18+cu129"):
+        assert issue.cure_for(release) == "`--speculative-draft-attention-backend triton`"
+    assert "--patches frozen-draft-fa-swa-state" in issue.cure_for("0.5.23")
+    assert issue.cure_for("") == issue.cure_for("a fork") == issue.cure
 
 
 @pytest.mark.parametrize(
@@ -171,7 +200,8 @@ def test_cure_and_known_issue_are_one_truth() -> None:
         (cure,), issue = cures(incident), next(iter(analyze(incident)))
         put_back = "; here the fault was put back on purpose"
         assert cure.text == f"cure: {issue.data['cure']}{put_back}" and cure.grade is issue.grade
-        (cure,) = cures(replace(incident, manifest={"patches": ["patch-e"], "faults": []}, versions={}))
+        without = replace(incident, manifest={"patches": ["patch-e"], "faults": []}, versions={})
+        (cure,), issue = cures(without), next(iter(analyze(without)))
         assert cure.text == f"cure: {issue.data['cure']}", "nothing was put back"
 
 

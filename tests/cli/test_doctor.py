@@ -94,7 +94,10 @@ def test_healthy_is_0(h100: None, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_text(h100: None, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "doctor")
-    assert code == 0 and out.startswith("HEALTHY: g4diag: ") and "page_table_stays_in_pool" not in out
+    head, then = out.splitlines()[:2]
+    assert head.startswith(f"HEALTHY: g4diag: the installation, sglang {RELEASE} ") and "no server's flags" in head
+    assert then == "  to judge them: g4diag doctor -- SGLANG-ARGUMENTS, or g4diag doctor LOG"
+    assert code == 0 and "page_table_stays_in_pool" not in out
     heads = [line for line in out.splitlines() if line and not line.startswith(" ")]
     assert heads[1:-1] == ["known-bad combinations", "machine", "versions", "plugin"] and heads[-1].startswith("-v ")
     code, out, _ = run(capsys, "doctor", "-v")
@@ -114,7 +117,9 @@ def test_a_known_bad_command_line_is_1_and_its_cure_is_0(
     code, found = doctor(capsys, "--", *pair, *SPECULATIVE)
     assert code == 1 and [row["name"] for row in found["hazards"]] == ["hybrid-draft-backend", *STRIDED]
     named = ("--speculative-draft-attention-backend", "triton")
-    assert doctor(capsys, "--", *pair, *SPECULATIVE, *named)[0] == 0
+    found = doctor(capsys, "--", *pair, *SPECULATIVE, *named)[1]
+    assert not found["hazards"] and not found["open"]
+    assert found["exit_code"] == bool(found["bugs"]) == bool(found["problems"])
     out = run(capsys, "doctor", "--", *pair, *SPECULATIVE)[1]
     assert out.startswith("UNHEALTHY: ") and f"--patches {','.join(['hybrid-wrapper-pool-swap', *STRIDED])} | " in out
 
@@ -130,20 +135,20 @@ def test_a_flag_that_sglang_does_not_know_is_1_and_told_first(
 
 
 def test_a_value_that_sglang_refuses_is_1_and_the_foot_agrees_with_the_head(
-    h100: None, asked_here: None, capsys: pytest.CaptureFixture[str]
+    h100: None, asked_here: None, pair: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, _ = run(capsys, "doctor", "--", "--model-path", "org/x", "--decode-attention-backend", "trtllm_mah")
+    code, out, _ = run(capsys, "doctor", "--", *pair, "--disable-radix-cache", "--page-size", "large")
     head, first = out.splitlines()[:2]
-    assert code == 1 and head == "UNHEALTHY: g4diag: 1 problem" and "invalid choice: 'trtllm_mah'" in first
+    assert code == 1 and head == "UNHEALTHY: g4diag: 1 problem" and "invalid int value: 'large'" in first
     assert "\n  none found in what sglang's parser takes; what it does not take ends the server" in out
 
 
 def test_flags_that_could_not_be_checked_are_no_healthy_command_line(
-    h100: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    h100: None, pair: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = (sys.executable, "-c", "import no_such_module")
     monkeypatch.setattr(flag_check, "check", partial(flag_check.check, program=broken))
-    out = run(capsys, "doctor", "--", "--no-such-flag", "1")[1]
+    out = run(capsys, "doctor", "--", *pair, "--disable-radix-cache", "--no-such-flag", "1")[1]
     assert out.startswith("HEALTHY AS FAR AS JUDGED: ") and "flags were not checked: " in out.splitlines()[0]
 
 
@@ -152,14 +157,16 @@ def test_what_cannot_be_told_is_said(
 ) -> None:
     monkeypatch.setattr(hardware, "_smi", lambda *_: "")
     code, found = doctor(capsys, "--", "--model", "org/unseen", *SPECULATIVE)
-    assert code == 0 and len(found["remarks"]) == 3 and found["gpus"] == []
+    assert code == (1 if found["bugs"] else 4) and len(found["remarks"]) == 3 and found["gpus"] == []
+    assert "swa-ratio-moe" in {row["name"] for row in found["open"]}
     assert "without --speculative-draft-model-path" in found["remarks"][1]
     assert found["remarks"][0] == (
         "--model-path org/unseen: no config.json of it on this machine, so checks of this model were not made;"
         " a folder with its config.json makes them"
     )
-    out = run(capsys, "doctor", "--", "--model", "org/unseen", *SPECULATIVE)[1]
-    assert "\n  none found as far as judged\n" in out
+    out = run(capsys, "doctor", "--", "--model", "org/unseen", "--attention-backend", "trtllm_mha")[1]
+    assert out.startswith("INCONCLUSIVE: g4diag: ") and "none found" not in out
+    assert "\n  to judge the rest, give the server's GPU: " in out
 
 
 @pytest.mark.parametrize(
@@ -200,7 +207,11 @@ def test_no_sglang_or_another_is_3(
     monkeypatch.setattr(examine, "version_of", lambda name: release)
     code, found = doctor(capsys, "--", "--model", "x")
     assert code == 3 and " to 0.5." in found["cannot_run"] and f"found {release or 'none'}" in found["cannot_run"]
-    assert run(capsys, "doctor")[1].startswith("CANNOT RUN: ")
+    out = run(capsys, "doctor")[1]
+    assert out.startswith("CANNOT RUN: ") and "--sglang-version RELEASE" in out.splitlines()[1]
+    assert ("no sglang is here to load it" in out) == (release is None)
+    asked = run(capsys, "doctor", "--", "--model", "x")[1]
+    assert "none found" not in asked and "not judged: no sglang that is known here" in asked
 
 
 def test_a_bad_variable_is_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,9 +36,39 @@ def test_a_hazard_is_1_and_the_bugs_of_the_release_are_named(capsys: pytest.Capt
         assert said in out, said
 
 
-def test_none_is_0(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, "doctor", "--sglang-version", "0.5.23", "--gpu", "sm90", "--", *FLAGS)
-    assert code == 0 and out.startswith("NO HAZARD ON FILE: g4diag: sglang 0.5.23 with these flags: ")
+@pytest.fixture
+def model(tmp_path: Path) -> tuple[str, str]:
+    (tmp_path / "config.json").write_text('{"architectures": ["Gemma4ForCausalLM"], "head_dim": 256}')
+    return "--model-path", str(tmp_path)
+
+
+def test_none_is_0_where_all_was_judged(model: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--sglang-version", "0.5.23", "--gpu", "sm90", "--", "--attention-backend", "triton")
+    code, out, _ = run(capsys, "doctor", *asked, *model)
+    assert code == 0 and out.startswith("NO HAZARD ON FILE: g4diag: sglang 0.5.23 with these flags: no known bug ")
+    assert "to judge the rest" not in out and "known-bad combinations\n  none found\n" in out
+
+
+def test_what_no_fact_tells_is_not_called_free_of_hazards(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--sglang-version", "0.5.18", "--", "--attention-backend", "trtllm_mha")
+    code, out, _ = run(capsys, "doctor", *asked)
+    first, second, third = out.splitlines()[:3]
+    assert code == 4 and first.startswith("INCONCLUSIVE: g4diag: sglang 0.5.18: ")
+    assert first.endswith(" hazards could not be judged") and second.startswith("  judged: ")
+    assert third == "  to judge the rest, give --gpu, such as sm90; after --: --model-path FOLDER with its config.json"
+    assert "not judged, for want of the GPU: trtllm-mha-arch, trtllm-mha-prefill-arch\n" in out
+
+
+def test_a_known_bug_that_is_met_is_1_and_no_clean_bill(
+    model: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("--sglang-version", "0.5.23", "--gpu", "sm90", "--", *FLAGS, "--speculative-draft-model-path", "d")
+    for further, untold in ((model, 0), ((), 1)):
+        code, out, _ = run(capsys, "doctor", *asked, *further)
+        first = out.splitlines()[0]
+        assert code == 1
+        assert first.startswith("KNOWN BUG MET: g4diag: sglang 0.5.23 with these flags: table-width-draft-tokens")
+        assert first.endswith("could not be judged") == bool(untold)
 
 
 def test_a_model_known_by_its_name_alone_is_judged_as_doctor_does_here(capsys: pytest.CaptureFixture[str]) -> None:

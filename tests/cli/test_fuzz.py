@@ -39,7 +39,7 @@ def test_a_refusal_is_one_line_and_its_exit_code(
 @pytest.mark.parametrize(
     ("module", "arguments", "says"),
     [
-        ("hypothesis", [], "install g4diag[fuzz]"),
+        ("hypothesis", [], "in a checkout of g4diag: pip install '.[fuzz]'"),
         ("redis", ["--db", "redis://nowhere"], "wanted the package redis"),
     ],
 )

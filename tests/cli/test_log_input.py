@@ -67,6 +67,18 @@ def test_doctor_judges_a_log_by_the_release_it_tells_or_says_which_it_assumes(
     met = {row["name"] for row in found["bugs"] if row["met"]}
     alive = {name for name in met if (cell := matrix().cell(name, found["release"])) and cell.standing == "alive"}
     assert met and met == alive
+    # Of a release that nobody named nothing is claimed.
+    assert found["exit_code"] == (1 if told else 4)
+
+
+def test_what_a_log_lacks_is_given_after_it(tmp_path: Path, no_child: None, capsys: pytest.CaptureFixture[str]) -> None:
+    log, model = tmp_path / "server.log", tmp_path / "config.json"
+    log.write_text(SERVER.format(FLAGS))
+    model.write_text('{"architectures": ["Gemma4ForCausalLM"]}')
+    asked = ("doctor", "--json", "--sglang-version", "0.5.23", "--gpu", "sm100", str(log))
+    assert {row["name"] for row in json.loads(run(capsys, *asked)[1])["open"]} == {"swa-ratio-moe"}
+    found = json.loads(run(capsys, *asked, "--", "--model-path", str(tmp_path))[1])
+    assert found["open"] == [] and found["flags"]["model-path"] == str(tmp_path)
 
 
 def test_two_releases_of_one_log_are_judged_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from g4diag.matrix.words import affected_releases
 from tests import samples
 from tests.cli.test_inspect import DUMPS, run
 
+LOGS = Path(__file__).parents[1] / "logs" / "cases"
 WHERE = affected_releases(matrix(), "trtllm-mha-swa")
 pytestmark = pytest.mark.usefixtures("no_child")
 
@@ -35,6 +36,19 @@ def test_samples(name: str, code: int, issue: str | None, capsys: pytest.Capture
 def test_of_several_files_a_guess_is_called_one(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "match", DUMPS / "legacy-page-table.pt", DUMPS / "h200-fa4-eager-warn.pt")
     assert code == 0 and ":decode; a guess: trtllm-mha-swa\n" in out and ":draft_decode; frozen-draft-fa\n" in out
+
+
+def test_a_log_is_told_why_it_has_no_signature_and_what_to_type_next(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, wanted, says in (
+        ("01-sglang26957-frozenkv-trtllm.log", 0, "  derived   trtllm-mha-swa: "),
+        ("07-sglang20010-leak.log", 1, "  no known issue matches"),
+        ("04-sglang22930-kvtc-replay.log", 4, "  no known issue matches"),
+    ):
+        code, out, _ = run(capsys, "match", LOGS / name)
+        first, second, *rest = out.splitlines()
+        assert code == wanted and first.startswith(f"{name}: no signature: ") and second.startswith(says)
+        assert [line for line in rest if line.startswith("  next      ") and "g4diag " in line]
+        assert json.loads(run(capsys, "match", LOGS / name, "--json")[1])["next"]
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -163,3 +163,20 @@ def test_a_patch_without_effect_is_not_verified(
 def test_a_shell_completes_names_of_patches_and_scenarios() -> None:
     assert completing("g4diag.patches", "PATCH")("patch-e") == ["patch-e", "patch-e-views"]
     assert completing("repro", "SCENARIO")("trtllm") == ["trtllm-mha-swa"]
+
+
+def test_without_sglang_each_patch_names_its_releases_and_that_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("g4diag.patches.contract.version_of", lambda name: None)
+    code, out, _ = run(capsys, "patches")
+    rows = {line.split()[0]: line for line in out.splitlines()}
+    assert code == 0 and out.startswith("no sglang here ") and out.count("no sglang") == 1
+    assert "0.5.22 .. 0.5.23" in rows["frozen-draft-fa-swa-state"] and "!=" not in out
+    assert "builds of >0.5.12.post1,<0.5.13rc0" in rows["patch-e"]
+
+
+def test_its_words_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    out = run(capsys, "patches")[1]
+    states = {row.state for row in series.patch_rows()}
+    assert states and all(f"\n{state}: {patches_text._MEANS[state]}\n" in out for state in states)

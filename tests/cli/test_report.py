@@ -57,6 +57,25 @@ def test_refusals_are_those_of_inspect(tmp_path: Path, capsys: pytest.CaptureFix
     assert run(capsys, "report", write_dump(samples.incident(), tmp_path / "y.pt"))[0] == 4
 
 
+def test_a_healthy_file_is_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    healthy = write_dump(samples.incident(samples.healthy_read()), tmp_path / "x.pt")
+    code, out, err = run(capsys, "report", healthy, "-o", tmp_path / "x.md")
+    assert (code, out) == (4, "") and err.startswith("g4diag: x.pt: nothing to report, no report made: ")
+    assert err.count("\n") == 1 and "the log of the server that died" in err and not (tmp_path / "x.md").exists()
+
+
+@pytest.mark.parametrize("command", ["inspect", "match", "report"])
+def test_a_missing_file_is_told_and_the_rest_is_judged(
+    command: str, faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone, healthy = tmp_path / "gone.pt", write_dump(samples.incident(samples.healthy_read()), tmp_path / "x.pt")
+    code, out, err = run(capsys, command, gone, faulty)
+    assert code == (4 if command == "match" else 1) and not err
+    assert command == "report" or out.count("gone.pt: not read: No such file or directory") == 1
+    assert run(capsys, command, gone, healthy)[0] == 4, "never a plain 0"
+    assert run(capsys, command, gone, tmp_path / "gone too")[:2] == (2, "")
+
+
 COMMANDS = pytest.mark.parametrize("command", [["inspect", "--html"], ["report", "-o"]], ids=["html", "md"])
 
 

@@ -63,7 +63,7 @@ def test_without_sglang_is_3(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
     monkeypatch.setattr(versions, "version_of", lambda name: None)
     code, out, err = run(capsys, "doctor", "--selftest")
-    assert (code, out) == (3, "") and "install g4diag[stack]" in err and err.count("\n") == 1
+    assert (code, out) == (3, "") and "pip install '.[stack]'" in err and err.count("\n") == 1
 
 
 def test_each_trap_wakes_and_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from g4diag.errors import GET_THE_STACK
 from tests.contracts.rules import HEAVY
 
 # In one process for all, as nothing gets far. None in sys.modules makes an import fail as that of a missing package.
@@ -37,5 +38,5 @@ def test_it_cannot_run_and_says_so_in_one_line(tmp_path: Path) -> None:
     assert len(rows) > 20
     for line, code, out, said in rows:
         assert (line, code, out, said.count("\n")) == (line, 3, "", 1), said
-        assert said.endswith("; install g4diag[stack]\n") and "found none" in said, (line, said)
+        assert said.endswith(f"; {GET_THE_STACK}\n") and "found none" in said, (line, said)
     assert not list(tmp_path.iterdir())

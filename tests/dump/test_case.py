@@ -206,9 +206,15 @@ def test_nothing_of_ours_is_inconclusive(junk: tuple[str, ...], tmp_path: Path) 
         read_case([tmp_path])
 
 
+def test_one_of_several_that_is_not_there_is_told(tmp_path: Path) -> None:
+    live_dump(tmp_path)
+    case = read_case([tmp_path / "none", tmp_path / "live.pt"])
+    assert case.unread == (f"{tmp_path / 'none'}: not read: No such file or directory",) and len(case.parts) == 1
+
+
 def test_no_such_path(tmp_path: Path) -> None:
     live_dump(tmp_path)
-    for paths in ([], [tmp_path / "none"], [tmp_path / "live.pt", tmp_path / "none"]):
+    for paths in ([], [tmp_path / "none"], [tmp_path / "nor this", tmp_path / "none"]):
         with pytest.raises(UsageError):
             read_case(paths)
 

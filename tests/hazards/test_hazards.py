@@ -13,6 +13,8 @@ from g4diag.hazards.command_line import parse
 from g4diag.hazards.contract import Hazard
 from g4diag.hazards.deployment import Deployment
 from g4diag.hazards.judging import hazards, judge, possible
+from g4diag.matrix.cells import matrix
+from g4diag.patches.applying import patches
 from tests.contracts import wheels
 
 ASSISTANT = {"architectures": ["Gemma4AssistantForCausalLM"]}
@@ -350,3 +352,22 @@ def test_a_model_that_is_not_here_is_taken_for_what_its_name_says() -> None:
         deployment(flags | {"model-path": "m", "speculative-draft-model-path": "d"}, target=None, draft=None)
     )
     assert "frozen-draft-fa" not in {row.name for row in possible(deployment(flags))}, "it is found, not possible"
+
+
+def test_no_release_is_offered_a_patch_that_does_not_fit_it() -> None:
+    offered = set()
+    for name, hazard in hazards().items():
+        for release in matrix().releases:
+            here = deployment({}, sglang=release)
+            if here.is_in(hazard.releases) and here.is_in(hazard.cured_in):
+                offered |= {(name, cure) for cure in hazard.cures}
+                assert all(here.is_in(patches()[cure].releases) for cure in hazard.cures), (name, release)
+    assert ("frozen-draft-fa", "frozen-draft-fa-swa-state") in offered and len(offered) > 4
+
+
+@pytest.mark.parametrize(("release", "ways"), [("0.5.18", 1), ("0.5.23", 2)])
+def test_a_way_out_is_one_that_the_release_has(release: str, ways: int) -> None:
+    asked = deployment({**SPECULATIVE, "attention-backend": "fa4"}, sglang=release)
+    (row,) = (row for row in judge(asked, ("frozen-draft-fa-swa-state",)) if row.name == "frozen-draft-fa")
+    assert len(row.ways) == ways and row.ways[-1] == "--speculative-draft-attention-backend triton"
+    assert bool(row.cured_by) == (ways == 2)

@@ -62,7 +62,7 @@ _TEXTS: dict[str, tuple[str, ...]] = {
     ),
     "one-sided": ("..: <first__0> at step <first__1>, most <most__0> at step <most__1>, <last__0> at step <last__1>",),
     "last-step": ("last step <step>: ..<batch> requests, <waiting> waiting..", "last step <step>: .."),
-    "held": ("..: <counts__0> reads, <counts__1> pool swaps, <counts__2> allocations",),
+    "held": ("..: reads <counts__0>, pool swaps <counts__1>, allocations <counts__2>",),
     "recorded": (
         "..handed layer <layer_id>.. <value> at <ENTRY>: bound <bound>, <past_the_end> past the end..",
         "..",

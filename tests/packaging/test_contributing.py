@@ -6,7 +6,9 @@ import io
 import re
 import sys
 import tomllib
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,20 +17,22 @@ import g4diag.traps
 from g4diag.analyzers import inspect_incident, issues, matching
 from g4diag.discover import contributions
 from g4diag.dump.server_log import incident_of
+from g4diag.hooks.anchors import pin
 from g4diag.logs.reading import read_log
+from g4diag.patches.contract import Source, fit
 from tests import samples
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
-def example(kind: str) -> str:
-    (found,) = re.findall(rf"```{kind}\n(.*?)```", TEXT, re.DOTALL)
+def example(kind: str, holds: str) -> str:
+    (found,) = (each for each in re.findall(rf"```{kind}\n(.*?)```", TEXT, re.DOTALL) if holds in each)
     return str(found)
 
 
 def test_the_trap_is_found_by_being_there_and_fires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "no_page_is_negative.py").write_text(example("python"))
+    (tmp_path / "no_page_is_negative.py").write_text(example("python", "TRAP = "))
     monkeypatch.setattr(g4diag.traps, "__path__", [*g4diag.traps.__path__, str(tmp_path)])
     try:
         (found,) = (row for row in contributions("g4diag.traps", "TRAP") if row.name == "no_page_is_negative")
@@ -42,8 +46,25 @@ def test_the_trap_is_found_by_being_there_and_fires(tmp_path: Path, monkeypatch:
         sys.modules.pop("g4diag.traps.no_page_is_negative", None)
 
 
+@pytest.mark.parametrize(("text", "state"), [("self.pages - 1", "available"), ("self.pages", "refused")])
+def test_the_patch_fits_the_text_it_is_made_for_and_cures_it(text: str, state: str, tmp_path: Path) -> None:
+    module = f"class Pool:\n    pages = 4\n\n    def count(self):\n        return {text}\n"
+    (tmp_path / "made_up").mkdir()
+    (tmp_path / "made_up" / "__init__.py").write_text("")
+    (tmp_path / "made_up" / "pool.py").write_text(module)
+    space: dict[str, Any] = {}
+    exec(example("python", "PATCH = "), space)
+    found = fit(space["PATCH"], Source("0.5.23", partial(pin, root=tmp_path)))
+    assert found.state == state
+    assert fit(space["PATCH"], Source("0.5.12", partial(pin, root=tmp_path))).state == "not-applicable"
+    exec(module, space)
+    (hook,) = space["PATCH"].hooks()
+    if state == "available":
+        assert hook.function(space["Pool"].count, space["Pool"]()) == space["Pool"].pages
+
+
 def test_the_known_issue_is_read_and_matched(monkeypatch: pytest.MonkeyPatch) -> None:
-    (row,) = tomllib.loads(example("toml"))["issue"]
+    (row,) = tomllib.loads(example("toml", "[[issue]]"))["issue"]
     issue = issues._entry(row)
     monkeypatch.setattr(matching, "known_issues", lambda: (issue,))
     log = (

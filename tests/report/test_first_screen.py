@@ -11,7 +11,7 @@ from rich.console import Console
 
 from g4diag.analyzers import inspect_files
 from g4diag.model import Inspection, Outcome
-from g4diag.report.first_screen import first_screen, short_rows
+from g4diag.report.first_screen import NEEDS_THE_STACK, first_screen, short_rows
 from g4diag.report.html.sections import _LABELS, _command, _cure
 from g4diag.report.links import threads_of_cure
 from g4diag.report.text import render
@@ -125,8 +125,8 @@ def test_issue_numbers_are_links_where_the_terminal_can_and_nowhere_else() -> No
 def test_a_command_that_runs_sglang_says_what_it_needs() -> None:
     rows = [dict(first_screen(inspected(path)).rows).get("next", "") for path in (*DUMPS, *LOGS)]
     repro = [row for row in rows if row.startswith("g4diag repro ")]
-    assert repro and all("needs g4diag[stack], some 10 GB" in row for row in repro)
-    assert not [row for row in rows if "g4diag[stack]" in row and row not in repro]
+    assert repro and all(NEEDS_THE_STACK in row for row in repro)
+    assert not [row for row in rows if "[stack]" in row and row not in repro]
 
 
 def test_an_exception_of_pythons_own_is_not_said_to_have_no_cause_here() -> None:
@@ -147,8 +147,8 @@ def test_of_unrelated_files_the_first_screen_says_that_there_are_others() -> Non
 
 def test_every_row_has_its_words_in_the_page_too() -> None:
     assert {"where", "fault", "sure", "cure", "next", "also"} <= set(_LABELS)
-    said = _command("g4diag repro x (runs sglang itself: needs g4diag[stack], some 10 GB)")
-    assert "<code>g4diag repro x</code>" in said and "some 10 GB</p>" in said
+    said = _command(f"g4diag repro x ({NEEDS_THE_STACK})")
+    assert "<code>g4diag repro x</code>" in said and "in a checkout of g4diag</p>" in said
 
 
 def test_threads_of_a_cure_are_links() -> None:

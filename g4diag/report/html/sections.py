@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from g4diag import __version__
 from g4diag.model import Finding, Inspection
 from g4diag.report import words
-from g4diag.report.first_screen import NEEDS_THE_STACK, first_screen
+from g4diag.report.first_screen import first_screen
 from g4diag.report.html import log_sections
 from g4diag.report.html.markup import escaped, graded, prose, section, table
 from g4diag.report.html.pictures import mapping, occupancy, page_tables
@@ -119,7 +119,7 @@ def _cure(text: str) -> str:
 
 def _command(text: str) -> str:
     """To be copied, without what is said about it."""
-    command, note, _ = text.partition(f" ({NEEDS_THE_STACK})")
+    command, _, note = text.partition(" (")
     if text.startswith("none: "):
         return prose(text)
     return f"<pre><code>{escaped(command)}</code></pre>" + (f"<p>{escaped(note.strip(' ()'))}</p>" if note else "")

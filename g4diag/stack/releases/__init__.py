@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from g4diag.discover import contributions
-from g4diag.errors import CannotRunError
+from g4diag.errors import GET_THE_STACK, CannotRunError
 from g4diag.hooks import versions
 from g4diag.hooks.anchors import pin
 from g4diag.stack.releases.contract import Release
@@ -91,5 +91,5 @@ def _found() -> Chosen:
     version, names = versions.version_of("sglang"), list(known())
     wanted = f"{names[0]} to {names[-1]}"
     if version is None:
-        raise CannotRunError(f"sglang: wanted {wanted}, found none; install g4diag[stack]")
+        raise CannotRunError(f"sglang: wanted {wanted}, found none; {GET_THE_STACK}")
     raise CannotRunError(f"sglang: wanted one built like those of {wanted}, found {version}")
