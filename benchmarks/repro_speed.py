@@ -1,8 +1,8 @@
 """What `g4diag repro trtllm-mha-swa` costs beyond importing sglang.
 
 The whole process against a fresh one that only imports the same sglang modules, in alternation, so that a busy
-machine weighs on both. Goal: at most 2x the wall time, and under 2 GiB. A missed goal is printed, not an error:
-exit 0, or 3 when it cannot run.
+machine weighs on both. Goal: at most 1.5x the wall time, and under 2 GiB. Processor time stands beside it, as it
+depends less on who else is at work. A missed goal is printed, not an error: exit 0, or 3 when it cannot run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-GOAL_RATIO, GOAL_GIB = 2.0, 2.0
+GOAL_RATIO, GOAL_GIB = 1.5, 2.0
 COMMAND = ["repro", "trtllm-mha-swa", "--json"]
 # As the CLI sets them for itself; the bare import needs them from outside.
 ENVIRONMENT = {
@@ -41,14 +41,17 @@ try:
 finally:
     open(into, "w").write("\\n".join(m for m in list(sys.modules) if m.split(".")[0] == "sglang"))
 """
-BARE = "import importlib, sys; [importlib.import_module(m) for m in open(sys.argv[1]).read().split()]"
+# Some modules import only where g4diag's stand-ins for what wants a GPU's driver are.
+READY = "from g4diag.stack.drive import cpu; cpu.prepare_environment(); "
+BARE = READY + "import importlib, sys; [importlib.import_module(m) for m in open(sys.argv[1]).read().split()]"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One process: seconds of wall time, peak resident GiB."""
+    """One process: seconds of wall time, of processor time, peak resident GiB."""
 
     seconds: float
+    cpu: float
     gib: float
 
 
@@ -76,14 +79,14 @@ def measured(program: str, *arguments: str, allowed: tuple[int, ...] = (0,)) -> 
         ]
     if process.returncode not in allowed:
         raise CannotRun(f"exit {process.returncode}: {last}")
-    return Cost(seconds, usage.ru_maxrss / 2**20)
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20)
 
 
-def alternate(runs: int) -> tuple[int, list[Cost], list[Cost]]:
+def alternate(runs: int, interpreted: bool) -> tuple[int, list[Cost], list[Cost]]:
     """Number of sglang modules; costs of the repro, costs of the bare import."""
     with tempfile.TemporaryDirectory() as folder:
         modules = Path(folder, "modules")
-        command = [*COMMAND, "--dump-dir", folder]
+        command = [*COMMAND, "--dump-dir", folder, *(["--interpreted"] if interpreted else [])]
         # 1, not as expected, costs the same and is the test suite's business.
         measured(LIST, str(modules), *command, allowed=(0, 1))
         repro, bare = [], []
@@ -95,27 +98,33 @@ def alternate(runs: int) -> tuple[int, list[Cost], list[Cost]]:
 
 def table(modules: int, repro: list[Cost], bare: list[Cost]) -> Table:
     rows = {f"import of {modules} sglang modules": bare, "g4diag repro, whole process": repro}
-    out = Table("process", "wall s, median", "min - max", "peak GiB", title=f"{len(repro)} alternating runs")
+    out = Table(
+        "process", "wall s, median", "min - max", "cpu s, median", "peak GiB", title=f"{len(repro)} alternating runs"
+    )
     for name, costs in rows.items():
         seconds = [cost.seconds for cost in costs]
         spread = f"{min(seconds):.2f} - {max(seconds):.2f}"
         peak = max(cost.gib for cost in costs)
-        out.add_row(name, f"{statistics.median(seconds):.2f}", spread, f"{peak:.2f}")
+        cpu = statistics.median(cost.cpu for cost in costs)
+        out.add_row(name, f"{statistics.median(seconds):.2f}", spread, f"{cpu:.2f}", f"{peak:.2f}")
     return out
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--runs", type=int, default=5, help="of each, alternating (default 5)")
-    runs = max(1, parser.parse_args().runs)
+    parser.add_argument("--interpreted", action="store_true", help="as `g4diag repro --interpreted`")
+    arguments = parser.parse_args()
     console = Console()
     try:
-        modules, repro, bare = alternate(runs)
+        modules, repro, bare = alternate(max(1, arguments.runs), arguments.interpreted)
     except CannotRun as error:
         console.print(f"repro_speed: cannot run: {error}", markup=False)
         return 3
     console.print(table(modules, repro, bare))
     ratio = statistics.median(c.seconds for c in repro) / statistics.median(c.seconds for c in bare)
+    cpu = statistics.median(c.cpu for c in repro) / statistics.median(c.cpu for c in bare)
+    console.print(f"processor-time ratio {cpu:.2f}", highlight=False)
     peak = max(cost.gib for cost in repro)
     for name, value, goal in (("wall ratio", ratio, GOAL_RATIO), ("peak GiB", peak, GOAL_GIB)):
         console.print(f"{name} {value:.2f}, goal {goal:.2f}: {'met' if value <= goal else 'missed'}", highlight=False)

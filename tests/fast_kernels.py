@@ -1,6 +1,6 @@
-"""Where the tests let sglang's index kernels go by their equals in torch: a scenario spends two fifths of its processor
-time in Triton's interpreter. tests/stack/drive holds both ways to be equal; tests/cli/test_repro.py and the rediscovery
-of bugs run the kernels themselves."""
+"""Where the tests let sglang's index kernels go by their equals in torch, as `g4diag repro` does: a scenario spends two
+fifths of its processor time in Triton's interpreter. tests/stack/drive holds both ways to be equal, tests/cli runs one
+scenario both ways, and the rediscovery of bugs runs the kernels themselves."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ def here(nodeid: str) -> bool:
 @contextmanager
 def fast() -> Iterator[None]:
     """For the body they do."""
-    from g4diag.stack.drive.allocation_kernels import switchable, use_interpreter
-    from g4diag.stack.drive.table_kernels import switchable_tables
+    from g4diag.stack.drive.index_kernels import in_torch
 
-    with switchable(), switchable_tables():
-        use_interpreter(False)
+    with in_torch():
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from g4diag.analyzers.causes import CAUSES
+from g4diag.analyzers.processes import Processes
 from g4diag.dump.case import Case, Part
 from g4diag.dump.timeline import clock_of
 from g4diag.model import Inspection, Outcome
@@ -13,15 +14,17 @@ _ORDER = list(Outcome)
 _WHY = {(cause.trap, effect): cause.why for cause in CAUSES for effect in cause.effects}
 
 
-def leading(told: Sequence[Part], parts: Sequence[Inspection]) -> int:
+def leading(processes: Processes, parts: Sequence[Inspection]) -> int:
     """The index of the part that leads."""
+    told = processes.told
     best = min(map(_rank, parts))
     first = [index for index, part in enumerate(parts) if _rank(part) == best]
     times = [time_of(told[index]) for index in first]
     if all(time is not None for time in times):
         return min(first, key=lambda index: time_of(told[index]) or 0.0)
     effects = {effect for index in first for (trap, effect) in _WHY if trap == _trap(parts[index])}
-    if len({pid for index in first if type(pid := told[index].incident.context.get("pid")) is int}) != 1:
+    named = [index for index in first if type(told[index].incident.context.get("pid")) is int]
+    if not named or not all(processes.same(named[0], index) for index in named):
         effects = set()  # of several processes, or of nobody knows which
     # Nothing says when. What another of them can cause comes after it; a wrong entry says more than a wrong swap.
     return min(first, key=lambda index: (_trap(parts[index]) in effects, not parts[index].of("nearest_meaning")))

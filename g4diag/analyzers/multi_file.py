@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from g4diag.analyzers import faulting_block
 from g4diag.analyzers.leading import follows, leading, outcome_of, told_something
+from g4diag.analyzers.processes import Processes
 from g4diag.dump.case import Case, Part
-from g4diag.dump.server_log import ARMED
 from g4diag.dump.timeline import Moment
-from g4diag.model import Finding, Grade, Incident, Inspection, KernelFault, Outcome
+from g4diag.model import Finding, Grade, Incident, Inspection, Outcome
 
-_MOMENTS, _FEW = 200, 6
+_MOMENTS = 200
 
 Inspect = Callable[[Incident, str], Inspection]
 
@@ -21,11 +20,12 @@ Inspect = Callable[[Incident, str], Inspection]
 def inspect_case(case: Case, name: str, inspect: Inspect) -> Inspection:
     """The part that tells the most leads, of several that name an error the first in time."""
     parts = tuple(inspect(part.incident, part.name) for part in case.parts)
-    lead = leading(case.parts, parts)
+    processes = Processes(case.parts)
+    lead = leading(processes, parts)
     findings = (
         *_of_parts(parts, case.parts, lead),
-        *_processes(case.parts),
-        *_faulting_block(case.parts, lead, parts[lead]),
+        *processes.findings(),
+        *_faulting_block(processes, lead, parts[lead]),
         *_timeline(case.timeline()),
         *_notes(case),
     )
@@ -75,65 +75,23 @@ def _unrefuted(parts: Sequence[Inspection], lead: int) -> Iterator[Finding]:
             yield finding
 
 
-def _processes(told: Sequence[Part]) -> Iterator[Finding]:
-    """One line where the parts name processes that have nothing to do with each other."""
-    groups: list[tuple[set[int], list[str]]] = []
-    for part in told:
-        pids = _pids(part)
-        if not pids:
-            continue
-        same = [group for group in groups if group[0] & pids]
-        groups = [group for group in groups if group not in same]
-        groups.append((pids.union(*(group[0] for group in same)), [n for g in same for n in g[1]] + [part.name]))
-    if len(groups) < 2:
-        return
-    said = "; ".join(f"pid {_few(sorted(pids))} ({_few(names)})" for pids, names in groups[:_FEW])
-    said += f" and {len(groups) - _FEW} more" if len(groups) > _FEW else ""
-    data = {"pids": [sorted(pids) for pids, _ in groups]}
-    yield Finding("parts", f"these files are of {len(groups)} processes: {said}", Grade.MEASURED, False, data)
-
-
-def _few(items: Sequence[object]) -> str:
-    more = f" and {len(items) - _FEW} more" if len(items) > _FEW else ""
-    return ", ".join(map(str, items[:_FEW])) + more
-
-
-def _pids(part: Part) -> set[int]:
-    """The processes that a part says it is of: one, or of a log all that were armed."""
-    incident, pid = part.incident, part.incident.context.get("pid")
-    if incident.origin == "cuda-coredump":
-        return _named_pid(part.name)
-    armed = [found[2] for event in incident.log if event.kind == "armed" and (found := ARMED.search(event.text))]
-    return {*([pid] if type(pid) is int else []), *map(int, armed)}
-
-
-def _named_pid(name: str) -> set[int]:
-    """A core dump's, by its name `core.PID`."""
-    found = re.search(r"\.(\d{1,9})$", name)
-    return {int(found[1])} if found else set()
-
-
-def _faulting_block(told: Sequence[Part], lead: int, first_of: Inspection) -> Iterator[Finding]:
+def _faulting_block(processes: Processes, lead: int, first_of: Inspection) -> Iterator[Finding]:
     """A core dump beside a dump of the same process: its block against the row of the part that leads, else of any
     that names one. The first that has both. Nothing of another process stands under the verdict of the one that
     leads; each part keeps its own."""
     if first_of.of("faulting_block"):
         return
-    first = told[lead].incident
-    says = first_of.outcome is Outcome.ERROR or faulting_block.named_row(first) is not None
-    for fault in [fault for part in told for fault in part.incident.faults]:
-        if says and not _is_of(fault, first):
-            continue
-        same = [part.incident for part in (told[lead], *told) if _is_of(fault, part.incident)]
-        row = next((found for incident in same if (found := faulting_block.named_row(incident)) is not None), None)
-        if compared := list(faulting_block.compared([fault], row)):
-            yield from compared
-            return
-
-
-def _is_of(fault: KernelFault, incident: Incident) -> bool:
-    """In one file, or both tell their process, and it is the same. A core dump does by its name, `core.PID`."""
-    return fault in incident.faults or incident.context.get("pid") in [*_named_pid(fault.source)]
+    told = processes.told
+    says = first_of.outcome is Outcome.ERROR or faulting_block.named_row(told[lead].incident) is not None
+    for index, part in enumerate(told):
+        for fault in part.incident.faults:
+            if says and not processes.is_of(fault, index, lead):
+                continue
+            same = [told[n].incident for n in (lead, *range(len(told))) if processes.is_of(fault, index, n)]
+            row = next((found for incident in same if (found := faulting_block.named_row(incident)) is not None), None)
+            if compared := list(faulting_block.compared([fault], row)):
+                yield from compared
+                return
 
 
 def _signature(part: Inspection) -> str | None:

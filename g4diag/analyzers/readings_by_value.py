@@ -104,8 +104,9 @@ def _other_rows(live: Live) -> Iterator[Explanation]:
     explained_L = ~live.bad_L
     for row in np.unique(live.row_L[live.bad_L])[:_ROWS_COMPARED]:
         in_row_L = live.row_L == row
-        columns = live.column_L[in_row_L]
-        same = (expected_BP[:, columns] == live.id_L[in_row_L]) & (expected_BP[:, columns] != expected_BP[row, columns])
+        first, last = live.column_L[in_row_L][[0, -1]]
+        right_BP = expected_BP[:, first : last + 1]  # the live columns of a row are those of one window
+        same = (right_BP == live.id_L[in_row_L]) & (right_BP != right_BP[row])
         explained_L[in_row_L] = same[same.sum(axis=1).argmax()]
     if explained_L[live.bad_L].any():
         text = f"the {live.read.expected_space.unit}s of another row of the batch"

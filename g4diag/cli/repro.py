@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _NAMES = completing("repro", "SCENARIO")
 _SCENARIO = typer.Argument(help="A name from --list.", metavar="SCENARIO", autocompletion=_NAMES)
+_INTERPRETED = typer.Option("--interpreted", help="CPU: kernels that compute ids run in Triton, not in torch; slower.")
 _WIDTH = 170  # columns where stdout is no terminal
 
 
@@ -61,6 +63,7 @@ def repro(
     ratio: Annotated[float | None, typer.Option(help="SWA tokens a full token, as --swa-full-tokens-ratio.")] = None,
     window: Annotated[int | None, typer.Option(help="Sliding window, tokens.")] = None,
     chunk: Annotated[int | None, typer.Option(help="Chunked prefill size, tokens; 0 for unchunked.")] = None,
+    interpreted: Annotated[bool, _INTERPRETED] = False,
     dump_dir: Annotated[
         Path | None, typer.Option(help="Where dumps go; default G4DIAG_DUMP_DIR, else g4diag-dumps.")
     ] = None,
@@ -93,7 +96,7 @@ def repro(
     for_servers |= {"--coredump": coredump, "--time-limit": time_limit}
     if all_of_them:
         for_one = {"--state": state, "--requests": requests, "--page-size": page_size, "--ratio": ratio}
-        more = {"--window": window, "--chunk": chunk, "--device": device, "--seed": seed}
+        more = {"--window": window, "--chunk": chunk, "--device": device, "--seed": seed, "--interpreted": interpreted}
         _refuse("--all runs every scenario on the CPU with what each declares", {**for_one, **more, **for_servers})
         raise typer.Exit(_all(scenario, jobs, dump_dir, json))
     if scenario not in known:
@@ -101,7 +104,7 @@ def repro(
     sizes = (requests, page_size, ratio, window, chunk)
     on_server = (path and path.value, time_limit or 300, coredump, jobs or 1, out)
     options = Options(seed, tuple(state or ()), *sizes, dump_dir, *on_server, pair=model_pair and model_pair.value)
-    chosen = known[scenario]
+    options, chosen = replace(options, interpreted=interpreted), known[scenario]
     if _on_gpu(chosen, device):
         raise typer.Exit(_on_server(chosen, options, json))
     _refuse(f"{chosen.name} runs on the CPU here, in this process", {**for_servers, "--jobs": jobs})
@@ -180,6 +183,7 @@ def _on_server(scenario: Scenario, options: Options, json: bool) -> int:
     """Real servers; the exit code. A polite request to leave takes them along."""
     from g4diag.scenario.on_server import run_on_server
 
+    _refuse(f"{scenario.name} runs on a GPU here, with no interpreter", {"--interpreted": options.interpreted})
     if options.out is not None:
         settings.require_writable(options.out)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -16,7 +16,7 @@ from pathlib import Path
 from g4diag.dump import allowance, timeline
 from g4diag.dump.api_dump import origin_of, read_calls
 from g4diag.dump.reader import Kind, kind_of, read_dump, understood
-from g4diag.dump.timeline import MONO, WALL, Moment
+from g4diag.dump.timeline import MONO, RANKS, WALL, Moment
 from g4diag.errors import G4DiagError, UnsafeInputError, UsageError, VacuousError
 from g4diag.model import SKIPPED, Grade, Incident
 
@@ -214,7 +214,8 @@ def _with_rings(parts: list[Part]) -> tuple[list[Part], list[Note]]:
             continue
         used.add(id(ring))
         notes.append((Grade.DERIVED, f"{ring.name} is the recorder of the process that wrote {part.name}"))
-        context = {key: ring.incident.context[key] for key in (WALL, MONO)} | part.incident.context
+        told = {key: ring.incident.context[key] for key in (WALL, MONO, RANKS) if key in ring.incident.context}
+        context = told | part.incident.context
         records = {record.seq: record for record in (*part.incident.ring, *ring.incident.ring)}
         ordered = tuple(records[seq] for seq in sorted(records))
         kept.append(replace(part, incident=replace(part.incident, ring=ordered, context=context)))
@@ -222,20 +223,24 @@ def _with_rings(parts: list[Part]) -> tuple[list[Part], list[Note]]:
 
 
 def _ring_of(incident: Incident, rings: Sequence[Part]) -> Part | None:
-    """The ring of the same process: of its pid, which a later process may have had too, so also the last one begun
-    before the dump's last record, and of one mind with it where both hold that record."""
+    """The ring of the same process: of its pid, which a later process or one of another node may have had too. So also
+    begun before the dump's last record and of one mind with it where both hold that record; of these, one that does
+    hold it, and the last one begun."""
     pid = incident.context.get("pid")
     same = [ring for ring in rings if ring.incident.context["pid"] == pid]
     if incident.origin != "g4diag" or not incident.ring:
         return same[0] if incident.origin == "g4diag" and len(same) == 1 else None
     last = incident.ring[-1]
     begun = [ring for ring in same if ring.incident.context[MONO] <= last.time_ns]
-    found = max(begun, key=lambda ring: int(ring.incident.context[MONO]), default=None)
-    held = found is not None and any(r.seq == last.seq and r != last for r in found.incident.ring)
-    return None if held else found
+    # Containers of several nodes have the same pids, and their clocks began at any time.
+    alike = [ring for ring in begun if not any(r.seq == last.seq and r != last for r in ring.incident.ring)]
+    held = [ring for ring in alike if last in ring.incident.ring]
+    return max(held or alike, key=lambda ring: int(ring.incident.context[MONO]), default=None)
 
 
 def _rank(part: Part) -> int | None:
-    said = [_RANK_SAID.search(record.text) for record in part.incident.ring if record.kind == "start"]
-    found = next(filter(None, said), None) or _RANK_NAMED.search(part.name)
+    """As the process said it; else by the file's name."""
+    said = [record.text for record in part.incident.ring if record.kind == "start"]
+    told = (_RANK_SAID.search(text) for text in (str(part.incident.context.get(RANKS, "")), *said))
+    found = next(filter(None, told), None) or _RANK_NAMED.search(part.name)
     return int(found.group(1)) if found else None

@@ -123,7 +123,7 @@ def _log(path: Path) -> Incident | None:
 
 def _incident_in(raw: bytes) -> Incident:
     if raw.startswith(ring.MAGIC):
-        return ring.incident_of(ring.parse_ring(raw))
+        return ring.incident_of(ring.parse_ring(raw, ring.TAIL))
     if raw.startswith(b"{"):
         return postmortem.incident_of(postmortem.parse(raw))
     document = parse_plain(raw)

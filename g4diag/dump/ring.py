@@ -27,7 +27,7 @@ from g4diag.dump.codecs import INT64, At, Many, Named, Text
 from g4diag.dump.safe_pickle import parse_json
 from g4diag.dump.torch_zip import read_bytes
 from g4diag.errors import UnsafeInputError
-from g4diag.model import Grade, Incident, RingRecord
+from g4diag.model import Grade, Incident, IntArray, RingRecord
 
 MAGIC, VERSION, SUFFIX = b"G4DRING\0", 1, ".g4ring"
 HEADER_BYTES, RECORD_BYTES, MAX_BYTES = 4096, 256, 4 << 20
@@ -39,7 +39,14 @@ NUMBERS = (
 )
 _HEADER = struct.Struct("<8sIIIQQQII")
 _STEP, _MARK, _CRC = struct.Struct(f"<QQB7x16s{len(NUMBERS)}q12I36x"), struct.Struct("<QQB7x16sqH200s2x"), 252
-_CODE_STEP, _CODE_MARK = 1, 2
+_CODE_STEP, _CODE_MARK = _CODES = 1, 2
+# Where a record holds what is looked at before it is unpacked; marks that tell ranks, as they lie there.
+_LOOKED_AT = {
+    "names": ["seq", "time", "code", "crc"],
+    "formats": ["<u8", "<u8", "u1", "<u4"],
+    "offsets": [0, 8, 16, _CRC],
+}
+_KIND_AT, _TELL_RANKS = 24, (b"start\0", b"ranks\0")
 _NO_RIDS = (0,) * MAX_RIDS
 _EMPTY = bytes(RECORD_BYTES)
 
@@ -55,6 +62,7 @@ class RingWriter:
         self.path, self._capacity = path, min((max_bytes - HEADER_BYTES) // RECORD_BYTES, MAX_CAPACITY)
         self._next, self._marks = itertools.count(1), itertools.count(1)
         self._marked = self._last = 0
+        self._ranks = ""
         size = HEADER_BYTES + self._capacity * RECORD_BYTES
         temp = path.with_name(f".{path.name}.tmp")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,6 +84,13 @@ class RingWriter:
         n = next(self._next)
         fields = (*numbers, self._marked, *hashed, *_NO_RIDS[len(hashed) :])
         self._put(n, _STEP.pack(n, time.monotonic_ns(), _CODE_STEP, mode.encode()[:16], *fields))
+        if self._ranks and n % (self._capacity // 2 or 1) == 0:
+            self.mark("ranks", self._ranks)
+
+    def start(self, ranks: str) -> None:
+        """The mark of a process that begins, and which ranks it has: said again before the ring has lost it."""
+        self.mark("start", ranks)
+        self._ranks = ranks
 
     def mark(self, kind: str, text: str, step: int = -1) -> None:
         """Something other than a step. kind: 16 bytes are kept; text: 200."""
@@ -121,7 +136,8 @@ def is_written(path: Path) -> bool:
 class Ring:
     """A ring as read. started_ns: wall clock; started_mono_ns: the same moment on the records' clock. run: the name of
     the run directory of its `serve`, "" if there was none. records: oldest first. skipped: slots that hold something
-    other than a whole record of theirs. missing: records between the first and the last that are not there."""
+    other than a whole record of theirs. missing: records between the first and the last that are not there. count: of
+    whole records, those too that were not asked for. ranks: as the process said them last, "" if it did not."""
 
     pid: int
     started_ns: int
@@ -133,6 +149,8 @@ class Ring:
     manifest: dict[str, list[str]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     run: str = ""
+    count: int = 0
+    ranks: str = ""
 
 
 def read_ring(path: Path) -> Ring:
@@ -140,35 +158,55 @@ def read_ring(path: Path) -> Ring:
     return parse_ring(read_bytes(path))
 
 
-def parse_ring(raw: bytes) -> Ring:
-    """The ring in these bytes. Torn, overwritten and cut-off records are left out and counted."""
+def parse_ring(raw: bytes, last: int | None = None) -> Ring:
+    """The ring in these bytes. Torn, overwritten and cut-off records are left out and counted. last: make records of
+    that many only, the last ones; all are checked and counted."""
     capacity, pid, started, mono, about = _parsed_header(raw)
-    found, skipped = [], 0
-    for slot in range(min(capacity, (len(raw) - HEADER_BYTES) // RECORD_BYTES)):
-        at = HEADER_BYTES + slot * RECORD_BYTES
-        data = raw[at : at + RECORD_BYTES]
-        if data == _EMPTY:
-            continue
-        record = _record(data)
-        if record is None or (record.seq - 1) % capacity != slot:
-            skipped += 1
-        else:
-            found.append(record)
-    found.sort(key=lambda record: record.seq)
-    missing = found[-1].seq - found[0].seq + 1 - len(found) if found else 0
+    seq_N, slot_N, code_N, skipped = _whole(raw, capacity)
+    missing = int(seq_N[-1] - seq_N[0]) + 1 - len(seq_N) if len(seq_N) else 0
+    wanted = slot_N if last is None else slot_N[max(len(slot_N) - last, 0) :]
     at_about = At("header")
     return Ring(
-        *(pid, started, mono, tuple(found), skipped, missing),
+        *(pid, started, mono, tuple(_unpacked(_slot(raw, slot)) for slot in wanted.tolist()), skipped, missing),
         process=Text().unpack(about.get("process", ""), at_about.of("process")),
         manifest=Named(Many(Text(), list)).unpack(about.get("manifest", {}), at_about.of("manifest")),
         versions=Named(Text()).unpack(about.get("versions", {}), at_about.of("versions")),
         run=Text().unpack(about.get("run", ""), at_about.of("run")),
+        count=len(seq_N),
+        ranks=_ranks(raw, slot_N[code_N == _CODE_MARK].tolist()),
     )
+
+
+def _whole(raw: bytes, capacity: int) -> tuple[IntArray, IntArray, IntArray, int]:
+    """Of the whole records by seq: uint64[N] seqs, int64[N] slots, uint8[N] codes; and how many slots hold something
+    else. Array at a time: a folder
+    may hold a million records."""
+    import numpy as np
+
+    count = min(capacity, (len(raw) - HEADER_BYTES) // RECORD_BYTES)
+    bytes_NR = np.frombuffer(raw, np.uint8, count * RECORD_BYTES, HEADER_BYTES).reshape(count, RECORD_BYTES)
+    used_N = np.flatnonzero(bytes_NR.view("<u8").any(axis=1))
+    view = memoryview(raw)
+    starts = (HEADER_BYTES + used_N * RECORD_BYTES).tolist()
+    crc_N = np.fromiter((zlib.crc32(view[at : at + _CRC]) for at in starts), np.uint32, len(starts))
+    layout = np.dtype({**_LOOKED_AT, "itemsize": RECORD_BYTES})  # type: ignore[call-overload]
+    head_N = np.frombuffer(raw, layout, count, HEADER_BYTES)[used_N]
+    seq_N, slot_N = head_N["seq"], used_N.astype(np.uint64)
+    good_N = (crc_N == head_N["crc"]) & (seq_N >= 1) & (seq_N <= INT64.max) & (head_N["time"] <= INT64.max)
+    good_N &= ((seq_N - np.uint64(1)) % np.uint64(capacity) == slot_N) & np.isin(head_N["code"], _CODES)
+    in_order = np.flatnonzero(good_N)[np.argsort(seq_N[good_N])]
+    return seq_N[in_order], used_N[in_order], head_N["code"][in_order], int((~good_N).sum())
+
+
+def _ranks(raw: bytes, marks: Sequence[int]) -> str:
+    """What the last of these slots that tells ranks says."""
+    said = (data for slot in reversed(marks) if (data := _slot(raw, slot)).startswith(_TELL_RANKS, _KIND_AT))
+    return next((_unpacked(data).text for data in said), "")
 
 
 def incident_of(ring: Ring) -> Incident:
     """The ring as something to inspect: no views, so nothing in it can be judged, only told."""
-    said = f"{len(ring.records)} records, {ring.skipped} torn or foreign ones left out, {ring.missing} missing"
+    said = f"{ring.count} records, {ring.skipped} torn or foreign ones left out, {ring.missing} missing"
     return Incident(
         origin="g4diag-ring",
         manifest=ring.manifest,
@@ -176,6 +214,7 @@ def incident_of(ring: Ring) -> Incident:
         context={
             **{"pid": ring.pid, "process": ring.process, "started_ns": ring.started_ns},
             **{"wall_ns": ring.started_ns, "mono_ns": ring.started_mono_ns},
+            **({"ranks": ring.ranks} if ring.ranks else {}),
         },
         notes=((Grade.MEASURED, f"flight recorder of pid {ring.pid}: {said}"),),
         ring=ring.records[-TAIL:],
@@ -212,22 +251,28 @@ def _parsed_header(raw: bytes) -> tuple[int, int, int, int, dict[str, Any]]:
     return capacity, pid, started, mono, about
 
 
+def _slot(raw: bytes, slot: int) -> bytes:
+    at = HEADER_BYTES + slot * RECORD_BYTES
+    return raw[at : at + RECORD_BYTES]
+
+
 def _record(data: bytes) -> RingRecord | None:
     """None for what is not a whole record."""
     seq, moment, code = struct.unpack_from("<QQB", data)
     whole = int.from_bytes(data[_CRC:], "little") == zlib.crc32(data[:_CRC])
-    if not whole or not 1 <= seq <= INT64.max or moment > INT64.max:
-        return None
+    return _unpacked(data) if whole and 1 <= seq <= INT64.max and moment <= INT64.max and code in _CODES else None
+
+
+def _unpacked(data: bytes) -> RingRecord:
+    """Of a whole record."""
+    seq, moment, code = struct.unpack_from("<QQB", data)
     if code == _CODE_STEP:
         mode, *rest = _STEP.unpack(data[:_CRC])[3:]
         numbers = dict(zip(NUMBERS, rest, strict=False))
         rids = tuple(f"{rid:08x}" for rid in rest[len(NUMBERS) :] if rid)
         return RingRecord(seq, moment, "step", mode=_word(mode), rids=rids, **numbers)
-    if code == _CODE_MARK:
-        kind, step, length, text = _MARK.unpack(data[:_CRC])[3:]
-        said = text[:length].decode(errors="replace")
-        return RingRecord(seq, moment, _word(kind), step=step, text=said)
-    return None
+    kind, step, length, text = _MARK.unpack(data[:_CRC])[3:]
+    return RingRecord(seq, moment, _word(kind), step=step, text=text[:length].decode(errors="replace"))
 
 
 def _word(raw: bytes) -> str:

@@ -103,13 +103,14 @@ POOL = Record(
 )
 MAPPING = MappingCodec(_PAGE_SIZE)
 REQUEST = Record(RequestView, {"rid": Text(), "row": _COUNT, "seq_len": _COUNT, "full_pages_N": Ints(1)})
+_RIDS_B = Many(Text(), limit=1 << 14)  # a server caps its batch at a few thousand requests
 ROW_OWNERS = Record(
     RowOwners,
     {
-        "rids": Many(Text()),
+        "rids": _RIDS_B,
         "rows_B": Ints(1),
         "taken_B": Ints(1),
-        "now_rids": Many(Text()),
+        "now_rids": _RIDS_B,
         "now_taken_B": Ints(1),
     },
     _owners_agree,
@@ -131,7 +132,7 @@ READ = Record(
         "page_table_BP": Ints(2, np.int32),
         "seq_lens_B": Ints(1, np.int32),
         "q_len": Int(1, MAX_COUNT),
-        "rids": Many(Text()),
+        "rids": _RIDS_B,
         "req_rows_B": Maybe(Ints(1)),
         "full_page_table_BP": Maybe(Ints(2)),
         "mapping": Maybe(MAPPING),

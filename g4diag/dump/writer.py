@@ -19,6 +19,7 @@ from g4diag.errors import G4DiagError
 from g4diag.model import FIELDS, AttentionRead, Grade, Incident, Violation
 
 MAX_DUMP_BYTES = 16 << 20
+_TABLES = ("page_table_BP", "full_page_table_BP", "handed_out_BP", "owner_BP")
 FOREIGN = np.iinfo(np.int32).max  # stands for what is not kept: outside every pool
 
 
@@ -59,7 +60,12 @@ def _without_foreign_memory(read: AttentionRead) -> AttentionRead:
 def _largest_that_fits(incident: Incident, max_bytes: int) -> bytes:
     """The bytes of the incident with a read, if it has any: before that goes, the mapping is kept around what it names
     and free lists are left out. The last way is without a read."""
-    ways: tuple[Callable[[Incident], Incident], ...] = (_as_it_is, _with_less_mapping, _without_free_lists)
+    ways: tuple[Callable[[Incident], Incident], ...] = (
+        _as_it_is,
+        _with_less_mapping,
+        _without_free_lists,
+        _without_columns,
+    )
     for way in ways:
         incident = way(incident)
         with contextlib.suppress(_TooLargeError):
@@ -91,6 +97,20 @@ def _without_free_lists(incident: Incident) -> Incident:
     pools = tuple(replace(pool, free_pages_N=None) for pool in incident.pools)
     said = (Grade.MEASURED, "the pools' free lists are left out: they are large")
     return replace(incident, **views, pools=pools, notes=(*incident.notes, said)[-MAX_ITEMS:])
+
+
+def _without_columns(incident: Incident) -> Incident:
+    """The columns that some row's keys reach: of a wide table for many short rows that is next to nothing."""
+    said = (Grade.MEASURED, "columns of a table that no row's keys reach are left out: it is large")
+    reads = tuple(map(_cut, incident.reads))
+    return replace(incident, reads=reads, notes=(*incident.notes, said)[-MAX_ITEMS:])
+
+
+def _cut(read: AttentionRead) -> AttentionRead:
+    reached_B = -(-read.seq_lens_B.astype(np.int64) // read.pool.page_size) - read.starts_B()
+    columns = max(int(reached_B.max(initial=1)), 1)
+    tables = {name: value for name in _TABLES if (value := getattr(read, name)) is not None}
+    return replace(read, **{name: value[:, :columns] for name, value in tables.items()})
 
 
 def _fitting(incident: Incident, max_bytes: int, least: int) -> bytes:

@@ -15,9 +15,8 @@ import numpy as np
 from g4diag.fuzz.session import current
 from g4diag.model import IntArray
 from g4diag.stack.drive import forwards
-from g4diag.stack.drive.allocation_kernels import switchable, use_interpreter
 from g4diag.stack.drive.forwards import Extend
-from g4diag.stack.drive.table_kernels import switchable_tables
+from g4diag.stack.drive.index_kernels import in_torch
 
 _LONGEST = 1024  # positions a request may have; ids stay exact in float32
 
@@ -132,6 +131,5 @@ def reading_kernels() -> Iterator[None]:
         current().outside(current().subject.kernel)(arguments)
         return query.new_zeros(query.shape)
 
-    with cpu.attention_kernels(kernel, kernel), switchable(), switchable_tables():
-        use_interpreter(False)
+    with cpu.attention_kernels(kernel, kernel), in_torch():
         yield

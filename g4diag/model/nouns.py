@@ -150,10 +150,13 @@ class IndexMapping:
         """SWA page of each full page id (any shape); ids outside the mapping become -1."""
         import numpy as np
 
-        slots = full_pages.astype(np.int64) * self.page_size
-        inside = (slots >= 0) & (slots < len(self.full_to_swa_M) - 1)
-        mapped = self.full_to_swa_M[np.where(inside, slots, 0)] // self.page_size
-        return np.where(inside, mapped, -1)
+        pages, mapped = full_pages.astype(np.int64), -(-(len(self.full_to_swa_M) - 1) // self.page_size)
+        inside = (pages >= 0) & (pages < mapped)
+        if pages.size < mapped:
+            swa_pages = self.full_to_swa_M[np.where(inside, pages, 0) * self.page_size] // self.page_size
+        else:  # a large table: each page of the mapping is divided once
+            swa_pages = (self.full_to_swa_M[:: self.page_size] // self.page_size).take(pages, mode="clip")
+        return np.where(inside, swa_pages, -1)
 
     def swa_slots(self, full_slots: IntArray) -> IntArray:
         """SWA slot of each full slot (any shape), 0 where unmapped; slots outside the mapping become -1."""

@@ -7,6 +7,7 @@ CHECKED says what a trap counts in it, for a sentence.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, get_args
 
 from g4diag.model.nouns import (
@@ -93,7 +94,12 @@ class AttentionRead:
         return self.pool.space
 
     def live_BP(self) -> BoolArray:
-        """bool[B, P]: entries the kernel may dereference: pages holding a key in the window of any query."""
+        """bool[B, P]: entries the kernel may dereference: pages holding a key in the window of any query. Worked out
+        once, and read-only."""
+        return self._live_BP
+
+    @cached_property
+    def _live_BP(self) -> BoolArray:
         import numpy as np
 
         last_B = (self.seq_lens_B.astype(np.int64) - 1) // self.pool.page_size
@@ -103,6 +109,7 @@ class AttentionRead:
             first_B = np.maximum(oldest, 0) // self.pool.page_size
         page_BP = self.starts_B()[:, None] + np.arange(self.page_table_BP.shape[1])
         live: BoolArray = (page_BP >= first_B[:, None]) & (page_BP <= last_B[:, None])
+        live.setflags(write=False)
         return live
 
     def starts_B(self) -> IntArray:
@@ -112,16 +119,23 @@ class AttentionRead:
         return np.zeros(len(self.seq_lens_B), np.int64) if self.first_B is None else self.first_B.astype(np.int64)
 
     def expected_BP(self) -> IntArray | None:
-        """int64[B, P]: the page ids this layer should have been handed, None if they cannot be told."""
+        """int64[B, P]: the page ids this layer should have been handed, None if they cannot be told. Worked out once,
+        and read-only."""
+        return self._expected_BP
+
+    @cached_property
+    def _expected_BP(self) -> IntArray | None:
         import numpy as np
 
-        if self.full_page_table_BP is None:
+        if self.full_page_table_BP is None or (self.expected_space.is_swa and self.mapping is None):
             return None
-        if not self.expected_space.is_swa:
-            return self.full_page_table_BP.astype(np.int64)
-        if self.mapping is None:
-            return None
-        return self.mapping.swa_pages(self.full_page_table_BP)
+        if self.expected_space.is_swa:
+            assert self.mapping is not None
+            expected_BP = self.mapping.swa_pages(self.full_page_table_BP)
+        else:
+            expected_BP = self.full_page_table_BP.astype(np.int64)
+        expected_BP.setflags(write=False)
+        return expected_BP
 
 
 @dataclass(frozen=True)

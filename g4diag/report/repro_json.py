@@ -16,15 +16,17 @@ VERSION = 1
 
 
 def document(outcome: Outcome) -> dict[str, Any]:
-    """Plain values. `readings`: one row a state and path, the table's columns. `verdict`: the lines of the first bad
-    read. `cell`: how the bug stands in what is installed, null if the states run do not say. `left_out`: states that do
-    not apply here. `seconds`: wall time by state."""
+    """Plain values. `index_kernels`: how the kernels that compute ids ran, "torch" or "triton, interpreted".
+    `readings`: one row a state and path, the table's columns. `verdict`: the lines of the first bad read. `cell`: how
+    the bug stands in what is installed, null if the states run do not say. `left_out`: states that do not apply here.
+    `seconds`: wall time by state."""
     return {
         "schema": SCHEMA,
         "version": VERSION,
         "scenario": outcome.scenario,
         "seed": outcome.seed,
         "geometry": outcome.geometry,
+        "index_kernels": outcome.index_kernels,
         "versions": outcome.versions,
         "faults_reintroduced": list(outcome.faults),
         "readings": list(map(row, outcome.readings)),

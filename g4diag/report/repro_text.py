@@ -33,7 +33,7 @@ _SAYS = {"equal": "equal to the truth", "faults": "reads past the pool", "wrong"
 def render(outcome: Outcome, console: Console) -> None:
     """Print the whole report to `console`."""
     sizes = " ".join(f"{name}={value}" for name, value in outcome.geometry.items())
-    head(outcome, console, f"seed={outcome.seed} {sizes}")
+    head(outcome, console, f"seed={outcome.seed} {sizes} index kernels: {outcome.index_kernels}")
     states(_COLUMNS, map(_cells, outcome.readings), console, _LESS)
     told(outcome, console)
     if outcome.dump is not None:

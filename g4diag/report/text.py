@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -40,6 +41,7 @@ _ELSEWHERE = {
 }
 # Marks of the recorder: the verdict says the one, the other only that it began.
 _TOLD_ABOVE = ("violation", "start")
+_WRONG = ("error", "likely", "leak", "hardware", "crash")
 # Told by the id and the pool's size in the heading; by the verdict's request.
 _DERIVED = ("past end", "held by")
 _LAYERS, _STRIPS, _MEANINGS, _PARTS, _RID = 8, 4, 3, 6, 16
@@ -52,7 +54,7 @@ def render(inspection: Inspection, console: Console, verbose: bool = False) -> N
     _group("ruled out", inspection.of("ruled_out"), console)
     _strips(inspection.of("table_map"), console)
     _named(inspection, console)
-    _provenance(inspection, console)
+    _provenance(inspection, console, verbose)
     if not verbose:
         line(Text("-v shows all of it: pools, layers, entries, the error's lines, timeline, claims", "dim"), console)
         return
@@ -90,13 +92,21 @@ def _evidence(inspection: Inspection, console: Console, verbose: bool) -> None:
         found += [(head, finding) for finding in inspection.of(subject)]
     if found:
         heading("evidence", console)
-    parts = [row for row in found if row[1].subject == "parts"]
-    left = [] if verbose else parts[_PARTS:]
-    for row in found:
-        if row not in left:
-            _graded(row[1], console, row[0])
+    left = [] if verbose else _less_telling(inspection.of("parts"))
+    for prefix, finding in found:
+        if finding not in left:
+            _graded(finding, console, prefix)
     if left:
-        line(Text(f"  and {len(left)} more lines of files; -v shows them"), console)
+        counts = Counter("say the same" if f.data.get("agrees") else str(f.data["outcome"]) for f in left)
+        said = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+        line(Text(f"  and {len(left)} more files: {said}; -v shows each"), console)
+
+
+def _less_telling(parts: Sequence[Finding]) -> list[Finding]:
+    """Of many files those that stand in one line: not the one that leads, nor what is said of all; the others as they
+    come, what is wrong first."""
+    files = [finding for finding in parts if not finding.data.get("leads", True)]
+    return sorted(files, key=lambda finding: finding.data["outcome"] not in _WRONG)[_PARTS - 1 :]
 
 
 def _group(title: str, findings: Sequence[Finding], console: Console) -> None:
@@ -106,14 +116,19 @@ def _group(title: str, findings: Sequence[Finding], console: Console) -> None:
         _graded(finding, console)
 
 
-def _provenance(inspection: Inspection, console: Console) -> None:
-    """The file, what it came to and what it holds as one heading; then what was armed and what the reader notes."""
-    findings = inspection.of("provenance")
+def _provenance(inspection: Inspection, console: Console, verbose: bool) -> None:
+    """The file, what it came to and what it holds as one heading; then what was armed and what the reader notes, of
+    many notes on several files the first few."""
+    findings = list(inspection.of("provenance"))
+    notes = [] if verbose else [f for f in findings if f.data.get("note") and inspection.parts]
+    findings = [finding for finding in findings if finding not in notes[_PARTS:]]
     held = "".join(f" ({finding.text})" for finding in findings if "origin" in finding.data)
     heading(f"{inspection.name}: {inspection.outcome}{held}", console)
     for finding in findings:
         if "origin" not in finding.data and "faults" not in finding.data:
             _graded(finding, console)
+    if len(notes) > _PARTS:
+        line(Text(f"  and {len(notes) - _PARTS} more notes on what was read; -v shows them"), console)
 
 
 def _named(inspection: Inspection, console: Console) -> None:

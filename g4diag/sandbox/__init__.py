@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import itertools
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ from typing import IO, Any
 
 from g4diag.errors import CannotRunError, G4DiagError, UnsafeInputError, UsageError, VacuousError
 from g4diag.model import Comparison, Inspection
-from g4diag.sandbox.effort import Progress, Share, seconds_for_logs
+from g4diag.sandbox.effort import Progress, Share, count_files, seconds_for_logs
 from g4diag.sandbox.spool import spooled
 from g4diag.sandbox.wire import from_plain
 from g4diag.settings import Settings
@@ -35,7 +34,6 @@ DOORS: dict[str, tuple[str, type[Any] | str]] = {
     "gather_files": ("g4diag.serve.gathering", "g4diag.dump.postmortem:PostMortem"),
 }
 MAX_ANSWER_BYTES = 32 << 20
-MAX_COUNTED_FILES = 64
 # To start, to open a slow disk, to answer: 3 s of processor time and this keep one file under 5 s by the clock.
 GRACE_SECONDS = 1.5
 LOOK_SECONDS = 0.25
@@ -81,7 +79,7 @@ def call(
     G4DIAG_SANDBOX_MIB of memory, or G4DIAG_SANDBOX_SECONDS of processor time, see `Share`, or dies, and CannotRunError
     where it only waits: for a disk that stalls, say."""
     settings = settings or Settings.from_env()
-    share = Share(settings.sandbox_seconds, sum(map(_files_in, paths)), seconds_for_logs(paths))
+    share = Share(settings.sandbox_seconds, count_files(paths), seconds_for_logs(paths))
     seconds = share.in_all if seconds is None else seconds
     request: dict[str, Any]
     request = {"door": door, "paths": list(map(os.fspath, paths)), "mib": settings.sandbox_mib, "seconds": seconds}
@@ -117,14 +115,6 @@ def _debugged(paths: Sequence[Path]) -> dict[str, tuple[str, ...]]:
 
 class _Died(Exception):
     """The child ended without an answer that can be used. Says why."""
-
-
-def _files_in(path: Path) -> int:
-    try:
-        with os.scandir(path) if path.is_dir() else contextlib.nullcontext([path]) as entries:
-            return sum(1 for _ in itertools.islice(entries, MAX_COUNTED_FILES))
-    except (OSError, ValueError):
-        return 1
 
 
 def _ask(request: dict[str, Any], show_errors: bool) -> bytes:

@@ -16,6 +16,7 @@ from g4diag.logs.opening import looks_like_text, packing, unpacked_head
 # A log whose every line is an event, on a busy machine; an ordinary one is read fifty times as fast.
 BYTES_A_SECOND = 4 << 20
 _PACKED, _MOST_SECONDS, _MOST_FILES, _HEAD = 20, 900.0, 256, 4096
+_DEEPEST, _MOST_ENTRIES = 6, 4096  # as case.py reads a folder
 _QUIET_SECONDS = 1.0
 _QUICK = 0.1  # seconds that an ordinary file takes at most
 
@@ -44,20 +45,36 @@ class Share:
         return self.seconds + self.logs if self.count <= 1 else self.files + self.seconds
 
 
+def count_files(paths: Sequence[Path]) -> int:
+    """How many files these are, and the folders among them hold."""
+    return sum(1 for _ in itertools.islice(_files(paths), _MOST_FILES))
+
+
 def seconds_for_logs(paths: Sequence[Path]) -> float:
-    """Processor time beyond what any file gets, for the logs among these files and right below these folders."""
+    """Processor time beyond what any file gets, for the logs among these files and in these folders."""
     read = sum(map(_bytes_of_log, itertools.islice(_files(paths), _MOST_FILES)))
     return min(read / BYTES_A_SECOND, _MOST_SECONDS)
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
-        with contextlib.suppress(OSError, ValueError):
-            if not path.is_dir():
-                yield path
-                continue
-            with os.scandir(path) as entries:
-                yield from (Path(entry.path) for entry in entries if entry.is_file(follow_symlinks=False))
+        yield from _below(path, 0) if _is_folder(path) else [path]
+
+
+def _below(folder: Path, depth: int) -> Iterator[Path]:
+    """Files as deep as a case is read; no link is followed."""
+    with contextlib.suppress(OSError, ValueError), os.scandir(folder) as entries:
+        for entry in itertools.islice(entries, _MOST_ENTRIES):
+            if entry.is_file(follow_symlinks=False):
+                yield Path(entry.path)
+            elif depth < _DEEPEST and entry.is_dir(follow_symlinks=False):
+                yield from _below(Path(entry.path), depth + 1)
+
+
+def _is_folder(path: Path) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return path.is_dir()
+    return False
 
 
 def _bytes_of_log(path: Path) -> int:

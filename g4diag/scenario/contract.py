@@ -90,6 +90,7 @@ class Load:
 @dataclass(frozen=True)
 class Options:
     """What the command line may change. Sizes in tokens; None: the scenario's default. states: names, empty: all.
+    interpreted: on the CPU the kernels that compute ids run in Triton's interpreter, not by their equals in torch.
 
     On a GPU also: path, "eager" or "graph", None for both; time_limit: seconds a server may take; coredump: ask CUDA
     for one; jobs: servers at a time; out: folder of the logs and of the results as they come, which a second run
@@ -110,6 +111,7 @@ class Options:
     jobs: int = 1
     out: Path | None = None
     pair: str | None = None
+    interpreted: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,12 @@ def run_on_cpu(scenario: Scenario, options: Options, progress: Progress, dumped:
     geometry = replace(Geometry(), **{name: value for name, value in given.items() if value is not None})
     geometry.check()
     from g4diag.scenario.measure import faults_of, measure, probed
+    from g4diag.stack.drive.index_kernels import in_torch
 
     readings: list[Reading] = []
     seconds: dict[str, float] = {}
     kept = None
-    with as_old_as_it_is(scenario), probed() as probes:
+    with as_old_as_it_is(scenario), in_torch(options.interpreted), probed() as probes:
         for i, state in enumerate(states):
             progress(f"{state.name}: {state.what}", i, len(states))
             start = time.perf_counter()
@@ -48,6 +49,7 @@ def run_on_cpu(scenario: Scenario, options: Options, progress: Progress, dumped:
         seconds=seconds,
         left_out=left_out,
         too_early=too_early(scenario),
+        index_kernels="triton, interpreted" if options.interpreted else "torch",
     )
     outcome.require_substance()
     return outcome if kept is None else kept.written(outcome, options.dump_dir)

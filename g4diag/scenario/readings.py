@@ -79,7 +79,8 @@ class Reading:
 class Outcome:
     """A whole run. faults: fault states that were put back for it. first: the first bad read of the faulty state,
     lines: what the verdict analyzer says of it, dump: where it was written. seconds: wall time by state. left_out:
-    states that do not apply here. too_early: what says that the release is older than the bug."""
+    states that do not apply here. too_early: what says that the release is older than the bug. index_kernels: how
+    sglang's kernels that compute ids ran, "torch" (by their equals) or "triton, interpreted"."""
 
     scenario: str
     seed: int
@@ -93,6 +94,7 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
     too_early: str = ""
+    index_kernels: str = "torch"
 
     @property
     def as_expected(self) -> bool:

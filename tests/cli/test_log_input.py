@@ -12,7 +12,7 @@ import pytest
 from g4diag.cli.log_arguments import named_log, read_arguments
 from g4diag.errors import UsageError, VacuousError
 from g4diag.matrix.cells import matrix
-from g4diag.sandbox.effort import BYTES_A_SECOND, seconds_for_logs
+from g4diag.sandbox.effort import BYTES_A_SECOND, count_files, seconds_for_logs
 from g4diag.sandbox.spool import spooled
 from tests.cli.test_inspect import run
 
@@ -35,6 +35,16 @@ def test_a_large_log_gets_more_time_and_other_files_do_not(tmp_path: Path) -> No
     (tmp_path / "server.log").write_bytes(b"[2026-06-01 01:00:00] x\n" * (BYTES_A_SECOND // 24 * 3))
     (tmp_path / "other").write_bytes(b"\x80\x02" + bytes(range(256)) * (BYTES_A_SECOND // 128))
     assert 2.5 < seconds_for_logs([tmp_path]) < 3.5 and seconds_for_logs([tmp_path / "other"]) == 0
+
+
+def test_files_of_every_node_s_folder_count(tmp_path: Path) -> None:
+    for node in range(3):
+        (tmp_path / f"node{node}").mkdir()
+        for name in ("a.pt", "b.g4ring", "server.log"):
+            (tmp_path / f"node{node}" / name).write_bytes(b"[2026-06-01 01:00:00] x\n" * (BYTES_A_SECOND // 24))
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert count_files([tmp_path]) == 9 and count_files([tmp_path / "node0", tmp_path / "none"]) == 4
+    assert 8 < seconds_for_logs([tmp_path]) < 10
 
 
 def test_which_argument_is_a_log() -> None:

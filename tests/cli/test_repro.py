@@ -32,6 +32,7 @@ def test_list_names_the_scenario_and_its_symptom(capsys: pytest.CaptureFixture[s
         (["repro", "trtllm-mha-swa", "--state", "nope"], 2, "found 'nope'"),
         (["repro", "trtllm-mha-swa", "--device", "cpu", "--path", "eager"], 2, "--path would be ignored"),
         (["repro", "--all", "--state", "faulty"], 2, "--state would be ignored"),
+        (["repro", "--all", "--interpreted"], 2, "--interpreted would be ignored"),
         (["repro", "--all", "--time-limit", "9"], 2, "--time-limit would be ignored"),
         (["repro", "evict-past-insert", "--jobs", "2"], 2, "--jobs would be ignored"),
         (["fuzz", "--profile", "ci", "--db", "x"], 2, "--db would be ignored"),
@@ -125,6 +126,31 @@ def test_json_is_one_versioned_document(tmp_path: Path, capsys: pytest.CaptureFi
     assert document["readings"][0]["out_of_range"] > 0 and document["readings"][2]["relative_error"] == 0.0
     assert document["cell"] is None and document["left_out"] == [], "the release as it is was not run"
     assert Path(document["dump"]).parent == tmp_path
+
+
+def test_a_kernel_that_computes_ids_says_the_same_interpreted_and_in_torch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from g4diag.stack.drive import allocation_kernels
+
+    said, launched = {}, {}
+    for way in ("torch", "triton, interpreted"):
+        ways: list[bool] = []
+        with pytest.MonkeyPatch.context() as patch:
+            launch = allocation_kernels.Switch.__getitem__
+            seen = lambda switch, grid: (ways.append(allocation_kernels.is_interpreted()), launch(switch, grid))[1]  # noqa: E731, B023
+            patch.setattr(allocation_kernels.Switch, "__getitem__", seen)
+            more = [] if way == "torch" else ["--interpreted"]
+            folder = str(tmp_path / way)
+            arguments = ["repro", "trtllm-mha-swa", "--json", "--state", "faulty", "--dump-dir", folder, *more]
+            assert run(arguments) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document.pop("index_kernels") == way
+        said[way] = {key: value for key, value in document.items() if key not in ("seconds", "dump")}
+        launched[way] = ways
+    assert said["torch"] == said["triton, interpreted"] and said["torch"]["readings"][0]["out_of_range"] > 0
+    assert launched["torch"] and not any(launched["torch"])
+    assert len(launched["torch"]) == len(launched["triton, interpreted"]) and all(launched["triton, interpreted"])
 
 
 def test_a_drive_is_shown_as_text_and_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

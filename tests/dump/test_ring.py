@@ -61,6 +61,27 @@ def test_it_wraps_around_and_keeps_the_last(count: int, tmp_path: Path) -> None:
     assert writer.tail(3) == found.records[-3:]
 
 
+def test_ranks_outlive_the_mark_that_the_ring_has_lost(tmp_path: Path) -> None:
+    writer = RingWriter(tmp_path / "x", ABOUT, SMALL)
+    writer.mark("violation", "before the scheduler ran")
+    writer.start("tp_rank=37 pp_rank=0")
+    for step in range(1, 200):
+        writer.step("DECODE", numbers(step))
+        found = read_ring(tmp_path / "x")
+        assert found.ranks == "tp_rank=37 pp_rank=0", step
+    assert [record.kind for record in found.records].count("ranks") >= 1
+    assert ring.incident_of(found).context["ranks"] == found.ranks
+
+
+def test_all_are_checked_where_few_are_asked_for(tmp_path: Path) -> None:
+    written(tmp_path / "x", 8)
+    raw = bytearray((tmp_path / "x").read_bytes())
+    raw[HEADER_BYTES + RECORD_BYTES] ^= 1
+    every, few = parse_ring(bytes(raw)), parse_ring(bytes(raw), 2)
+    assert few.records == every.records[-2:] and (few.count, few.skipped, few.missing) == (7, 1, 1)
+    assert parse_ring(bytes(raw), 0).records == () and every.count == len(every.records) == 7
+
+
 def test_blocks_are_reserved_so_that_a_full_disk_cannot_kill_later(tmp_path: Path) -> None:
     RingWriter(tmp_path / "x", ABOUT)
     assert (tmp_path / "x").stat().st_blocks * 512 >= ring.MAX_BYTES - RECORD_BYTES

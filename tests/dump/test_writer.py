@@ -6,16 +6,18 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from g4diag.analyzers import inspect_incident
 from g4diag.dump import writer
 from g4diag.dump.reader import read_dump
 from g4diag.dump.writer import write_dump
 from g4diag.errors import G4DiagError
-from g4diag.model import Incident, Violation
+from g4diag.model import Incident, Outcome, Violation
 from g4diag.traps.page_table_stays_in_pool import TRAP
 from tests import samples, strategies
 
@@ -110,3 +112,19 @@ def test_failed_rename_leaves_the_old_file_and_no_temp(tmp_path: Path, monkeypat
     with pytest.raises(OSError, match="disk says no"):
         writer.write_dump(samples.faulty_incident(), path)
     assert [p.name for p in tmp_path.iterdir()] == ["x.pt"] and path.read_bytes() == before
+
+
+def test_a_wide_table_of_short_rows_keeps_its_read_without_the_columns_that_none_reaches(tmp_path: Path) -> None:
+    rows, columns = 64, 4096
+    rng = np.random.default_rng(0)
+    table_BP = rng.integers(1, samples.SWA_PAGES, (rows, columns)).astype(np.int32)
+    table_BP[3, 1] = samples.SWA_PAGES + 7
+    lens_B = np.full(rows, 2 * samples.PAGE, np.int32)
+    read = samples.faulty_read(
+        page_table_BP=table_BP, seq_lens_B=lens_B, rids=(), req_rows_B=None, full_page_table_BP=None, mapping=None
+    )
+    written = read_dump(write_dump(Incident("g4diag", reads=(read,)), tmp_path / "x.pt", max_bytes=1 << 17))
+    (kept,) = written.reads
+    assert kept.page_table_BP.shape == (rows, 2) and (kept.page_table_BP == table_BP[:, :2]).all()
+    assert any("columns of a table that no row's keys reach are left out" in text for _, text in written.notes)
+    assert inspect_incident(written, "x").outcome is Outcome.ERROR

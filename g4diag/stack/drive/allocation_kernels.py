@@ -25,17 +25,30 @@ def use_interpreter(on: bool) -> None:
     _interpreted = on
 
 
+def is_interpreted() -> bool:
+    """What `use_interpreter` last decided."""
+    return _interpreted
+
+
+@contextmanager
+def interpreter(on: bool) -> Iterator[None]:
+    """`use_interpreter` for the body; what was decided before holds again after it."""
+    before = _interpreted
+    use_interpreter(on)
+    try:
+        yield
+    finally:
+        use_interpreter(before)
+
+
 @contextmanager
 def switchable() -> Iterator[None]:
-    """For the body, `use_interpreter` decides; it begins and ends with the interpreter."""
+    """For the body, `use_interpreter` decides; it begins with the interpreter."""
     ways: dict[str, Callable[..., None]] = {"alloc_extend_kernel": fast_extend, "alloc_decode_kernel": fast_decode}
-    use_interpreter(True)
     module = driver().SCHEDULING.ALLOCATION_KERNELS
-    with swap("g4diag fuzz", [Swap(f"{module}.{name}", partial(Switch, fast=fast)) for name, fast in ways.items()]):
-        try:
-            yield
-        finally:
-            use_interpreter(True)
+    swaps = [Swap(f"{module}.{name}", partial(Switch, fast=fast)) for name, fast in ways.items()]
+    with swap("g4diag index kernels", swaps), interpreter(True):
+        yield
 
 
 @contextmanager
@@ -43,7 +56,7 @@ def switchable_with_rows() -> Iterator[None]:
     """As `switchable`, and for the kernel by which speculation writes req_to_token."""
     scheduling = driver().SCHEDULING
     rows = Swap(scheduling.ROW_KERNEL, partial(Switch, fast=fast_rows))
-    with switchable(), scheduling.launched_row_kernel(), swap("g4diag fuzz", [rows]):
+    with switchable(), scheduling.launched_row_kernel(), swap("g4diag index kernels", [rows]):
         yield
 
 

@@ -27,7 +27,7 @@ def has_table_kernels() -> bool:
 def switchable_tables() -> Iterator[None]:
     """For the body, `allocation_kernels.use_interpreter` decides for these kernels too."""
     swaps = [Swap(path, partial(Switch, fast=_FAST[name])) for name, path in driver().FIXTURES.TABLE_KERNELS.items()]
-    with swap("g4diag fuzz", swaps):
+    with swap("g4diag index kernels", swaps):
         yield
 
 

@@ -43,6 +43,7 @@ class Recorder:
     def __init__(self, folder: Path) -> None:
         self._folder, self._failures = folder, 0
         self._ring: RingWriter | None = None
+        self.ranks = ""
         self.allocs = self.allocated = self.refused = self.frees = self.freed = self.swa_freed = 0
 
     @property
@@ -80,7 +81,7 @@ class Recorder:
 
     def forget(self) -> None:
         """In a forked child: the file is the parent's; a record of ours goes into one of our own."""
-        self._ring = None
+        self._ring, self.ranks = None, ""
 
     def _safely(self, doing: str, write: Callable[[RingWriter], None]) -> None:
         if self._failures >= _MAX_FAILURES:
@@ -104,7 +105,8 @@ class Recorder:
     def _around_loop(self, original: Callable[..., Any], scheduler: Any, *args: Any, **kwargs: Any) -> Any:
         ranks = getattr(scheduler, "ps", None)
         said = " ".join(f"{name}={value}" for name in _RANKS if (value := getattr(ranks, name, None)) is not None)
-        self.mark("start", said)
+        self.ranks = said
+        self._safely("marking", lambda ring: ring.start(said))
         try:
             result = original(scheduler, *args, **kwargs)
         except BaseException as error:
@@ -190,6 +192,11 @@ def tail(count: int = TAIL) -> tuple[RingRecord, ...]:
         with guard("recorder: reading the tail"):
             return _current.tail(count)
     return ()
+
+
+def ranks() -> str:
+    """Those of this process, as its scheduler has them, "tp_rank=3 pp_rank=0"; "" where nothing told."""
+    return _current.ranks if _current is not None else ""
 
 
 def _number(value: Any) -> int:

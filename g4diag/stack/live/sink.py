@@ -265,6 +265,7 @@ class Live:
                 **{"live": True, "pid": os.getpid(), "reach": self.reach, "level": self._level},
                 **{"wall_ns": time.time_ns(), "mono_ns": time.monotonic_ns()},
                 **({"server": self._backends.facts} if self._backends.facts else {}),
+                **({"ranks": ranks} if (ranks := recorder.ranks()) else {}),
             },
             ring=recorder.tail(),
         )

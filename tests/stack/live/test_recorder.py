@@ -89,6 +89,16 @@ def test_a_step_is_a_record(scheduler: Any, tmp_path: Path) -> None:
     assert read_ring(file).records == (start, extend, decode, end)
 
 
+def test_the_process_s_ranks_are_told(scheduler: Any, tmp_path: Path) -> None:
+    with recorder.armed(tmp_path):
+        assert recorder.ranks() == ""
+        server = scheduler(pools(), [batch()])
+        server.ps = SimpleNamespace(tp_rank=37, pp_rank=0)
+        server.run_event_loop()
+        assert recorder.ranks() == "tp_rank=37 pp_rank=0"
+    assert read_ring(next(tmp_path.iterdir())).ranks == "tp_rank=37 pp_rank=0" and recorder.ranks() == ""
+
+
 def test_a_plain_pool_is_a_full_one(scheduler: Any, tmp_path: Path) -> None:
     with recorder.armed(tmp_path):
         scheduler(SimpleNamespace(size=100, available_size=lambda: 60), [batch()]).run_event_loop()
