@@ -46,7 +46,9 @@ def _what(violation: Violation) -> str:
     kind = f"{violation.layer_kind}, window {window}" if window is not None and window >= 0 else violation.layer_kind
     number = f"layer {violation.layer_id}" if violation.layer_id >= 0 else "a layer of unknown number"
     layer = number + (f" ({kind})" if kind else "")
-    who = " ".join(part for part in (violation.worker, violation.phase) if part) or "a forward"
+    # A phase of the draft says itself whose it is.
+    named = violation.phase if violation.phase.startswith(f"{violation.worker}_") else ""
+    who = named or " ".join(part for part in (violation.worker, violation.phase) if part) or "a forward"
     unit = _unit(violation)
     place = f"token {violation.column}" if violation.row is None else f"row {violation.row} column {violation.column}"
     return f"{who} handed {layer} {unit} {violation.value} at {place}: {_distance(violation)}"
@@ -61,7 +63,7 @@ def _distance(violation: Violation) -> str:
     if value is None or bound is None:
         return violation.summary
     if value >= bound:
-        return f"bound {bound}, {value - bound + 1} past the end"
+        return f"{value - bound + 1} past the last of {bound} {_unit(violation)}s"
     if value < low:
         return f"first legal {low}, {low - value} before it"
     inside = f"inside the bound {bound}, so nothing faults"

@@ -26,6 +26,7 @@ os.environ.update(
     SGLANG_FLASHINFER_WORKSPACE_SIZE="1048576",
     SGLANG_USE_CPU_ENGINE="1",
 )
+os.environ.pop("COLUMNS", None)  # else what is captured is written as wide as this shell
 sgl_kernel_stand_in.install()
 # Before the first import of torch: tensors are tiny, and two workers have two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

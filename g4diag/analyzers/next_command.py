@@ -1,7 +1,7 @@
 """What to do next, for this very case: the cure where it is known, else what would tell more.
 
-SGLANG-ARGUMENTS stands for the server's own. Flags fit the file: a server that ran without CUDA graphs, or on which
-what is asked for was armed already, is not told to do so again.
+SGLANG-ARGUMENTS stands for the server's own, LOG for the log. Flags fit the file: a server that ran without CUDA
+graphs, or on which what is asked for was armed already, is not told to do so again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from g4diag.analyzers.conclusion import conclude
 from g4diag.analyzers.contract import Analyzer
 from g4diag.analyzers.judging import judge
 from g4diag.analyzers.log_next import next_of_log
-from g4diag.analyzers.log_words import is_log
+from g4diag.analyzers.log_words import is_log, told
 from g4diag.analyzers.matching import Match, matches
 from g4diag.discover import contributions
 from g4diag.model import DEVICE_KINDS, Finding, Grade, Incident, Outcome
@@ -83,7 +83,8 @@ def _way(match: Match, incident: Incident) -> tuple[str, str] | None:
         if flag := found["flag"]:
             return f"g4diag serve --traps all -- SGLANG-ARGUMENTS {flag}", f"goes around {name}, and watches"
         if (newer := found["release"]) and newer != release:
-            return f"g4diag doctor --sglang-version {newer} -- SGLANG-ARGUMENTS", "judges the release that has the cure"
+            of = "LOG" if is_log(incident) and told(incident).facts.flags else "-- SGLANG-ARGUMENTS"
+            return f"g4diag doctor --sglang-version {newer} {of}", "judges the release that has the cure"
     return None
 
 

@@ -30,12 +30,11 @@ def diff(
     from g4diag.report.save import refuse_to_overwrite, save
     from g4diag.sandbox import diff_files
 
-    if html is not None:
-        refuse_to_overwrite(html, "HTML", (first, second))
+    replaced = refuse_to_overwrite(html, "HTML", (first, second)) if html is not None else ""
     comparison = diff_files((first, second))
     if html is not None:
         save(render_html(comparison), html)
-        print(f"g4diag: page written to {plain(str(html))}", file=sys.stderr)
+        print(f"g4diag: page written to {plain(str(html))}{replaced}", file=sys.stderr)
     if json:
         typer.echo(diff_json.render(comparison))
     else:

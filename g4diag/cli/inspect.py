@@ -43,8 +43,7 @@ def inspect(
 
     if json + short + verbose > 1:
         raise UsageError("wanted one of --json, --short and -v, found more")
-    if html is not None:
-        refuse_to_overwrite(html, "HTML", files)
+    replaced = refuse_to_overwrite(html, "HTML", files) if html is not None else ""
     inspection = inspect_files(files)
     if html is not None:
         from g4diag.report.html import render as render_html
@@ -58,7 +57,7 @@ def inspect(
         from g4diag.report.console import console
         from g4diag.report.lines import page
 
-        screen = console()
+        screen = console(whole=True)
         between = "  " if screen.is_terminal else "\t"
         page("\n".join(between.join(map(plain, row)) for row in short_rows(inspection)), screen)
     else:
@@ -68,7 +67,7 @@ def inspect(
         render(inspection, console(), verbose)
     if html is not None:
         sys.stdout.flush()
-        print(f"g4diag: page written to {plain(str(html))}", file=sys.stderr)
+        print(f"g4diag: page written to {plain(str(html))}{replaced}", file=sys.stderr)
     raise typer.Exit(inspection.outcome.exit_code)
 
 

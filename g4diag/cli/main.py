@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import inspect
 import io
 import os
 import shutil
@@ -101,10 +102,16 @@ def build_app() -> typer.Typer:
     app.callback()(_root)
     for found in contributions("g4diag.cli", "COMMAND"):
         if found.error is None:
-            app.command(found.value.name)(found.value.run)
+            app.command(found.value.name, help=_help(found.value.run))(found.value.run)
         else:
             app.command(found.name, help=f"Does not load: {found.error}")(_unloadable(found))
     return app
+
+
+def _help(command: Callable[..., None]) -> str:
+    """Its docstring, a line a paragraph: a terminal breaks it where it ends, and not where our source does too."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def _say_version(wanted: bool) -> None:
@@ -125,7 +132,7 @@ _COLOR = typer.Option("--color", help="Colour reports: auto, always or never.", 
 
 
 def _root(version: Annotated[bool, _VERSION] = False, color: Annotated[Color, _COLOR] = Color.auto) -> None:
-    """Crash triage for SGLang serving Gemma-4 with frozen-KV MTP on trtllm_mha."""
+    """Crash triage for the paged KV cache of SGLang, on any of its attention backends; made for Gemma-4 with MTP."""
 
 
 def _unloadable(found: Contribution) -> Callable[[], None]:

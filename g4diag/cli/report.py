@@ -41,8 +41,7 @@ def report(
     for path in files:
         if path.suffix == ".md" and not path.exists():
             raise UsageError(f"{path}: no such file to read; to write the report there: -o {path}")
-    if out is not None:
-        refuse_to_overwrite(out, "Markdown", files)
+    replaced = refuse_to_overwrite(out, "Markdown", files) if out is not None else ""
     inspection = inspect_files(files)
     if inspection.outcome is Outcome.HEALTHY:
         raise VacuousError(
@@ -54,7 +53,7 @@ def report(
         typer.echo(text, nl=False)
     else:
         save(text, out)
-        print(f"g4diag: report written to {plain(str(out))}", file=sys.stderr)
+        print(f"g4diag: report written to {plain(str(out))}{replaced}", file=sys.stderr)
     raise typer.Exit(inspection.outcome.exit_code)
 
 

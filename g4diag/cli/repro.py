@@ -133,7 +133,7 @@ def _on_cpu(scenario: Scenario, options: Options, json: bool) -> int:
 
     (scenario.selected_drives if scenario.drives else scenario.selected)(options.states)
     settings.require_writable(settings.dump_dir(options.dump_dir))
-    with _progress() as progress:
+    with _progress(lines=True) as progress:
         outcome = scenario.run(options, progress)
     if isinstance(outcome, DriveOutcome):
         if json:

@@ -13,8 +13,8 @@ from g4diag.model import Grade, Incident
 
 _QUARTER, _NEAR = 900.0, 5.0  # seconds
 _LOCAL = ("server-log", "flashinfer-dump", "sglang-dump")
+_NAMED = 3
 WALL, MONO, RANKS = "wall_ns", "mono_ns", "ranks"  # keys of Incident.context
-_NAMED = 6
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ def merged(parts: Sequence[Told]) -> tuple[tuple[Moment, ...], tuple[tuple[Grade
     timed = sorted((m for m in moments if m.time is not None), key=lambda m: (m.time, _step(m)))
     rest = sorted((m for m in moments if m.time is None), key=_step)
     if rest and timed:
-        named = list(dict.fromkeys(moment.part for moment in rest))
-        more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-        names = ", ".join(named[:_NAMED]) + more
-        notes.append((Grade.DERIVED, f"no wall clock ties {names}: its {len(rest)} moments follow at the end, by step"))
+        names = list(dict.fromkeys(moment.part for moment in rest))
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        said = f"{', '.join(names[:_NAMED])}{more}: no time of day told; {len(rest)} moments stand last, by step"
+        notes.append((Grade.DERIVED, said))
     elif rest:
-        notes.append((Grade.DERIVED, "no wall clock is told: ordered by step"))
+        notes.append((Grade.DERIVED, "no time of day is told: the timeline is ordered by step"))
     return tuple(_once([*timed, *rest])), tuple(notes)
 
 

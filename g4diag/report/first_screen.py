@@ -18,7 +18,7 @@ _POOL = {"full page": "full-pool page", "SWA page": "SWA-pool page", "full slot"
 _POOL |= {"SWA slot": "SWA-pool slot"}
 _SURE = {
     Outcome.ERROR: "measured: checked again here, from what this file holds",
-    Outcome.LIKELY: "likely: on record or told, and nothing here to check it by again",
+    Outcome.LIKELY: "likely: recorded or logged when it happened, and nothing here to check it by",
     Outcome.LEAK: "derived: by the sums that the log prints",
     Outcome.HARDWARE: "derived: by what the driver or CUDA says",
     Outcome.CRASH: "only the crash is told; its cause is not in this file",

@@ -17,20 +17,23 @@ _OURS = {
 _HEAD = 4096
 
 
-def refuse_to_overwrite(path: Path, kind: str, inputs: Sequence[Path]) -> None:
+def refuse_to_overwrite(path: Path, kind: str, inputs: Sequence[Path]) -> str:
     """UsageError if a report at `path` would replace one of `inputs`, or anything but an earlier report of `kind`
-    ("HTML" or "Markdown"). Ask before anything is written."""
+    ("HTML" or "Markdown"). Ask before anything is written. What to say of an earlier report that will be replaced,
+    else "".
+    """
     try:
         if any(_same(path, given) for given in inputs):
             raise UsageError(f"{path}: wanted a file to write to, found one of the inputs")
         if path.is_dir() or not path.name:
             raise UsageError(f"{path}: wanted a file to write to, found a folder")
         if not os.path.lexists(path):
-            return
+            return ""
         if not path.is_file() or not _is_ours(path, kind):
             raise UsageError(f"{path}: wanted a new file or an earlier {kind} report of g4diag's, found something else")
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from None
+    return ", in place of an earlier one"
 
 
 def _same(path: Path, given: Path) -> bool:

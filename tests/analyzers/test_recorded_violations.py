@@ -105,7 +105,7 @@ def test_where_a_view_can_be_judged_the_record_is_not_told_again() -> None:
 def test_what_an_h100_left() -> None:
     inspection = inspect_files([DUMPS / "h100-postmortem.json"])
     measured, derived = inspection.of("on_record")
-    said = "draft draft_decode handed layer 4 page 502 at row 7 column 60: bound 469, 34 past the end (step 18)"
+    said = "draft_decode handed layer 4 page 502 at row 7 column 60: 34 past the last of 469 pages (step 18)"
     assert said in measured.text and measured.grade is Grade.MEASURED
     assert "the end of the swa pool" in derived.text and derived.grade is Grade.DERIVED
     assert inspection.outcome is Outcome.LIKELY

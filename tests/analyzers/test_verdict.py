@@ -35,14 +35,14 @@ def test_the_frozen_kv_swa_bug_reads_like_address_sanitizer() -> None:
         bound=154,
     )
     assert verdict_line(violation) == (
-        "ERROR: g4diag: page_table_stays_in_pool: draft draft_decode handed layer 4 (swa, window 128) page 189 at "
-        "row 0 column 61: bound 154, 36 past the end (TRTLLMHAAttnBackend, eager, step 12, request r7)"
+        "ERROR: g4diag: page_table_stays_in_pool: draft_decode handed layer 4 (swa, window 128) page 189 at "
+        "row 0 column 61: 36 past the last of 154 pages (TRTLLMHAAttnBackend, eager, step 12, request r7)"
     )
 
 
 def test_whole_verdict_of_the_frozen_kv_swa_bug() -> None:
     first, *rest = verdict_lines(samples.faulty_incident())
-    assert first.startswith("ERROR: g4diag: page_table_stays_in_pool: draft draft_decode handed layer 4 (swa, ")
+    assert first.startswith("ERROR: g4diag: page_table_stays_in_pool: draft_decode handed layer 4 (swa, ")
     assert rest == [
         "  derived: first cause: frozen_kv_target_view (enter): it will read target:SWAKVPool, but its SWA state is of "
         "no pool; then page_table_stays_in_pool, since tables are built for the pool of its SWA state",
@@ -68,7 +68,7 @@ def test_agreeing_values_from_the_wrong_table_are_a_warning() -> None:
     assert line.startswith("WARNING: ") and "the right page for now, from the wrong table" in line
 
 
-@pytest.mark.parametrize(("value", "says"), [(-1, "first legal 0, 1 before it"), (154, "bound 154, 1 past the end")])
+@pytest.mark.parametrize(("value", "says"), [(-1, "first legal 0, 1 before it"), (154, "1 past the last of 154 pages")])
 def test_distance(value: int, says: str) -> None:
     read = samples.healthy_read()
     read.page_table_BP[0, samples.LAST] = value
@@ -98,7 +98,7 @@ def test_a_clamped_table_is_said_to_be_clamped() -> None:
 def test_out_of_range_comes_before_wrong_but_in_range() -> None:
     silent = samples.healthy_read(step=1)
     silent.page_table_BP[0, samples.LAST] = 7
-    assert "past the end" in verdict_lines(samples.incident(silent, samples.faulty_read()))[0]
+    assert "past the last of" in verdict_lines(samples.incident(silent, samples.faulty_read()))[0]
 
 
 def test_clean_and_empty() -> None:

@@ -39,7 +39,7 @@ def faulty(tmp_path: Path) -> Path:
 def test_defect_is_1(faulty: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "inspect", faulty)
     assert code == 1 and out.startswith("ERROR: g4diag: page_table_stays_in_pool: ") and not err
-    for said in ("layer 4", "row 0 column 60", "page 188", "bound 154", "its SWA page is 100"):
+    for said in ("layer 4", "row 0 column 60", "page 188", "past the last of 154 pages", "its SWA page is 100"):
         assert said in out
 
 

@@ -102,8 +102,9 @@ def test_evidence_is_not_overwritten(
 def test_an_earlier_report_is_replaced_but_as_input_it_is_not(
     command: list[str], faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for _ in range(2):
-        assert run(capsys, command[0], faulty, command[1], tmp_path / "x")[0] == 1
+    for replaced in ("", ", in place of an earlier one"):
+        code, _, err = run(capsys, command[0], faulty, command[1], tmp_path / "x")
+        assert code == 1 and err.endswith(f" written to {tmp_path / 'x'}{replaced}\n")
     code, _, err = run(capsys, command[0], tmp_path / "x", command[1], tmp_path / "x")
     assert code == 2 and "one of the inputs" in err
     other = {"inspect": "report", "report": "inspect"}[command[0]]

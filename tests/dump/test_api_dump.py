@@ -88,7 +88,7 @@ def test_the_call_that_never_came_back_is_judged(written: Path, logger: str) -> 
     dump = read(written / "dead" / logger)
     assert f"it never returned: {calls_in(written / 'dead' / logger)[-1].name}" in notes_of(dump)
     (hit,) = judge(dump.incident).hits
-    assert "page 189 at row 0 column 61: bound 154, 36 past the end" in verdict_line(hit.violation)
+    assert "page 189 at row 0 column 61: 36 past the last of 154 pages" in verdict_line(hit.violation)
     assert len(dump.incident.reads) == 2 and dump.incident.log[-1].text.endswith("inputs_saved")
     assert dump.incident.log[-1].time is not None
 

@@ -47,7 +47,7 @@ ROWS = (
         *("01-sglang26957-frozenkv-trtllm.log", "LIKELY", 1, 0),
         says=(
             *("fmhaSm100f", "frozen_kv_mtp", "trtllm_mha", "SWA use 0.86", r"accept length 2\.91", "#27491"),
-            *("it runs a sliding layer", r"g4diag doctor --sglang-version 0.5.13 -- SGLANG-ARGUMENTS"),
+            *("it runs a sliding layer", r"g4diag doctor --sglang-version 0.5.13 LOG"),
         ),
         never=("cure: none",),
         issues=(_SG26957,),

@@ -116,7 +116,7 @@ def test_on_the_real_classes_the_smallest_case_is_named_and_its_cure_is_silent(r
     out = tmp_path / "test_it.py"
     found = reduce(replace(TARGET, sizes=sizes), run, out=out, seconds=NO_LIMIT, resume=False)
     assert not found.stopped and found.smaller > 0 and found.after["draft_steps"] == 1
-    assert found.broken.signature == SIGNATURE and "past the end" in found.broken.line
+    assert found.broken.signature == SIGNATURE and "past the last of" in found.broken.line
     assert found.sound.checked > 0 and found.sound.divergent > 0
     tests = {name: value for name, value in runpy.run_path(str(out)).items() if name.startswith("test_")}
     assert len(tests) == 2

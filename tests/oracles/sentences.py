@@ -15,10 +15,10 @@ _NAMED = re.compile(r"<(\w+)>")
 # In each sentence <name> stands for that value, and .. for anything.
 _TEXTS: dict[str, tuple[str, ...]] = {
     "broken": (
-        "..handed layer <layer_id>.. at <ENTRY>: bound <bound>, <past_the_end> past the end..",
+        "..handed layer <layer_id>.. at <ENTRY>: <past_the_end> past the last of <bound> ..",
         "..handed layer <layer_id>.. at <ENTRY>: first legal <low>, <before_the_first> before it..",
         "..handed layer <layer_id>.. <value> at <ENTRY>: inside the bound <bound>, so nothing faults..",
-        "..handed layer <layer_id>.. <value> at token <column>: bound <bound>, <past_the_end> past the end..",
+        "..handed layer <layer_id>.. <value> at token <column>: <past_the_end> past the last of <bound> ..",
         "..handed layer <layer_id>.. <value> at token <column>: ..",
         "..row <row>..",
         "..",
@@ -64,7 +64,7 @@ _TEXTS: dict[str, tuple[str, ...]] = {
     "last-step": ("last step <step>: ..<batch> requests, <waiting> waiting..", "last step <step>: .."),
     "held": ("..: reads <counts__0>, pool swaps <counts__1>, allocations <counts__2>",),
     "recorded": (
-        "..handed layer <layer_id>.. <value> at <ENTRY>: bound <bound>, <past_the_end> past the end..",
+        "..handed layer <layer_id>.. <value> at <ENTRY>: <past_the_end> past the last of <bound> ..",
         "..",
     ),
     "placed": ("..bound <bound> is the end of the ..",),

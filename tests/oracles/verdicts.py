@@ -25,8 +25,8 @@ def broken(finding: Finding, incident: Incident) -> Iterator[str]:
         yield f"no view breaks {data['trap']} at {[data[key] for key in _PLACE]}, {data['count']} times: {made[:3]}"
     yield from says(finding.text, {f"g4diag: {data['trap']}: ": True})
     past = data["past_the_end"]
-    yield from says(finding.text, {" past the end": past is not None})
-    if past is not None and f"{past} past the end" not in finding.text:
+    yield from says(finding.text, {" past the ": past is not None})
+    if past is not None and f"{past} past the " not in finding.text:
         yield f"the text has another distance than {past}"
 
 

@@ -58,7 +58,15 @@ class Page(HTMLParser):
 
 def test_the_first_screen_comes_first() -> None:
     text = Page(body(inspected())).text
-    said = ["ERROR: g4diag: ", "bound 154", "Not the released code", "Where", "Whose fault", "How sure", "Cure"]
+    said = [
+        "ERROR: g4diag: ",
+        "past the last of 154 pages",
+        "Not the released code",
+        "Where",
+        "Whose fault",
+        "How sure",
+        "Cure",
+    ]
     said += ["Known issue", "Next command", "Evidence", "Index space", "Ruled out", "Page tables"]
     places = [text.index(part) for part in said]
     assert places == sorted(places)
@@ -147,7 +155,7 @@ def test_hover_says_entry_both_meanings_and_owner() -> None:
         "column 60",
         "belongs there: 100",
         "its SWA page is 100",
-        "bound 154, 35 past the end",
+        "35 past the last of 154 pages",
         "owner: r7",
     ):
         assert said in hover

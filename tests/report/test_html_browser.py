@@ -72,7 +72,7 @@ def test_without_scripts_the_words_remain(browser: Chromium, page: Path) -> None
     browser.open(page, *PHONE, scripts=False)
     tree = browser.send("DOMSnapshot.captureSnapshot", computedStyles=[])["strings"]
     text = " ".join(tree)
-    assert "bound 154" in text and "...>>>" in text and "wrong numbering" in text
+    assert "past the last of 154 pages" in text and "...>>>" in text and "wrong numbering" in text
     assert browser.requests() == [page.as_uri()]
 
 

@@ -16,6 +16,7 @@ from g4diag.analyzers import diff_files, inspect_file
 from g4diag.doctor.elsewhere import check_release
 from g4diag.model.doctor import PatchRow
 from g4diag.report import diff_text, match_text, patches_text, release_check_text, repro_states
+from g4diag.report.console import console
 from g4diag.report.lines import page
 
 ROOT = Path(__file__).parents[2]
@@ -107,3 +108,17 @@ def test_prose_beside_a_wide_table_goes_below_it() -> None:
     lines = out.getvalue().splitlines()
     assert lines[1].split() == ["allocator-bound-off-by-one", "FAULT", "available"]
     assert lines[2].startswith("  a draft reads the target's pages")
+
+
+def test_a_pipe_is_as_wide_as_columns_says_and_without_it_lines_stay_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "word " * 40
+    for columns, lines in (("60", 4), ("19", 1), ("wide", 1), ("", 1)):
+        monkeypatch.setenv("COLUMNS", columns)
+        page(said, console())
+        out = capsys.readouterr().out.splitlines()
+        assert len(out) == lines and (lines == 1 or max(map(len, out)) <= 60), columns
+    monkeypatch.setenv("COLUMNS", "60")
+    page(said, console(whole=True))
+    assert len(capsys.readouterr().out.splitlines()) == 1

@@ -50,10 +50,10 @@ def test_the_wrapper_raises_or_reads_past_the_drafts_own_pool(outcomes: dict[str
     made = outcomes["hybrid-wrapper"].dump
     assert made is not None and (KEPT / made.name).is_file()
     if not OLD:
-        assert "past the end" in inspect_file(made).of("verdict")[0].text
+        assert "past the last of" in inspect_file(made).of("verdict")[0].text
         return
     ours, kept = (inspect_file(path).of("verdict")[0].text for path in (made, KEPT / made.name))
-    assert ours == kept and "bound 5, 50 past the end" in kept
+    assert ours == kept and "50 past the last of 5 " in kept
 
 
 def test_cures_equal_the_truth_through_the_wrapper(outcomes: dict[str, Outcome]) -> None:

@@ -82,7 +82,10 @@ def test_the_allocator_rule_translates_the_twin_and_no_id_leaves_its_pool(outcom
 def test_the_dump_names_the_read_the_table_showed(outcome: Outcome) -> None:
     assert outcome.dump is not None and outcome.first is not None
     assert outcome.first.trap == "page_table_stays_in_pool"
-    assert f"page {outcome.first.value}" in outcome.lines[0] and f"bound {outcome.first.bound}" in outcome.lines[0]
+    assert (
+        f"page {outcome.first.value}" in outcome.lines[0]
+        and f"past the last of {outcome.first.bound} " in outcome.lines[0]
+    )
     inspection = inspect_file(outcome.dump)
     assert inspection.outcome.exit_code == 1
     assert next(finding.text for finding in inspection.of("verdict")) == outcome.lines[0]

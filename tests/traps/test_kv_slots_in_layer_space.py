@@ -70,7 +70,7 @@ def test_full_slots_on_a_sliding_layer_are_an_error_at_the_first_wrong_one() -> 
 def test_one_stale_slot_in_a_translation_is_found_and_one_past_the_pool_said_to_be() -> None:
     (violation,) = TRAP.judge(write(np.array([32, 33, 99])))
     assert (violation.column, violation.value, violation.expected, violation.count) == (2, 99, 49, 1)
-    assert "bound 80, 20 past the end" in verdict_line(violation)
+    assert "20 past the last of 80 slots" in verdict_line(violation)
 
 
 def test_the_mirror_a_pool_of_its_own_that_is_translated() -> None:

@@ -86,13 +86,13 @@ def _dead_cell(row: int, column: int, data: dict[str, Any]) -> str:
 def _live_cell(cell: dict[str, Any], sign: str, data: dict[str, Any]) -> str:
     size, bound = data["page_size"], data["num_pages"]
     first, unit = cell["first_position"], words.unit(data)
-    past = f", {cell['value'] - bound + 1} past the end" if cell["value"] >= bound else ""
+    past = f"{cell['value'] - bound + 1} past the last of " if cell["value"] >= bound else "one of "
     expected = cell["expected"]
     belongs = "no mapped page" if expected is not None and expected <= 0 else expected
     lines = [
         f"<b>{escaped(data['legend'][sign])}</b>: {unit} {cell['value']}",
         f"row {cell['row']}, column {cell['column']}, tokens {first}..{first + size - 1}",
-        f"as {_a(data['expected_space'])}: bound {bound}{past}",
+        f"as {_a(data['expected_space'])}: {past}{bound} {unit}s",
         *([] if expected is None else [f"belongs there: {belongs}"]),
         *_wrapped(escaped(cell["meaning"])),
         f"owner: {escaped(cell['owner'])}" if cell["owner"] is not None else "owner: not recorded",

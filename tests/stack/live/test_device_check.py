@@ -114,7 +114,7 @@ def test_strict_raises_at_the_end_of_the_step_and_names_the_read(tmp_path: Path)
     with server(live, "faulty-rule") as (serving, draft, _), pytest.raises(TrapTripped) as tripped:
         served(live, serving, draft)
     said = str(tripped.value)
-    assert re.search(r"draft draft_decode handed layer 1 .* page \d+ at row \d column \d+: ", said)
+    assert re.search(r"draft_decode handed layer 1 .* page \d+ at row \d column \d+: ", said)
     assert list(tmp_path.glob("live-*.pt")), "the dump comes before the exception"
 
 
@@ -186,7 +186,7 @@ def test_after_a_crash_the_verdict_alone_makes_a_dump_that_names_the_read(
         live.crashed(serving.rid_of, RuntimeError("CUDA error: an illegal memory access was encountered"))
     (dump,) = dumps.glob("live-page_table_*.pt")
     verdict = next(finding.text for finding in inspect_file(dump).of("verdict"))
-    assert re.search(r"page_table_\w+: draft draft_decode handed layer 1 .* page \d+ at row \d column \d+: ", verdict)
+    assert re.search(r"page_table_\w+: draft_decode handed layer 1 .* page \d+ at row \d column \d+: ", verdict)
     (left,) = run_dir.glob("verdict-*.json")
     said = json.loads(left.read_text())
     assert "handed layer 1" in said["verdict"] and "illegal memory access" in said["error"]

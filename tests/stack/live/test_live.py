@@ -107,7 +107,7 @@ def test_a_faulty_state_is_one_line_at_first_and_one_dump_that_inspect_names(fau
     assert all(" dump=" not in line for line in found[1:]), "one dump"
     inspection = inspect_file(dump)
     assert inspection.outcome.exit_code == 1
-    assert inspection.of("verdict")[0].text.startswith(f"ERROR: g4diag: {READS}: draft draft_decode handed layer ")
+    assert inspection.of("verdict")[0].text.startswith(f"ERROR: g4diag: {READS}: draft_decode handed layer ")
 
 
 def test_a_healthy_server_is_silent_with_every_trap_armed(lines, tmp_path: Path) -> None:
