@@ -59,7 +59,9 @@ class Processes:
         names = [[self.told[index].name for index in group] for group in groups]
         said = "; ".join(f"pid {few(of)} ({few(held)})" for of, held in list(zip(pids, names, strict=True))[:_FEW])
         said += f" and {len(groups) - _FEW} more" if len(groups) > _FEW else ""
-        text = f"these files are of {len(groups)} processes: {said}"
+        named, files = sum(map(len, groups)), len(self.told)
+        which = "these files" if named == files else f"{named} of {files} files name their process: they"
+        text = f"{which} are of {len(groups)} processes: {said}"
         yield Finding("parts", text, Grade.MEASURED, False, {"pids": pids})
 
     @cached_property

@@ -116,7 +116,7 @@ def from_allocator(document: dict[str, Any]) -> Incident:
         (
             Grade.DERIVED,
             f"the fork pyc96/sglang counted {counted} out of bounds against {size}, but page 0 is the dummy and the "
-            f"last legal slot is {size + page_size - 1}: one page more, so judging again may clear what it reported",
+            f"last legal slot is {size + page_size - 1}, a page more: what it reported is judged again here",
         )
     ]
     for name, found in (("swa_max_value_returned", slots_N.max), ("swa_min_value_returned", slots_N.min)):

@@ -104,7 +104,7 @@ def _entries(findings: Sequence[Finding]) -> Iterator[str]:
         yield f"{layer[0].upper()}{layer[1:]} reads the {code(data['pool'])} pool of {data['num_pages']} {unit}s:"
         rows = [_entry(entry) for entry in data["entries"][:_ROWS]]
         yield _table(("row", "column", unit, "past the end", "belongs there", "meaning in the other space"), rows)
-        yield f"and {left_out} more entries" if left_out else ""
+        yield f"more entries: {left_out}" if left_out else ""
 
 
 def _entry(entry: dict[str, Any]) -> list[str]:

@@ -235,7 +235,7 @@ def _meanings(findings: Sequence[Finding], console: Console) -> None:
         entries = data["entries"][:_MEANINGS]
         table(("row", "column", unit, "past end", "belongs there", "held by"), map(_entry, entries), console, _DERIVED)
         if left_out := data["left_out"] + len(data["entries"]) - len(entries):
-            line(Text(f"  and {left_out} more entries of this read"), console)
+            line(Text(f"  more entries of this read: {left_out}"), console)
     if findings and findings[-1].data["left_out_reads"]:
         line(Text(f"  and {findings[-1].data['left_out_reads']} more reads with bad entries"), console)
 

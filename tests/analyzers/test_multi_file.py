@@ -86,7 +86,8 @@ def test_files_of_different_processes_are_told(tmp_path: Path) -> None:
     (tmp_path / "server.log").write_text("[2026-11-22 10:00:00] g4diag armed: {} pid=915\nKilled\n")
     named = [replace(clean(), context={"pid": pid}) for pid in (4319, 915)]
     inspection = inspected(tmp_path, a=named[0], b=named[1], c=clean())
-    said = "these files are of 2 processes: pid 4319 (a.pt); pid 915 (b.pt, server.log)"
+    said = "they are of 2 processes: pid 4319 (a.pt); pid 915 (b.pt, server.log)"
+    said = f"3 of 4 files name their process: {said}"
     assert parts(inspection)[-1] == said and inspection.of("parts")[-1].data["pids"] == [[4319], [915]]
 
 

@@ -153,7 +153,7 @@ def _entries(inspection: Inspection) -> str:
         keys = ("row", "column", "value", "past_the_end", "expected", "meaning", "rid")
         rows = [[entry.get(key) for key in keys] for entry in data["entries"]]
         caption = f"Wrong entries of {words.layer(data)}"
-        more = f'<p class="muted">and {data["left_out"]} more entries of this read</p>' if data["left_out"] else ""
+        more = f'<p class="muted">more entries of this read: {data["left_out"]}</p>' if data["left_out"] else ""
         tables.append(f"<h3>{escaped(caption)}</h3>\n" + table(columns, rows, caption, numeric=(0, 1, 2, 3, 4)) + more)
     return section("Wrong entries", "".join(tables))
 
