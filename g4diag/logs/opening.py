@@ -147,9 +147,11 @@ def _pieces(source: Any, opened: Opened) -> Iterator[bytes]:
     """As it is unpacked, decoded from UTF-16 if it is that."""
     decoder: Any = None
     first = True
+    # As much as there is: a read to the full would lose what came before the break.
+    read = getattr(source, "read1", source.read)
     while True:
         try:
-            piece = source.read(BLOCK)
+            piece = read(BLOCK)
         except MemoryError:
             raise
         except Exception as error:  # each library has its own

@@ -127,6 +127,12 @@ def test_what_is_cut_off_is_read_up_to_there_and_said() -> None:
     assert len(raised(log)) == 1 and "broken or cut off" in log.unread
 
 
+@pytest.mark.parametrize("name", ["gz", "xz"])
+def test_a_short_log_that_is_cut_off_is_read_up_to_there_too(name: str) -> None:
+    log = read(PACKED[name](each(lambda line: line).encode())[:-20])
+    assert len(raised(log)) == 1 and f"its {name} data is broken or cut off" in log.unread
+
+
 @pytest.mark.parametrize("known", [*devices._KNOWN.values()], ids=lambda known: known.code)
 def test_every_cuda_error_text(known: devices.DeviceError) -> None:
     text = f"RuntimeError: CUDA error: {known.code if known.code.isupper() or '_' in known.code else known.says}"
