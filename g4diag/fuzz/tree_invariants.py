@@ -14,15 +14,16 @@ from g4diag.stack.drive.cache_server import CacheServer, Shape
 
 
 class TreeInvariants(CacheMachine):
-    """Base of a machine whose cache is a radix tree. tolerant: see NodeTree; and a window of whole pages is taken to be
-    read as the cache keeps it. Where the layers' is one key wider (0.5.13), a match may end just that window past a
+    """Base of a machine whose cache is a radix tree. tolerant: see NodeTree. narrow: a window of whole pages is read as
+    the cache keeps it. Where the layers' is one key wider (0.5.13), a match may end just that window past a
     tombstone, and its next query reads the tombstone's last key too: tests/fuzz finds that."""
 
     tolerant: ClassVar[bool] = True
+    narrow: ClassVar[bool] = True
 
     def begin(self, shape: Shape, server: CacheServer) -> None:
         super().begin(shape, server)
-        if self.tolerant and shape.window % shape.page_size == 0:
+        if self.narrow and shape.window % shape.page_size == 0:
             self.window = shape.window
         has_nodes = radix_tree.has_nodes(server.cache)
         self.tree = NodeTree(self, tolerant=self.tolerant) if has_nodes else SlotTree(self)

@@ -24,7 +24,7 @@ def test_a_fault_is_found_named_and_replayed_by_its_test_file(tmp_path: Path) ->
         assert failure is not None and failure.claim == "mapping_follows_allocation"
         assert failure.length <= 4
         program: dict[str, Any] = {"__name__": "replayed"}
-        exec(as_test(MACHINE.name, (), failure.program, failure.text), program)
+        exec(as_test(MACHINE.name, (), failure), program)
         with pytest.raises(Broken, match=r"^mapping_follows_allocation: "):
             program["test_replay"]()
     program["test_replay"]()

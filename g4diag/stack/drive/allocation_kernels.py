@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from g4diag.hooks.attribute_patches import Swap, swap
+from g4diag.hooks.targets import imported
 from g4diag.stack.drive.driver import driver
 
 _interpreted = True
@@ -39,6 +40,11 @@ def interpreter(on: bool) -> Iterator[None]:
         yield
     finally:
         use_interpreter(before)
+
+
+def is_switchable() -> bool:
+    """Whether `switchable` is open."""
+    return isinstance(imported(f"{driver().SCHEDULING.ALLOCATION_KERNELS}.alloc_extend_kernel"), Switch)
 
 
 @contextmanager

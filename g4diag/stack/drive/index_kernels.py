@@ -10,12 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from g4diag.stack.drive.allocation_kernels import interpreter, switchable
+from g4diag.stack.drive.allocation_kernels import interpreter, is_switchable, switchable
 from g4diag.stack.drive.table_kernels import switchable_tables
 
 
 @contextmanager
 def in_torch(interpreted: bool = False) -> Iterator[None]:
-    """For the body these kernels go by torch; `interpreted`: by Triton's interpreter, as without this."""
+    """For the body these kernels go by torch; `interpreted`: by Triton's interpreter, as without this. One may stand
+    inside another."""
+    if is_switchable():
+        with interpreter(interpreted):
+            yield
+        return
     with switchable(), switchable_tables(), interpreter(interpreted):
         yield
