@@ -1,4 +1,4 @@
-"""CONTRIBUTING's worked examples work: a trap put beside the others is found and fires, and an issue is matched."""
+"""CONTRIBUTING's worked examples work: each is found, told apart, fires, or is matched, as its kind does."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import tomllib
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -76,3 +77,39 @@ def test_the_known_issue_is_read_and_matched(monkeypatch: pytest.MonkeyPatch) ->
     incident = incident_of(read_log(io.BytesIO(log.encode()), "x.log"), len(log), "x.log")
     (finding,) = inspect_incident(incident, "x.log").of("known_issues")
     assert finding.data["id"] == "made-up-window" and finding.grade == "derived"
+
+
+def test_the_backend_hands_its_table_over_with_the_rows_it_is_of() -> None:
+    space: dict[str, Any] = {}
+    exec(example("python", "ATTENTION = "), space)
+    attention = space["ATTENTION"]
+    assert attention.name == "made_up_mla" and attention.chosen_by == ("made_up_mla",)
+    table_BP, lengths_B = np.array([[3, 4], [7, 0]], dtype=np.int32), np.array([70, 5], dtype=np.int32)
+    pages = attention.calls[0].table(page_table=table_BP, seq_lens=lengths_B)
+    batch = SimpleNamespace(
+        req_pool_indices=np.array([5, 2, 0]),
+        spec_info=None,
+        forward_mode=SimpleNamespace(is_decode_or_idle=lambda: True),
+    )
+    backend = SimpleNamespace(forward_metadata=SimpleNamespace(block_kv_indices=table_BP))
+    handed = attention.handed(backend, None, batch, pages)
+    assert handed.table_BP is table_BP and handed.lengths_B is lengths_B and handed.is_bound_only
+    assert handed.rows_B.tolist() == [5, 2] and not handed.is_graph
+    assert attention.calls[0].table(seq_lens=lengths_B) is None, "a call without a table hands none"
+
+
+def test_the_release_is_told_by_its_text_and_moves_one_place(tmp_path: Path) -> None:
+    space: dict[str, Any] = {}
+    exec(example("python", "RELEASE = "), space)
+    release, before = space["RELEASE"], space["_BEFORE"]
+    assert release.means("0.5.24") and not release.means("0.5.23")
+    (tmp_path / "made_up").mkdir()
+    (tmp_path / "made_up" / "__init__.py").write_text("")
+    for text, fits in (
+        ("class Rows:\n    def give_back(self, req):\n        pass\n", True),
+        ("class Rows:\n    pass\n", False),
+    ):
+        (tmp_path / "made_up" / "rows.py").write_text(text)
+        assert all(pin(anchor, root=tmp_path).matched for anchor in release.known_by) is fits
+    moved = {name for name, point in release.points.items() if point != before.points[name]}
+    assert moved == {"rows.free"} and release.points["rows.free"].path == "made_up.rows.Rows.give_back"
