@@ -6,6 +6,7 @@ known to be bad about a command line on a release that is not installed here.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -86,13 +87,21 @@ def _of_log(log: Path, further: tuple[str, ...], version: str, gpu: str, json: b
     if not release:
         release = matrix().releases[-1]
         known_by = "ASSUMED, the newest on file: the log tells none; --sglang-version names another"
-    _release(release, (*found.arguments, *further), gpu or found.gpu, json, known_by)
+    issue = (found.issue, found.is_matched)
+    _release(release, (*found.arguments, *further), gpu or found.gpu, json, known_by, issue)
 
 
-def _release(version: str, arguments: tuple[str, ...], gpu: str, json: bool, of_log: str = "") -> NoReturn:
-    from g4diag.doctor.elsewhere import check_release
+def _release(
+    version: str,
+    arguments: tuple[str, ...],
+    gpu: str,
+    json: bool,
+    of_log: str = "",
+    issue: tuple[str, bool] = ("", False),
+) -> NoReturn:
+    from g4diag.doctor.elsewhere import check_release, log_issue
 
-    found = check_release(version, arguments, gpu, of_log)
+    found = replace(check_release(version, arguments, gpu, of_log), log_issue=log_issue(*issue, version))
     if json:
         from g4diag.report.release_check_json import render as render_json
 

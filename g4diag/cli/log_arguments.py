@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from g4diag.errors import UsageError, VacuousError
+from g4diag.model import Grade
 
 DRAFT, NOT_TOLD = "speculative-draft-model-path", "(not named in the log)"
 
 
 @dataclass(frozen=True)
 class LogArguments:
-    """arguments: as on sglang's command line. release, gpu: "" where the log does not name them."""
+    """arguments: as on sglang's command line. release, gpu: "" where the log does not name them. issue: the known issue
+    that its crash matches, "" for none; is_matched: False where it is merely possible."""
 
     arguments: tuple[str, ...]
     release: str
     gpu: str
+    issue: str = ""
+    is_matched: bool = False
 
 
 def named_log(arguments: Sequence[str]) -> Path | None:
@@ -50,4 +54,11 @@ def read_arguments(path: Path) -> LogArguments:
     if named.get("speculative-algorithm") and DRAFT not in named:
         named[DRAFT] = NOT_TOLD  # a log that is quoted in part is no command line without a draft
     flags = [part for name, value in named.items() for part in (f"--{name}", *([value] if value else []))]
-    return LogArguments(tuple(map(str, flags)), str(data["release"]), str(data["sm"]))
+    issue = next(iter(inspection.of("known_issues")), None)
+    return LogArguments(
+        tuple(map(str, flags)),
+        str(data["release"]),
+        str(data["sm"]),
+        issue="" if issue is None else str(issue.data["id"]),
+        is_matched=issue is not None and issue.grade is not Grade.GUESS,
+    )

@@ -24,6 +24,7 @@ from g4diag.patches.applying import patches
 from g4diag.servers import hardware
 
 _GPU = re.compile(r"sm(\d{1,2})(\d)")
+_STANDS = {"alive": "alive in", "cured": "cured in", "not there yet": "not there yet in"}
 
 
 def check_release(version: str, arguments: Sequence[str], gpu: str = "", of_log: str = "") -> ReleaseCheck:
@@ -66,6 +67,15 @@ def check_release(version: str, arguments: Sequence[str], gpu: str = "", of_log:
         possible=by_name,
         open=open_hazards(deployment, [row.name for row in (*hazards, *by_name)]),
     )
+
+
+def log_issue(issue: str, is_matched: bool, release: str) -> str:
+    """How the known issue of a log stands in a release; "" without one."""
+    if not issue:
+        return ""
+    cell = matrix().cell(issue, _release(release)) if issue in matrix().bugs else None
+    how = "matches" if is_matched else "may show"
+    return f"{issue}, which this log {how}: {_STANDS.get(cell.standing if cell else '', 'not known of')} {release}"
 
 
 def _release(version: str) -> str:

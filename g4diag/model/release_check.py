@@ -25,7 +25,8 @@ class ReleaseCheck:
     hazards: of this command line. bugs: alive in the release and not ruled out by the flags, those that are met
     first. ruled_out: names of those that are. unknown: names of bugs that nobody looked for in the release, or
     could judge there. remarks: what could not be told. possible: hazards besides, if models are what their names
-    say. open: hazards that could not be judged."""
+    say. open: hazards that could not be judged. log_issue: how the issue that the log's crash matches stands in this
+    release, "" where there is none."""
 
     release: str
     release_is: str
@@ -41,6 +42,7 @@ class ReleaseCheck:
     remarks: tuple[str, ...] = ()
     possible: tuple[HazardRow, ...] = ()
     open: tuple[OpenHazard, ...] = ()
+    log_issue: str = ""
 
     @property
     def is_assumed(self) -> bool:

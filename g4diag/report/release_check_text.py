@@ -28,6 +28,8 @@ _YES = {True: "yes", False: "no", None: "not known"}
 def render(found: ReleaseCheck, console: Console) -> None:
     """Print the whole report to `console`."""
     _line(_verdict(found), console, _STYLE[found.exit_code])
+    if found.log_issue:
+        _line(f"  {found.log_issue}", console, "bold")
     gpu = f"{found.gpu or 'GPU not known'} ({found.gpu_is})"
     flags = f"{len(found.flags)} flag{'' if len(found.flags) == 1 else 's'}"
     _line(f"  judged: release {found.release} ({found.release_is}), {gpu}, {flags}", console)

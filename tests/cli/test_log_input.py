@@ -112,6 +112,23 @@ def test_the_arguments_of_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
         read_arguments(CASES / "04-sglang22930-kvtc-replay.log")
 
 
+@pytest.mark.parametrize(
+    ("log", "release", "says"),
+    [
+        ("01", "0.5.13", "trtllm-mha-swa, which this log matches: cured in 0.5.13"),
+        ("01", "0.5.12.post1", "trtllm-mha-swa, which this log matches: not there yet in"),
+        ("28", "0.5.23", "frozen-kv-no-bonus-tokens, which this log matches: not known of"),
+    ],
+)
+def test_a_log_is_told_how_its_own_bug_stands_in_that_release(
+    log: str, release: str, says: str, no_child: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path,) = CASES.glob(f"{log}-*")
+    asked = ("doctor", "--sglang-version", release, str(path))
+    assert says in " ".join(run(capsys, *asked)[1].split()[:60])
+    assert json.loads(run(capsys, *asked, "--json")[1])["log_issue"].startswith(says)
+
+
 def test_a_log_that_names_no_draft_is_no_command_line_without_one(no_child: None) -> None:
     found = read_arguments(CASES / "01-sglang26957-frozenkv-trtllm.log").arguments
     assert found[found.index("--speculative-draft-model-path") + 1] == "(not named in the log)"
