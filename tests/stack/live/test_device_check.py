@@ -78,7 +78,7 @@ def test_a_faulty_draft_is_named_once_logged_and_dumped(
     assert inspection.outcome.exit_code == 1
     verdict = next(finding.text for finding in inspection.of("verdict"))
     assert (
-        re.search(r"layer 1 .* at row \d column \d+: .*\bbound 154\b|SWA page \d+ belongs there", verdict)
+        re.search(r"layer 1 .* at row \d column \d+: .*\bof 154 pages\b|SWA page \d+ belongs there", verdict)
         and path in verdict
     )
 
