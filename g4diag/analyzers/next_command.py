@@ -39,9 +39,9 @@ def analyze(incident: Incident) -> Iterator[Finding]:
 def _next(incident: Incident) -> tuple[str, str] | None:
     said = conclude(incident)
     best = next(iter(matches(incident)), None)
-    if best is not None and best.is_matched and best.issue.cure.startswith("none needed"):
-        return None
     if best is not None and best.is_matched:
+        if best.issue.cure.startswith("none needed"):
+            return None
         return (_way(best, incident) if _is_of_a_server(incident) else None) or _shown(best)
     compared = (best.issue.next, f"shows {best.issue.id}, which is possible, to compare it with") if best else ("", "")
     if compared[0] and not _is_of_a_server(incident):

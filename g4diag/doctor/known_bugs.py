@@ -48,7 +48,8 @@ def met_here(deployment: Deployment, patches: Collection[str] = ()) -> Iterator[
     except (KeyError, UsageError):
         return
     for issue, cell in alive_in(release):
-        cures = {name for found in _PATCHES.findall(issue.cure_for(release)) for name in found.split(",")}
+        named = _PATCHES.search(issue.cure_for(release))  # the first is the cure; others go beside it
+        cures = set(named[1].split(",")) if named else set()
         row = bug_row(issue, cell, deployment)
         if row is not None and row.met and not cures & set(patches):
             yield row
