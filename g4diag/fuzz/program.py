@@ -36,9 +36,7 @@ def as_test(machine: str, faults: Sequence[str], failure: Failure) -> str:
     put_in = f", faults={list(faults)!r}" if faults else ""
     program = "\n".join(f"        {step}" for step in failure.program)
     says = f"{failure.claim}: {failure.text}".replace("\\", "\\\\").replace('"""', "'''")
-    shrunk = (
-        f"shrunk to {len(failure.program)} steps" if failure.repeats else f"{len(failure.program)} steps, not shrunk"
-    )
+    shrunk = f"shrunk to {failure.length} steps" if failure.repeats else f"{failure.length} steps, not shrunk"
     holds = "Run it by itself or with pytest: it fails for as long as that holds."
     once = "It broke once and held when the same steps were run again: something beside the steps decides it."
     return f'''"""Found by `g4diag fuzz {machine}`, {shrunk}: {says}

@@ -10,6 +10,7 @@ from rich.text import Text
 from g4diag.model.doctor import THE_GPU, Checkup
 from g4diag.report.hazard_text import (
     GIVE,
+    backend_lines,
     bug_lines,
     hazard_lines,
     open_lines,
@@ -18,9 +19,8 @@ from g4diag.report.hazard_text import (
     possible_named,
     to_give,
 )
-from g4diag.report.lines import line
+from g4diag.report.lines import heading, line, section, told
 from g4diag.report.patches_text import render as render_patches
-from g4diag.report.plain import plain
 
 _STYLE = {0: "bold green", 1: "bold red", 3: "bold yellow", 4: "bold yellow"}
 _CONFINED = "no network, no writing, no new process (Landlock and seccomp are in this kernel)"
@@ -31,34 +31,30 @@ _GIVE = {
     **GIVE,
     THE_GPU: "the server's GPU: run doctor there, or name it by --sglang-version RELEASE --gpu sm90",
 }
-_YES = {True: "yes", False: "no", None: "not known"}
 
 
 def render(checkup: Checkup, console: Console, verbose: bool = False) -> None:
     """Print the report to `console`. verbose: backends, patches and traps too, a line or more each."""
-    _line(_verdict(checkup), console, _STYLE[checkup.exit_code])
+    told(_verdict(checkup), console, _STYLE[checkup.exit_code])
     for problem in checkup.problems:
-        _line(f"  {problem}", console, "red")
+        told(f"  {problem}", console, "red")
     if to_do := _to_do(checkup):
-        _line(f"  {to_do}", console)
-    _line("\nknown-bad combinations", console, "bold")
+        told(f"  {to_do}", console)
+    heading("known-bad combinations", console)
     _hazards(checkup, console)
     if checkup.bugs:
         title = f"known bugs alive in {checkup.versions['sglang']} that these flags meet"
-        _section(title, (said for row in checkup.bugs for said in bug_lines(row)), console)
-    _section("machine", _machine(checkup), console)
-    _section("versions", (f"{name} {version or 'none'}" for name, version in checkup.versions.items()), console)
-    _section("plugin", _plugin(checkup), console)
+        section(title, (said for row in checkup.bugs for said in bug_lines(row)), console)
+    section("machine", _machine(checkup), console)
+    section("versions", (f"{name} {version or 'none'}" for name, version in checkup.versions.items()), console)
+    section("plugin", _plugin(checkup), console)
     if not verbose:
         line(Text("-v shows the long tables too: attention backends, patches, traps", "dim"), console)
         return
-    backends = (
-        f"{row.name}: prefill {_YES[row.prefill]}, decode {_YES[row.decode]} ({row.why})" for row in checkup.backends
-    )
-    _section("attention backends of Gemma-4 here", backends, console)
-    _line("\npatches", console, "bold")
+    section("attention backends of Gemma-4 here", backend_lines(checkup.backends), console)
+    heading("patches", console)
     render_patches(checkup.patches, console)
-    _section("traps", (f"{row.name}: {row.claim or row.error}" for row in checkup.traps), console)
+    section("traps", (f"{row.name}: {row.claim or row.error}" for row in checkup.traps), console)
 
 
 def _verdict(checkup: Checkup) -> str:
@@ -113,15 +109,15 @@ def _plugin(checkup: Checkup) -> Iterable[str]:
 def _hazards(checkup: Checkup, console: Console) -> None:
     for row in checkup.hazards:
         for said in hazard_lines(row):
-            _line(f"  {said}", console, "" if row.cured_by else "red")
+            told(f"  {said}", console, "" if row.cured_by else "red")
     for said in possible_lines(checkup.possible):
-        _line(f"  {said}", console, "yellow")
+        told(f"  {said}", console, "yellow")
     for said in open_lines(checkup.open):
-        _line(f"  {said}", console, "yellow")
+        told(f"  {said}", console, "yellow")
     if not checkup.hazards and not checkup.possible and not checkup.open:
-        _line(f"  {_none_found(checkup)}", console)
+        told(f"  {_none_found(checkup)}", console)
     for remark in checkup.remarks:
-        _line(f"  {remark}", console, "dim")
+        told(f"  {remark}", console, "dim")
 
 
 def _none_found(checkup: Checkup) -> str:
@@ -133,15 +129,3 @@ def _none_found(checkup: Checkup) -> str:
     if checkup.flags.problems:
         return "none found in what sglang's parser takes; what it does not take ends the server, see the top"
     return "none found as far as judged" if checkup.remarks else "none found"
-
-
-def _section(title: str, lines: Iterable[str], console: Console) -> None:
-    _line(f"\n{title}", console, "bold")
-    for said in lines:
-        _line(f"  {said}", console)
-
-
-def _line(text: str, console: Console, style: str = "") -> None:
-    if text.startswith("\n"):
-        console.print()
-    line(Text(plain(text.removeprefix("\n")), style=style), console)

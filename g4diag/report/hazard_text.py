@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from g4diag.model.doctor import DRAFT_CONFIG, MODEL_CONFIG, THE_GPU, BugRow, HazardRow, OpenHazard
+from g4diag.model.doctor import DRAFT_CONFIG, MODEL_CONFIG, THE_GPU, BackendRow, BugRow, HazardRow, OpenHazard
 
+_YES = {True: "yes", False: "no", None: "not known"}
 _FOLDER = "FOLDER with its config.json"
 GIVE: Mapping[str, str] = {
     THE_GPU: "--gpu, such as sm90",
@@ -62,3 +63,9 @@ def bug_lines(row: BugRow) -> Iterator[str]:
     if row.missing:
         yield f"  not told: {', '.join(row.missing)}"
     yield f"  cure: {row.cure}"
+
+
+def backend_lines(rows: Sequence[BackendRow]) -> Iterator[str]:
+    """What each attention backend may do there, and why."""
+    for row in rows:
+        yield f"{row.name}: prefill {_YES[row.prefill]}, decode {_YES[row.decode]} ({row.why})"

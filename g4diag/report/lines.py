@@ -60,6 +60,18 @@ def heading(text: str, console: Console) -> None:
     line(Text(plain(text), style="bold"), console)
 
 
+def told(text: str, console: Console, style: str = "") -> None:
+    """One line of a sentence that may hold what others wrote."""
+    line(Text(plain(text), style=style), console)
+
+
+def section(title: str, lines: Iterable[str], console: Console) -> None:
+    """A heading and what stands under it."""
+    heading(title, console)
+    for each in lines:
+        told(f"  {each}", console)
+
+
 def table(
     columns: Sequence[str],
     rows: Iterable[Sequence[Any]],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from rich.console import Console
-from rich.text import Text
 
 from g4diag.model.release_check import ASSUMED, ReleaseCheck
 from g4diag.report.hazard_text import (
+    backend_lines,
     bug_lines,
     hazard_lines,
     open_lines,
@@ -17,26 +17,24 @@ from g4diag.report.hazard_text import (
     possible_named,
     to_give,
 )
-from g4diag.report.lines import line
-from g4diag.report.plain import plain
+from g4diag.report.lines import section, told
 
 _STYLE = {0: "bold green", 1: "bold red", 4: "bold yellow"}
 _ASSUMED = f"{ASSUMED}: the log names none"
-_YES = {True: "yes", False: "no", None: "not known"}
 
 
 def render(found: ReleaseCheck, console: Console) -> None:
     """Print the whole report to `console`."""
-    _line(_verdict(found), console, _STYLE[found.exit_code])
+    told(_verdict(found), console, _STYLE[found.exit_code])
     if found.log_issue:
-        _line(f"  {found.log_issue}", console, "bold")
+        told(f"  {found.log_issue}", console, "bold")
     gpu = f"{found.gpu or 'GPU not known'} ({found.gpu_is})"
     flags = f"{len(found.flags)} flag{'' if len(found.flags) == 1 else 's'}"
-    _line(f"  judged: release {found.release} ({found.release_is}), {gpu}, {flags}", console)
+    told(f"  judged: release {found.release} ({found.release_is}), {gpu}, {flags}", console)
     if give := _to_give(found):
-        _line(f"  to judge the rest, give {'; '.join(give)}", console)
-    _line("  NOTHING WAS LOOKED AT of the sglang, patches or plugin on this machine: this is what is on file", console)
-    _section(
+        told(f"  to judge the rest, give {'; '.join(give)}", console)
+    told("  NOTHING WAS LOOKED AT of the sglang, patches or plugin on this machine: this is what is on file", console)
+    section(
         "known-bad combinations",
         [
             *(said for row in found.hazards for said in hazard_lines(row)),
@@ -48,14 +46,11 @@ def render(found: ReleaseCheck, console: Console) -> None:
     )
     for title, met in (("these flags meet", True), ("these flags do not rule out", False)):
         lines = [said for row in found.bugs if row.met is met for said in bug_lines(row)]
-        _section(f"known bugs alive in {found.release} that {title}", lines or ["none"], console)
-    _section("other known bugs", _others(found), console)
-    backends = (
-        f"{row.name}: prefill {_YES[row.prefill]}, decode {_YES[row.decode]} ({row.why})" for row in found.backends
-    )
-    _section(f"attention backends of Gemma-4 in {found.release}", backends, console)
-    _section(f"patches that would apply to {found.release}, by stated range", _cures(found), console)
-    _section("not told", found.remarks, console)
+        section(f"known bugs alive in {found.release} that {title}", lines or ["none"], console)
+    section("other known bugs", _others(found), console)
+    section(f"attention backends of Gemma-4 in {found.release}", backend_lines(found.backends), console)
+    section(f"patches that would apply to {found.release}, by stated range", _cures(found), console)
+    section("not told", found.remarks, console)
 
 
 def _verdict(found: ReleaseCheck) -> str:
@@ -97,15 +92,3 @@ def _cures(found: ReleaseCheck) -> Iterator[str]:
         yield f"{row.name} ({row.releases}){wanted}: {row.why}"
     if not found.cures:
         yield "none"
-
-
-def _section(title: str, lines: Iterable[str], console: Console) -> None:
-    _line(f"\n{title}", console, "bold")
-    for said in lines:
-        _line(f"  {said}", console)
-
-
-def _line(text: str, console: Console, style: str = "") -> None:
-    if text.startswith("\n"):
-        console.print()
-    line(Text(plain(text.removeprefix("\n")), style=style), console)
