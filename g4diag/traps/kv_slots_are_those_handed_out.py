@@ -57,8 +57,9 @@ TRAP = Trap(
     name="kv_slots_are_those_handed_out",
     claim="The K/V of a sliding layer is written to the SWA slots that were handed out with the batch's full slots.",
     without_it="K/V is written over another request's, or to the dummy page, by a mapping that was changed since.",
-    cost="As `mapping_is_what_was_handed_out` at the allocator; one gather a write where the slots are on the host.",
-    runs=("eager", "offline"),
+    cost="As `mapping_is_what_was_handed_out` at the allocator; one gather a write where the slots are on the host, "
+    "and in CUDA graphs on the device.",
+    runs=("eager", "captured", "offline"),
     judges=KVSlots,
     judge=judge,
     group="kv-write",

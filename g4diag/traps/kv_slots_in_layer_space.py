@@ -3,9 +3,9 @@
 A hybrid server's batch has full slots; a sliding layer writes to their SWA slots. A write that takes the full ones, as
 the fused FP8 write did (#19107), puts K/V into the SWA slot of the same number: another request's, or past the pool.
 What is read in its place is what was there. The mirror: a draft with a pool of its own whose slots are translated.
-Judged by value where the slots are on the host. Where they are not, the batch's own tensor handed to a sliding layer
-is enough; a translation that came from elsewhere stays unseen there. Values that still agree, as the mapping is the
-identity so far, are a warning.
+Judged by value where the slots are on the host, and in CUDA graphs on the device, against the pool's end too. In eager
+steps on a GPU the batch's own tensor handed to a sliding layer is enough; a translation that came from elsewhere stays
+unseen there. Values that still agree, as the mapping is the identity so far, are a warning.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ TRAP = Trap(
     name="kv_slots_in_layer_space",
     claim="A layer's K/V is written to this batch's slots, in the index space of the layer's own pool.",
     without_it="K/V lands in other requests' slots and is read where it never went: broken answers, nothing faults.",
-    cost="One Python call a K/V write, host attributes only; on the CPU one gather through the mapping.",
+    cost="One Python call a K/V write, host attributes only; on the CPU one gather through the mapping; "
+    "in CUDA graphs one launch for each pool and phase.",
     runs=("eager", "captured", "offline"),
     judges=KVSlots,
     judge=judge,

@@ -75,8 +75,8 @@ TRAP = Trap(
     claim="A full page in a sliding layer's window maps to the SWA page that was handed out with it.",
     without_it="Requests whose mapping was swapped or written over read each other's K/V: wrong answers, no fault.",
     cost="One more write a call of the allocator, on the device, and 8 bytes a full slot; a read: one gather of the "
-    "batch's pages, which waits for the device, so eager only.",
-    runs=("eager", "offline"),
+    "batch's pages, which eagerly waits for the device, and in CUDA graphs is a part of the tables' own check there.",
+    runs=("eager", "captured", "offline"),
     judges=AttentionRead,
     judge=judge,
     group="page-table",

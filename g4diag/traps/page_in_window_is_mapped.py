@@ -50,8 +50,9 @@ TRAP = Trap(
     name="page_in_window_is_mapped",
     claim="Every full page in a sliding layer's window is mapped to an SWA page.",
     without_it="Sliding layers read the dummy page in place of a prefix that was evicted: wrong answers, no fault.",
-    cost="One compare over the live entries that the other table traps look at; host copy needed, so eager only.",
-    runs=("eager", "offline"),
+    cost="One compare over the live entries that the other table traps look at; eagerly that is a host "
+    "copy, in CUDA graphs a part of the tables' own check on the device.",
+    runs=("eager", "captured", "offline"),
     judges=AttentionRead,
     judge=judge,
     group="page-table",

@@ -23,7 +23,7 @@ def judge(read: AttentionRead) -> Iterator[Violation]:
     owners, rows_B = read.row_owners, read.req_rows_B
     if owners is None or rows_B is None:
         return
-    anothers_B, again_B = _anothers_B(owners, rows_B), _again_B(owners, rows_B)
+    anothers_B, again_B = _anothers_B(owners, rows_B), given_away_B(owners, rows_B)
     wrong_B = anothers_B | again_B
     if not wrong_B.any():
         return
@@ -51,7 +51,7 @@ def _anothers_B(owners: RowOwners, rows_B: np.ndarray) -> BoolArray:
     return found
 
 
-def _again_B(owners: RowOwners, rows_B: np.ndarray) -> BoolArray:
+def given_away_B(owners: RowOwners, rows_B: np.ndarray) -> BoolArray:
     """bool[B]: the row was the request's, and has been given to somebody since, or is nobody's."""
     known = (owners.rows_B == rows_B) & (owners.taken_B >= 0) & (owners.now_taken_B >= 0)
     left = np.array([rid == "" for rid in owners.now_rids], dtype=np.bool_)
@@ -73,8 +73,9 @@ TRAP = Trap(
     name="request_row_is_of_its_request",
     claim="Each row of a batch reads the request row that its request had when the batch was built and has still.",
     without_it="A request is answered from another's K/V: wrong answers, and nothing faults.",
-    cost="Host attributes a batch and an allocation of rows; a compare of B numbers a read, eager only.",
-    runs=("eager", "offline"),
+    cost="Host attributes a batch and an allocation of rows; a compare of B numbers a read; for a "
+    "graph the same before each replay, and on the device with the lengths.",
+    runs=("eager", "captured", "offline"),
     judges=AttentionRead,
     judge=judge,
     group="page-table",

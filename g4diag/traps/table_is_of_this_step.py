@@ -2,8 +2,8 @@
 
 Under CUDA graphs the metadata lives in static buffers that each replay must fill anew; where that is skipped, or done
 for another batch, the kernel runs on an earlier step's lengths and pages: old keys only, or pages given back since.
-Python does not run inside a replay, so on a server this judges eager steps; on the CPU-driven stack, where a graph is
-a closure, replays too.
+Python does not run inside a replay. There the tables' check on the device holds the lengths against the batch's own,
+which it is told where the batch is handed to the graph's runner, before any static buffer is filled.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ TRAP = Trap(
     name="table_is_of_this_step",
     claim="The lengths a layer is given are this step's: the batch's own, this step's queries included.",
     without_it="A replay reads an earlier step's pages: new keys are missed, or pages read that others have by now.",
-    cost="One compare a row on the host, and one more copy of B lengths.",
-    runs=("eager", "offline"),
+    cost="One compare a row on the host, and one more copy of B lengths; for a graph three small copies on the device "
+    "before each replay.",
+    runs=("eager", "captured", "offline"),
     judges=AttentionRead,
     judge=judge,
     group="page-table",

@@ -144,8 +144,8 @@ class Attention:
     metadata: backend -> the object in which it keeps what it planned last, new for each plan outside of graphs.
     metadata_is_graph: backend -> whether that belongs to a CUDA graph. swa_state: backend -> the SWA pool it takes
     itself to read, None for none. graph_tables: backend -> whether its graph buffers hold SWA tables, None if it has
-    no graph buffers. keys_B: (backend, forward_batch, whether it serves a frozen-KV draft) -> int64 host array, keys
-    a row by the batch's own lengths, None where it does not tell. writes: its own K/V writes. kernels: those that
+    no graph buffers. keys_B: (backend, forward_batch, whether it serves a frozen-KV draft) -> int[B], keys a row
+    by the batch's own lengths, None where it does not tell. writes: its own K/V writes. kernels: those that
     want packed queries. can_run: backend's module -> whether a process that imported it so can have one at work.
     flags: values of sglang's flag that choose it, where its name is none."""
 

@@ -124,7 +124,7 @@ def _graph_tables(backend: Any) -> bool | None:
 
 def _keys_B(backend: Any, forward_batch: Any, serves_frozen_draft: bool) -> Any:
     """The batch's lengths, and what the forward's kind adds to them. A frozen-KV draft's metadata counts no new key."""
-    lens_B = forward_batch.seq_lens.detach().cpu().numpy().astype(np.int64)
+    lens_B = forward_batch.seq_lens
     mode = forward_batch.forward_mode
     if _is_prefix(backend, forward_batch):  # a drafting tree's own table begins with the prefix's last page
         return lens_B if mode.is_target_verify() else lens_B - lens_B % backend.page_size

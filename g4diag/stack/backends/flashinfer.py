@@ -16,8 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from g4diag.model import IndexSpace
 from g4diag.stack.backends.contract import Attention, Handed, KernelCall, Rail, as_called, shortest_query
 from g4diag.stack.releases.contract import Point
@@ -78,8 +76,7 @@ def _asked_B(backend: Any, forward_batch: Any) -> Any:
 
 def _keys_B(backend: Any, forward_batch: Any, serves_frozen_draft: bool) -> Any:
     del serves_frozen_draft  # whose batch has the lengths that it reads
-    asked_B = _asked_B(backend, forward_batch)
-    return None if asked_B is None else asked_B.detach().cpu().numpy().astype(np.int64)
+    return _asked_B(backend, forward_batch)
 
 
 def _is_graph(backend: Any) -> bool:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from g4diag.model import IndexSpace
 from g4diag.stack.backends.contract import Attention, Handed, KernelCall, shortest_query
 from g4diag.stack.releases.contract import Point
@@ -57,7 +55,7 @@ def _keys_B(backend: Any, forward_batch: Any, serves_frozen_draft: bool) -> Any:
     del serves_frozen_draft  # whose batch has the lengths that it reads
     if _draft_step(backend) is not None:
         return None
-    lens_B = forward_batch.seq_lens.detach().cpu().numpy().astype(np.int64)
+    lens_B = forward_batch.seq_lens
     return lens_B + int(backend.num_draft_tokens) if forward_batch.forward_mode.is_target_verify() else lens_B
 
 

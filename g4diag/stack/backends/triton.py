@@ -16,8 +16,6 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from g4diag.hooks.anchors import has_module
 from g4diag.model import IndexSpace
 from g4diag.stack.backends.contract import Attention, Handed, KernelCall, Rail, shortest_query
@@ -122,7 +120,7 @@ def _keys_B(backend: Any, forward_batch: Any, serves_frozen_draft: bool) -> Any:
     lens_B = _keys_on_device(backend, forward_batch, rows)
     if getattr(backend, "enable_deterministic", False) and not mode.is_decode_or_idle():
         lens_B = _joined_keys_B(backend, forward_batch)
-    return lens_B.detach().cpu().numpy().astype(np.int64)
+    return lens_B
 
 
 def _swa_state(backend: Any) -> Any:

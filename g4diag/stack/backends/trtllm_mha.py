@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from g4diag.hooks.anchors import Anchor
 from g4diag.model import IndexSpace
 from g4diag.stack.backends import fmha_v2
@@ -72,7 +70,7 @@ def _is_graph(backend: Any) -> bool:
 
 def _keys_B(backend: Any, forward_batch: Any, serves_frozen_draft: bool) -> Any:
     """The batch's lengths, and what the forward's kind adds to them. A frozen-KV draft's metadata counts no new key."""
-    lens_B = forward_batch.seq_lens.detach().cpu().numpy().astype(np.int64)
+    lens_B = forward_batch.seq_lens
     mode = forward_batch.forward_mode
     if mode.is_target_verify():
         return lens_B + int(backend.forward_metadata.max_seq_len_q)

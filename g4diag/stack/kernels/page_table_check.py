@@ -2,64 +2,41 @@
 
 One program a table row, several a row of flat slots, walks the columns the attention kernel may dereference and
 compares each id with the size of the layer's own k_cache and, where the request table is at hand, with the id that
-belongs there. It touches the verdict only when something is wrong. The verdict is pinned host memory: the host reads
-it without a copy, and still after a later kernel has killed the context.
+belongs there. All that shares these loads is judged in the same launch: whether what belongs there has an SWA page,
+whether that is the one handed out with it, and whether lengths and request rows are those of the batch. It touches the
+verdict only when something is wrong.
 
-Legend: B rows, P table columns, V verdict words.
+Legend: B rows, P table columns, M full slots, V verdict words.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 import triton
 import triton.language as tl
 
-# Verdict words, int64. COUNT and WRONG grow; the rest belong to the first bad entry, whose writer set CLAIMED.
-WORDS = (
-    "claimed",
-    "outside",
-    "wrong",
-    "site",
-    "row",
-    "column",
-    "value",
-    "expected",
-    "bound",
-    "step",
-    "seq_len",
-    "req_row",
-)
-CLAIMED, OUTSIDE, WRONG, SITE, ROW, COLUMN, VALUE, EXPECTED, BOUND, STEP, SEQ_LEN, REQ_ROW = range(len(WORDS))
-NOT_KNOWN = -1
+from g4diag.stack.kernels.claims import LENGTHS, REMAPPED, ROWS, UNMAPPED, WORDS
+from g4diag.stack.kernels.verdict import VerdictBox, count, count_row, count_wrong
+
+_UNMAPPED, _REMAPPED = tl.constexpr(UNMAPPED * len(WORDS)), tl.constexpr(REMAPPED * len(WORDS))
+_LENGTHS, _ROWS = tl.constexpr(LENGTHS * len(WORDS)), tl.constexpr(ROWS * len(WORDS))
+
 # Programs a row of flat slots, which is a page's tokens times as long as one of pages. Interpreted they run one after
 # another.
 _FLAT_SPLITS = 2 if triton.knobs.runtime.interpret else 8
 
 
 @triton.jit
-def _tell(verdict_V, site, row, at, value, expected, bound, step, seq_len, req_row):
-    """Write the first bad entry, if nobody has yet."""
-    if tl.atomic_cas(verdict_V, tl.full((), 0, tl.int64), tl.full((), 1, tl.int64), scope="sys") == 0:
-        tl.store(verdict_V + 3, site.to(tl.int64))
-        tl.store(verdict_V + 4, row.to(tl.int64))
-        tl.store(verdict_V + 5, at.to(tl.int64))
-        tl.store(verdict_V + 6, value.to(tl.int64))
-        tl.store(verdict_V + 7, expected.to(tl.int64))
-        tl.store(verdict_V + 8, bound.to(tl.int64))
-        tl.store(verdict_V + 9, step)
-        tl.store(verdict_V + 10, seq_len.to(tl.int64))
-        tl.store(verdict_V + 11, req_row)
+def _page(slot, PAGE: tl.constexpr):
+    """Page of a slot; -1 for what is no slot, where a division would round to page 0."""
+    return tl.where(slot < 0, -1, slot // PAGE)
 
 
 @triton.jit
-def _belongs(request_row, mapping, page, known, value, PAGE: tl.constexpr, MAPPED: tl.constexpr):
-    """Id that belongs at each page of a row, `value` where it is not known."""
-    slot = tl.load(request_row + page * PAGE, mask=known, other=0)
-    if MAPPED:
-        slot = tl.load(mapping + slot.to(tl.int64), mask=known, other=0)
-    return tl.where(known, (slot // PAGE).to(tl.int64), value)
+def _mapped(mapping, page, pages, known, PAGE: tl.constexpr):
+    """SWA page of each full page by this mapping, -1 outside of it."""
+    inside = known & (page >= 0) & (page < pages)
+    return _page(tl.load(mapping + page * PAGE, mask=inside, other=-1), PAGE)
 
 
 @triton.jit
@@ -68,24 +45,26 @@ def _flat_row(indptr_B1, row, size, seq_len, CLIPPED: tl.constexpr):
     buffer of `size` ids."""
     start = tl.minimum(tl.maximum(tl.load(indptr_B1 + row).to(tl.int64), 0), size)
     end = tl.minimum(tl.load(indptr_B1 + row + 1).to(tl.int64), size)
-    count = (end - start).to(tl.int32)
-    skipped = tl.maximum(seq_len - count, 0) if CLIPPED else seq_len * 0
-    return start, count, skipped
+    ids = (end - start).to(tl.int32)
+    skipped = tl.maximum(seq_len - ids, 0) if CLIPPED else seq_len * 0
+    return start, ids, skipped
 
 
 @triton.jit
-def _count(verdict_V, outside, wrong, column, value, expected, site, row, bound, step_1, seq_len, req_row):
-    """Add what one block found. An entry outside the pool is the louder fact, so it is the one to name if there is."""
-    tl.atomic_add(verdict_V + 1, tl.sum(outside.to(tl.int64), axis=0), scope="sys")
-    tl.atomic_add(verdict_V + 2, tl.sum(wrong.to(tl.int64), axis=0), scope="sys")
-    named = outside if tl.sum(outside.to(tl.int32), axis=0) > 0 else wrong
-    at = tl.min(tl.where(named, column, 2147483647), axis=0)
-    its_value = tl.sum(tl.where(column == at, value, 0), axis=0)
-    belongs = tl.sum(tl.where(column == at, expected, 0), axis=0)
-    _tell(verdict_V, site, row, at, its_value, belongs, bound, tl.load(step_1).to(tl.int64), seq_len, req_row)
+def _check_row(
+    keys_B, told_rows_B, verdict_V, step_1, site, row, found, bound, req_row, EACH: tl.constexpr, TOLD: tl.constexpr
+):
+    """Whether a row's length and request are those of the batch. found: keys that the kernel will read."""
+    keys = tl.load(keys_B + row // EACH).to(tl.int64)
+    told_row = tl.load(told_rows_B + row // EACH).to(tl.int64) if TOLD else req_row
+    is_real = ((told_row >= 0) if TOLD else (req_row > 0)) & (tl.program_id(1) == 0)
+    if is_real & (found.to(tl.int64) != keys):
+        count_row(verdict_V + _LENGTHS, found, keys, site, row, bound, step_1, found, req_row)
+    if is_real & (told_row != req_row):
+        count_row(verdict_V + _ROWS, req_row, told_row, site, row, bound, step_1, found, req_row)
 
 
-@triton.jit(do_not_specialize=["site", "bound", "columns", "request_columns"])
+@triton.jit(do_not_specialize=["site", "bound", "columns", "request_rows", "request_columns", "mapped_pages"])
 def _check(
     table_BP,
     out_BP,
@@ -94,6 +73,9 @@ def _check(
     req_rows_B,
     request_table,
     mapping,
+    handed_out,
+    keys_B,
+    told_rows_B,
     verdict_V,
     step_1,
     site,
@@ -101,7 +83,9 @@ def _check(
     stride_table,
     stride_out,
     stride_request,
+    request_rows,
     request_columns,
+    mapped_pages,
     columns,
     PAGE: tl.constexpr,
     WINDOW: tl.constexpr,
@@ -110,6 +94,11 @@ def _check(
     CLIPPED: tl.constexpr,
     KNOWS_FULL: tl.constexpr,
     MAPPED: tl.constexpr,
+    IN_WINDOW: tl.constexpr,
+    REMEMBERED: tl.constexpr,
+    KEYS: tl.constexpr,
+    TOLD: tl.constexpr,
+    EACH: tl.constexpr,
     CONTAIN: tl.constexpr,
     BLOCK: tl.constexpr,
     SPLITS: tl.constexpr,
@@ -118,73 +107,54 @@ def _check(
     seq_len = tl.load(seq_lens_B + row).to(tl.int32)
     last = (seq_len - 1) // PAGE
     first = tl.maximum(seq_len - QUERIES - WINDOW, 0) // PAGE if WINDOW >= 0 else 0
-    row_at, out_at, skipped = row * stride_table, row * stride_out, 0
+    row_at, out_at, skipped, keys = row * stride_table, row * stride_out, 0, seq_len
     if FLAT:
         # A flat row is read whole: it has no entry that the kernel leaves out.
         row_at, columns, skipped = _flat_row(indptr_B1, row, columns, seq_len, CLIPPED)
         out_at, first, last = row_at, 0, columns - 1
+        keys = seq_len if CLIPPED else columns
     req_row = tl.load(req_rows_B + row).to(tl.int64)
+    if KEYS:
+        _check_row(keys_B, told_rows_B, verdict_V, step_1, site, row, keys, bound, req_row, EACH, TOLD)
     start = 0 if CONTAIN else (first // BLOCK) * BLOCK
     end = columns if CONTAIN else tl.minimum(last + 1, columns)
     for block in range(start + tl.program_id(1) * BLOCK, end, BLOCK * SPLITS):
         column = block + tl.arange(0, BLOCK)
-        inside = column < columns
-        live = inside & (column >= first) & (column <= last)
-        value = tl.load(table_BP + row_at + column, mask=inside, other=0).to(tl.int64)
+        in_row = column < columns
+        live = in_row & (column >= first) & (column <= last)
+        value = tl.load(table_BP + row_at + column, mask=in_row, other=0).to(tl.int64)
         outside = live & ((value < 0) | (value >= bound))
         expected = value
         if KNOWS_FULL:
             # Row 0 of the request table is the padding row of graph batches: nothing belongs there.
-            known = live & (req_row > 0) & (skipped + column < request_columns)
-            at = request_table + req_row * stride_request
-            expected = _belongs(at, mapping, skipped + column, known, value, PAGE, MAPPED)
+            known = live & (req_row > 0) & (req_row < request_rows) & (skipped + column < request_columns)
+            slot = tl.load(request_table + req_row * stride_request + (skipped + column) * PAGE, mask=known, other=0)
+            full = _page(slot.to(tl.int64), PAGE)
+            belongs = full
+            if MAPPED:
+                belongs = _mapped(mapping, full, mapped_pages, known, PAGE)
+                if IN_WINDOW:
+                    lost = known & (value == 0) & (belongs == 0) & (full != 0)
+                    if tl.sum(lost.to(tl.int32), axis=0) > 0:
+                        at = verdict_V + _UNMAPPED
+                        count_wrong(at, lost, column, value, full, site, row, bound, step_1, seq_len, req_row)
+                if REMEMBERED:
+                    inside = known & (full >= 0) & (full < mapped_pages)
+                    handed = tl.load(handed_out + full * PAGE, mask=inside, other=-1)
+                    strange = known & (belongs > 0) & (handed != -2)
+                    handed = _page(handed, PAGE)
+                    strange = strange & (belongs != handed)
+                    if tl.sum(strange.to(tl.int32), axis=0) > 0:
+                        at = verdict_V + _REMAPPED
+                        count_wrong(at, strange, column, belongs, handed, site, row, bound, step_1, seq_len, req_row)
+            expected = tl.where(known, belongs, value)
         wrong = (live & (value != expected)) if KNOWS_FULL else outside
         if CONTAIN:
             # The whole row, not only what is live: kernels load whole tiles and mask keys afterwards.
             legal = (value >= 0) & (value < bound)
-            tl.store(out_BP + out_at + column, tl.where(legal, value, 0), mask=inside)
+            tl.store(out_BP + out_at + column, tl.where(legal, value, 0), mask=in_row)
         if tl.sum((outside | wrong).to(tl.int32), axis=0) > 0:
-            _count(verdict_V, outside, wrong, column, value, expected, site, row, bound, step_1, seq_len, req_row)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the device found since `clear`. outside, wrong: entries counted, every step again. The rest describe the
-    first bad entry; expected is what belongs there, in the layer's own space."""
-
-    outside: int
-    wrong: int
-    site: int
-    row: int
-    column: int
-    value: int
-    expected: int
-    bound: int
-    step: int
-    seq_len: int
-    req_row: int
-
-
-class VerdictBox:
-    """The verdict's memory: pinned where there is CUDA, so that reading it is a host load and outlives the context."""
-
-    def __init__(self) -> None:
-        self.words_V = torch.zeros(len(WORDS), dtype=torch.int64, pin_memory=torch.cuda.is_available())
-        self._host_V = self.words_V.numpy()  # taken now: after a dead context even a pinned tensor's methods may fail
-        self.clear()
-
-    def read(self) -> Verdict | None:
-        """The verdict so far, None while nothing was found. No synchronisation: a bad entry shows once its kernel
-        has run, at the latest at the next point where the server itself waits for the device."""
-        words = self._host_V.tolist()
-        if not words[CLAIMED]:
-            return None
-        return Verdict(words[OUTSIDE], words[WRONG], *words[SITE:])
-
-    def clear(self) -> None:
-        """Forget. Call only where the device is known to be idle."""
-        self._host_V[:] = NOT_KNOWN
-        self._host_V[[CLAIMED, OUTSIDE, WRONG]] = 0
+            count(verdict_V, outside, wrong, column, value, expected, site, row, bound, step_1, seq_len, req_row)
 
 
 def check_page_table(
@@ -204,6 +174,10 @@ def check_page_table(
     contain: bool = False,
     indptr_B1: torch.Tensor | None = None,
     clipped: bool = False,
+    in_window: bool = False,
+    handed_out: torch.Tensor | None = None,
+    keys_B: torch.Tensor | None = None,
+    told_rows_B: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Launch the check of one table. Returns `table_BP`, or with `contain` a copy in which every id outside the pool,
     live or not, is page 0.
@@ -213,12 +187,21 @@ def check_page_table(
     keys a row with this step's queries. req_rows_B: int64. step_1: int64, one element, on the device. site: names
     layer and backend to the reader. bound: pages of the layer's k_cache. window: keys left of a query, -1 for all.
     queries: of each row. request_table: req_to_token, int32 [rows, tokens]; without it only the bound is checked.
-    mapping: full_to_swa_index_mapping, int64, for a layer addressed in SWA pages.
+    mapping: full_to_swa_index_mapping, int64 [M], for a layer addressed in SWA pages; with it, in_window: whether each
+    page in the window is mapped; handed_out: int64 [M], the SWA slot handed out with each full slot, 0 for none,
+    -2 where nobody wrote it down.
+    keys_B: int, the lengths by the batch itself, one for each of its requests, which have B / len(keys_B) rows each.
+    told_rows_B: int64, the request rows by the batch itself, -1 for one that is padding; at least as long as keys_B.
+    ValueError for keys_B that B is no multiple of.
     """
     flat, none = indptr_B1 is not None, verdict.words_V  # a pointer that is never followed
     rows, columns = table_BP.shape if indptr_B1 is None else (len(indptr_B1) - 1, len(table_BP))
     out_BP = torch.empty_like(table_BP, memory_format=torch.contiguous_format) if contain else table_BP
-    known = () if request_table is None else (request_table.stride(0), -(-request_table.shape[1] // page_size))
+    known = (0, 0, 0)
+    if request_table is not None:
+        known = (request_table.stride(0), request_table.shape[0], -(-request_table.shape[1] // page_size))
+    if keys_B is not None and (not len(keys_B) or rows % len(keys_B)):
+        raise ValueError(f"wanted as many rows for each of {len(keys_B)} requests, found {rows} rows")
     _check[(rows, splits := _FLAT_SPLITS if flat else 1)](
         table_BP,
         out_BP,
@@ -227,12 +210,16 @@ def check_page_table(
         req_rows_B,
         none if request_table is None else request_table,
         none if mapping is None else mapping,
+        none if handed_out is None else handed_out,
+        none if keys_B is None else keys_B,
+        none if told_rows_B is None else told_rows_B,
         verdict.words_V,
         step_1,
         site,
         bound,
         *((0, 0) if flat else (table_BP.stride(0), out_BP.stride(0))),
-        *(known or (0, 0)),
+        *known,
+        0 if mapping is None else -(-(len(mapping) - 1) // page_size),
         columns,
         PAGE=page_size,
         WINDOW=window,
@@ -241,6 +228,11 @@ def check_page_table(
         CLIPPED=clipped,
         KNOWS_FULL=request_table is not None,
         MAPPED=mapping is not None,
+        IN_WINDOW=in_window,
+        REMEMBERED=handed_out is not None,
+        KEYS=keys_B is not None,
+        TOLD=told_rows_B is not None,
+        EACH=1 if keys_B is None else rows // len(keys_B),
         CONTAIN=contain,
         BLOCK=512 if flat else 128,
         SPLITS=splits,

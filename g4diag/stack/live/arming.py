@@ -12,9 +12,10 @@ from g4diag.errors import PatchRefused
 from g4diag.hooks.aliases import one_pass
 from g4diag.hooks.install import Installation, install
 from g4diag.settings import Selection
+from g4diag.stack.live.parts import Part
 from g4diag.stack.live.selection import selected_traps
 from g4diag.stack.live.selection import traps as known_traps
-from g4diag.stack.live.sink import Live, Part
+from g4diag.stack.live.sink import Live
 
 logger = logging.getLogger("g4diag")
 
@@ -52,9 +53,12 @@ class Armed:
 
     def undo(self) -> None:
         """Take every hook away."""
+        was_on = bool(self.parts)
         with one_pass():
             while self.parts:
                 self.parts.popitem()[1].undo()
+        if was_on and self.live is not None:
+            self.live.disarm()
 
     def __enter__(self) -> Armed:
         return self

@@ -2,103 +2,125 @@
 
 The first layer that is given a (table, pool) pair in a step launches one small kernel (`kernels/page_table_check`)
 right before its attention kernel; other layers of the pair share it. Under capture the launch is captured and
-replays with the graph. What it finds goes to pinned host memory, one box a worker, so it is read with a host load,
-and still after an illegal access has killed the context. With `contain` layers are handed the kernel's copy of the
-table, in which ids outside the pool are the dummy page.
+replays with the graph, and judges there too what the host's traps judge where Python runs. What it finds goes to
+pinned host memory, so it is read with a host load, and still after an illegal access has killed the context. With
+`contain` layers are handed the kernel's copy of the table, in which ids outside the pool are the dummy page.
 """
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook
-from g4diag.model import AttentionRead, IndexSpace, LayerKind, PoolView, Severity, Violation
+from g4diag.model import AttentionRead, KVSlots, LayerKind, PoolView, Violation
 from g4diag.stack.backends.contract import Attention, Handed, Rail
+from g4diag.stack.kernels.claims import LENGTHS, REMAPPED, ROWS, TABLE, UNMAPPED
+from g4diag.stack.live.device_boxes import Boxes, keep
+from g4diag.stack.live.device_sites import (
+    OUTSIDE,
+    TRAP_OF,
+    WRONG,
+    Site,
+    WriteSite,
+    read_of,
+    remembered_read,
+    trap_of,
+    violation_of,
+    write_violation,
+)
+from g4diag.stack.live.device_writes import OF_WRITES, WriteChecks
+from g4diag.stack.live.given_away import GivenAway
+from g4diag.stack.live.told_batch import ToldBatches
 from g4diag.stack.probes import page_table as host
 from g4diag.stack.probes.handed_tables import table_hooks
+from g4diag.stack.probes.kv_slots import kv_slots
 from g4diag.stack.probes.pools import index_mapping
+from g4diag.stack.probes.remembered import remembered
 from g4diag.stack.probes.workers import Backends
-from g4diag.traps.reads import violation_in
 
-OUTSIDE, WRONG = "page_table_stays_in_pool", "page_table_in_layer_space"
-ON_DEVICE = frozenset({OUTSIDE, WRONG})
+ON_DEVICE = frozenset({OUTSIDE, WRONG})  # there alone
+IN_GRAPHS = frozenset(TRAP_OF.values())  # on the host too, where Python runs
 Rids = Mapping[int, str]
 
 
-@dataclass
-class Site:
-    """One place a table is checked. tensors: the latest (table, lengths, request rows) seen there, on the device.
-    is_compared: ids are held against those of the request table, not the bound alone."""
-
-    worker: str
-    phase: str
-    path: str
-    backend: Any
-    layer_id: int
-    kind: LayerKind
-    window: int
-    queries: int
-    pool: PoolView
-    space: IndexSpace | None
-    tensors: tuple[Any, Any, Any]
-    indptr_B1: Any = None
-    is_clipped: bool = False
-    is_bound_only: bool = False
-    is_compared: bool = True
-
-
 class DeviceCheck:
-    """contain: hand on sanitised copies. values: also compare ids with the request table. every: check one eager
-    forward of so many; captured checks always run, since a graph cannot leave one out."""
+    """armed: names of traps; it judges those of ON_DEVICE everywhere, and in graphs those of IN_GRAPHS. contain: hand
+    on sanitised copies. every: check one eager forward of so many; captured checks always run, since a graph cannot
+    leave one out."""
 
-    def __init__(self, backends: Backends, *, contain: bool = False, values: bool = True, every: int = 1) -> None:
-        self._backends, self._contain, self._values, self._every = backends, contain, values, every
-        self._boxes: dict[str, Any] = {}
-        self._sites: list[Site] = []
+    def __init__(
+        self,
+        backends: Backends,
+        *,
+        armed: frozenset[str] = ON_DEVICE,
+        contain: bool = False,
+        every: int = 1,
+    ) -> None:
+        self._backends, self._armed, self._contain, self._every = backends, armed, contain, every
+        self._values = bool(armed & (IN_GRAPHS | {WRONG}))
+        self._boxes = Boxes()
+        self._given_away = GivenAway(backends.request_rows, self._boxes, TRAP_OF[ROWS] in armed)
+        self.told = ToldBatches(backends.request_rows, self._given_away.replays)
+        self.writes = WriteChecks(backends, self._boxes, self.told, armed)
         self._site_of: dict[tuple[Any, ...], int] = {}
-        self._told: dict[str, int] = {}
         self._pools: dict[tuple[int, int], tuple[PoolView, LayerKind | None]] = {}
-        self._step_1: Any = None
         self.launched: Counter[tuple[str, str]] = Counter()  # by worker and layer kind, from Python: no graph's replays
-        self.step = 0
 
     @property
     def launches(self) -> int:
-        """Of all workers and layers."""
+        """Of all workers and layers, tables alone."""
         return self.launched.total()
+
+    @property
+    def judges_lengths(self) -> bool:
+        """Whether lengths or request rows are held against the batch's in graphs."""
+        return bool(self._armed & {TRAP_OF[LENGTHS], TRAP_OF[ROWS]})
+
+    @property
+    def judges_writes(self) -> bool:
+        """Whether slots of K/V writes are judged in graphs."""
+        return bool(self._armed & OF_WRITES)
 
     def hooks(self) -> list[Hook]:
         """Where each backend hands a layer its table, outermost: judged, and handed on, as the kernel will see it."""
         return table_hooks(self._backends, self._observed)
 
     def begin_step(self) -> None:
-        """The scheduler starts a step. The device reads the number only where something is wrong."""
-        self.step += 1
-        if self._step_1 is not None:
-            self._step_1[0] = self.step
+        """The scheduler starts a step."""
+        self._boxes.begin_step()
 
-    def found(self, rids: Rids, *, context_is_alive: bool = True) -> Iterator[tuple[Violation, AttentionRead]]:
-        """What is new since the last call: one violation a worker, and the read it is in. Host loads only, but for
-        the read's own table, which is copied while the context is alive."""
-        for worker, box in self._boxes.items():
-            verdict = box.read()
-            if verdict is None or self._told.get(worker) == verdict.outside + verdict.wrong:
+    def disarm(self) -> None:
+        """Nobody tells the device of batches and slots any more: what is captured must not judge them."""
+        self.told.forget()
+        self._backends.handed_out.forget()
+
+    def found(
+        self, rids: Rids, *, context_is_alive: bool = True
+    ) -> Iterator[tuple[Violation, AttentionRead | KVSlots]]:
+        """What is new since the last call: one violation a worker and claim, and the view it is in. Host loads only,
+        but for the view's own tensors, which are copied while the context is alive."""
+        for claim, verdict in self._boxes.found():
+            site = self._boxes.sites[verdict.site]
+            if trap_of(claim, verdict) not in self._armed and not (claim == TABLE and WRONG in self._armed):
                 continue
-            self._told[worker] = verdict.outside + verdict.wrong
-            site = self._sites[verdict.site]
+            if isinstance(site, WriteSite):
+                yield write_violation(claim, site, verdict), self._write(site, context_is_alive)
+                continue
             read = None
             if context_is_alive:
                 with guard("copying the table of a bad read"):
                     read = self._copied(site, verdict.step, rids)
             rid = rids.get(verdict.req_row)
-            read = read or _remembered(site, verdict, rid)
-            yield _violation(site, verdict, read, rid), read
+            read = read or remembered_read(site, verdict, rid)
+            yield violation_of(claim, site, verdict, read, rid), read
+
+        yield from self._given_away.found()
 
     def _observed(self, attention: Attention, backend: Any, layer: Any, forward_batch: Any, table: Any) -> Any:
         with guard("checking a page table on the device"):
@@ -114,13 +136,13 @@ class DeviceCheck:
         pool, kind = self._pools[place]
         if not capturing and attention.metadata_is_graph(backend):
             # A warm-up before capture: its metadata outlives it, so nothing of it may be remembered.
-            return self._launch(attention, backend, layer, forward_batch, table, pool, kind)
+            return self._launch(attention, backend, layer, forward_batch, table, pool, kind, {})
         done = metadata.__dict__.setdefault("_g4diag_checked", {})
         key = (_address(table), pool.name, pool.num_pages, int(layer.sliding_window_size), capturing)
         if key not in done:
-            if not capturing and self.step % self._every:
+            if not capturing and self._boxes.step % self._every:
                 return table
-            done[key] = self._launch(attention, backend, layer, forward_batch, table, pool, kind)
+            done[key] = self._launch(attention, backend, layer, forward_batch, table, pool, kind, done)
         return done[key]
 
     def _launch(
@@ -132,6 +154,7 @@ class DeviceCheck:
         table: Any,
         pool: PoolView,
         kind: LayerKind | None,
+        done: dict[Any, Any],
     ) -> Any:
         from g4diag.stack.kernels.page_table_check import check_page_table
 
@@ -139,44 +162,62 @@ class DeviceCheck:
         if handed is None:
             return table
         pool = pool.by_slot() if handed.by_slot else pool
-        site = self._site(backend, layer, forward_batch, pool, kind, handed)
+        number = self._site(backend, layer, forward_batch, pool, kind, handed)
+        site = self._boxes.sites[number]
+        assert isinstance(site, Site)
         swa = pool.space.is_swa
         mapped = self._backends.mapped_pool(backend) if swa else None
         # Without the mapping nobody can say which SWA page belongs there; the bound still holds.
-        compare = self._values and not handed.is_bound_only and (mapped is not None or not swa)
-        self._sites[site].is_compared = compare
-        box = self._box(self._sites[site].worker)
-        self.launched[self._sites[site].worker, str(self._sites[site].kind)] += 1
+        site.is_compared = compare = self._values and not handed.is_bound_only and (mapped is not None or not swa)
+        box, step_1 = self._boxes.of(site.worker)
+        self.launched[site.worker, str(site.kind)] += 1
         handed_on = check_page_table(
-            *self._sites[site].tensors,
+            *site.tensors,
             box,
-            self._step_1,
-            site=site,
+            step_1,
+            site=number,
             bound=pool.num_pages,
             page_size=pool.page_size,
             window=int(layer.sliding_window_size),
-            queries=self._sites[site].queries,
+            queries=site.queries,
             request_table=backend.req_to_token_pool.req_to_token if compare else None,
             mapping=None if mapped is None or not compare else mapped.full_to_swa_index_mapping,
             contain=self._contain,
             indptr_B1=handed.indptr_B1,
             clipped=handed.is_clipped,
+            **self._of_graph(attention, site, forward_batch, handed, mapped if compare else None, done),
         )
         if handed_on is handed.table_BP:
             return table
         return Rail(handed.indptr_B1, handed_on) if isinstance(table, Rail) else handed_on
 
-    def _box(self, worker: str) -> Any:
-        # Made at the first check: pinning memory starts a CUDA context, which most processes of a server never need.
-        import torch
+    def _of_graph(
+        self, attention: Attention, site: Site, forward_batch: Any, handed: Handed, mapped: Any, done: dict[Any, Any]
+    ) -> dict[str, Any]:
+        """What else the check of a graph's table is to judge."""
+        if not handed.is_graph and not host.is_capturing():
+            return {}
+        found: dict[str, Any] = {}
+        if mapped is not None:
+            found["in_window"] = TRAP_OF[UNMAPPED] in self._armed
+            if TRAP_OF[REMAPPED] in self._armed:
+                found["handed_out"] = self._backends.handed_out.tensor(mapped)
+        if self.judges_lengths and not handed.is_bound_only:
+            told = self.told.of(site.worker, site.phase, forward_batch.seq_lens)
+            if "keys" not in done:  # of a verify it is a sum, on the device: once for both tables
+                done["keys"] = self._keys(attention, site, forward_batch, told)
+            site.keys_B = done["keys"]
+            if site.keys_B is not None and len(site.keys_B) and not len(handed.rows_B) % len(site.keys_B):
+                found |= {"keys_B": site.keys_B, "told_rows_B": None if told is None else told.rows_M}
+        keep(*found.values())
+        return found
 
-        from g4diag.stack.kernels.page_table_check import VerdictBox
-
-        if self._step_1 is None:
-            self._step_1 = torch.full((1,), self.step, dtype=torch.int64, pin_memory=torch.cuda.is_available())
-        if worker not in self._boxes:
-            self._boxes[worker] = VerdictBox()
-        return self._boxes[worker]
+    def _keys(self, attention: Attention, site: Site, forward_batch: Any, told: Any) -> Any:
+        frozen = self._backends.is_frozen(site.backend) or host.is_frozen_draft(forward_batch)
+        if told is not None:
+            forward_batch = copy.copy(forward_batch)
+            forward_batch.seq_lens = told.lengths_M[: len(forward_batch.seq_lens)]
+        return attention.keys_B(site.backend, forward_batch, frozen)
 
     def _site(
         self, backend: Any, layer: Any, forward_batch: Any, pool: PoolView, kind: LayerKind | None, handed: Handed
@@ -186,13 +227,13 @@ class DeviceCheck:
         mine = handed.table_BP.data_ptr() if handed.is_graph else 0
         phase = host.phase_of(forward_batch, worker)
         key = (id(backend), phase, handed.path, int(layer.layer_id), window, mine)
-        index = self._site_of.setdefault(key, len(self._sites))
+        index = self._site_of.setdefault(key, len(self._boxes.sites))
         site = Site(
             worker=worker,
             phase=phase,
             path=handed.path,
             backend=backend,
-            layer_id=int(layer.layer_id),
+            layer=layer,
             kind=kind or (LayerKind.SWA if window >= 0 else LayerKind.FULL),
             window=window,
             queries=handed.queries,
@@ -203,8 +244,7 @@ class DeviceCheck:
             is_clipped=handed.is_clipped,
             is_bound_only=handed.is_bound_only,
         )
-        self._sites[index : index + 1] = [site]
-        return index
+        return self._boxes.place(site, index)
 
     def _copied(self, site: Site, step: int, rids: Rids) -> AttentionRead:
         """The site's latest table as a view."""
@@ -215,7 +255,11 @@ class DeviceCheck:
         full = None
         if not site.is_bound_only:  # else no row of req_to_token has what belongs there in that order
             full = host.full_table(site.backend, site.tensors[2][:live], table.shape[1], pages, first_B)
-        return _read(
+        mapping = index_mapping(self._backends.mapped_pool(site.backend), pages)
+        keys_B = None
+        if site.keys_B is not None and len(site.keys_B):
+            keys_B = site.keys_B.detach().cpu().numpy().astype(np.int64).repeat(len(rows) // len(site.keys_B))[:live]
+        return read_of(
             site,
             step,
             page_table_BP=table[:live],
@@ -224,65 +268,20 @@ class DeviceCheck:
             req_rows_B=rows[:live].astype(np.int64),
             full_page_table_BP=full,
             first_B=None if first_B is None else first_B[:live],
-            mapping=index_mapping(self._backends.mapped_pool(site.backend), pages),
+            mapping=mapping,
+            batch_lens_B=keys_B,
+            **remembered(self._backends, site.backend, site.layer, site.pool, full, mapping),
         )
+
+    def _write(self, site: WriteSite, context_is_alive: bool) -> KVSlots:
+        written, copied = site.written, None
+        if context_is_alive and written.own is not None and written.own.shape == written.slots.shape:
+            with guard("copying the slots of a bad write"):
+                values = (tensor.detach().cpu().numpy().astype(np.int64) for tensor in (written.slots, written.own))
+                copied = kv_slots(self._backends, written, *values)
+        return copied or site.view
 
 
 def _address(table: Any) -> tuple[int, ...]:
     parts = table if isinstance(table, tuple) else (table,)
     return tuple(part.data_ptr() for part in parts if hasattr(part, "data_ptr"))
-
-
-def _read(site: Site, step: int, **arrays: Any) -> AttentionRead:
-    return AttentionRead(
-        step=step,
-        worker=site.worker,
-        phase=site.phase,
-        path=site.path,
-        backend=type(site.backend).__name__,
-        layer_id=site.layer_id,
-        layer_kind=site.kind,
-        window_left=site.window,
-        pool=site.pool,
-        table_space=site.space,
-        q_len=site.queries,
-        **arrays,
-    )
-
-
-def _remembered(site: Site, verdict: Any, rid: str | None) -> AttentionRead:
-    """The read as far as the verdict alone tells: the bad entry in its place, every other entry the dummy page, and
-    other rows empty. All that is left of it when the context is dead."""
-    table = np.zeros((verdict.row + 1, verdict.column + 1), dtype=np.int32)
-    table[verdict.row, verdict.column] = verdict.value
-    lengths = np.zeros(verdict.row + 1, dtype=np.int32)
-    lengths[verdict.row] = verdict.seq_len
-    rids = ("",) * verdict.row + (rid or f"row{verdict.req_row}",)
-    return _read(site, verdict.step, page_table_BP=table, seq_lens_B=lengths, rids=rids)
-
-
-def _violation(site: Site, verdict: Any, read: AttentionRead, rid: str | None) -> Violation:
-    outside = not 0 <= verdict.value < verdict.bound
-    unit = site.pool.space.unit
-    said = (
-        f"{unit} {verdict.value} is outside the {site.pool.name} pool of {verdict.bound} {unit}s"
-        if outside
-        else f"{unit} {verdict.value} is not this request's: {site.pool.space} {verdict.expected} belongs there"
-    )
-    placed = violation_in(
-        read,
-        OUTSIDE if outside else WRONG,
-        Severity.ERROR,
-        f"{said} (device check)",
-        row=verdict.row,
-        count=verdict.outside if outside else verdict.wrong,
-        checked=0,
-        column=verdict.column,
-        value=verdict.value,
-        expected=verdict.expected if site.is_compared else None,
-        bound=verdict.bound,
-        value_space=site.space,
-        expected_space=site.pool.space,
-    )
-    # The verdict's own request: the copied table may be a later batch's.
-    return replace(placed, rid=rid or f"row{verdict.req_row}")

@@ -16,7 +16,6 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,13 +42,14 @@ from g4diag.model import (
 )
 from g4diag.settings import DEFAULT_DUMP_DIR, run_dir
 from g4diag.stack.live import recorder
-from g4diag.stack.live.device_check import ON_DEVICE, WRONG, DeviceCheck
+from g4diag.stack.live.device_check import IN_GRAPHS, ON_DEVICE, DeviceCheck
 from g4diag.stack.live.log_line import LINES, short
+from g4diag.stack.live.parts import Part, of_book
 from g4diag.stack.live.scheduler_hooks import IdleWork, Steps
 from g4diag.stack.live.strikes import Strikes
 from g4diag.stack.live.tally import Tally
 from g4diag.stack.probes.allocation import VIEWS
-from g4diag.stack.probes.contract import Book, Context, Probe, probes
+from g4diag.stack.probes.contract import Context, Probe, probes
 from g4diag.stack.probes.page_table import is_capturing
 from g4diag.stack.probes.workers import Backends
 from g4diag.traps.contract import Trap
@@ -58,7 +58,10 @@ from g4diag.verdict import verdict_line
 logger = logging.getLogger("g4diag")
 
 REACH = "traps run on the host: not while a CUDA graph is captured, nor when one is replayed"
-DEVICE_REACH = "page tables are checked on the device, in CUDA graphs too; other traps run on the host, outside graphs"
+DEVICE_REACH = (
+    "page tables and slots of K/V writes are checked on the device in CUDA graphs too; other traps run on the host, "
+    "outside graphs"
+)
 _DEVICE = "the device check"
 _GROWTH = 10
 _KEPT_SWAPS = 8
@@ -66,17 +69,6 @@ _SETTLED_EVERY = 5.0  # seconds between two looks at whole free lists while a se
 # Calls on an allocator before a violation, each of at most so many slots: a dump is to hold its read as well.
 _KEPT_CALLS, _KEPT_SLOTS = 12, 1 << 14
 _CALLS = (Allocation, Release, MappingUpdate)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Something that is hooked or refused by itself. traps: name -> the view it judges, of which `hooks` makes those it
-    is asked for; none for a part that others need. needs: names of those it needs."""
-
-    name: str
-    hooks: Callable[[frozenset[type]], list[Hook]]
-    traps: Mapping[str, type] = field(default_factory=dict)
-    needs: tuple[str, ...] = ()
 
 
 class Live:
@@ -111,9 +103,9 @@ class Live:
         self.device: DeviceCheck | None = None
         self.on_device: tuple[str, ...] = ()
         names = {trap.name for trap in self._traps}
-        if on_device and names & ON_DEVICE:
+        if on_device and names & (ON_DEVICE | IN_GRAPHS):
             contain = level == "contain"
-            self.device = DeviceCheck(self._backends, contain=contain, values=WRONG in names, every=every)
+            self.device = DeviceCheck(self._backends, armed=frozenset(names), contain=contain, every=every)
             self.on_device = tuple(trap.name for trap in self._traps if trap.name in ON_DEVICE)
             self._traps = tuple(trap for trap in self._traps if trap.name not in ON_DEVICE)
 
@@ -141,12 +133,16 @@ class Live:
         for book in self._backends.books:
             remembering = {trap.name: trap.judges for trap in self._traps if book.name in trap.remembers}
             if remembering:
-                yield Part(f"book of {book.name}", partial(_of_book, book), remembering)
+                yield Part(f"book of {book.name}", partial(of_book, book), remembering)
         if steps:
             yield Part("scheduler", lambda _: Steps(self).hooks())
         if (device := self.device) is not None:
             judged_there: dict[str, type] = dict.fromkeys(self.on_device, AttentionRead)
+            if device.judges_lengths:
+                yield Part("batches told to the device", lambda _: device.told.hooks())
             yield Part("device check", lambda _: device.hooks(), judged_there, ("workers", "scheduler"))
+            if device.judges_writes:
+                yield Part("device check of writes", lambda _: device.writes.hooks())
         for probe in chosen:
             traps = {trap.name: trap.judges for trap in self._traps if trap.judges in probe.views}
             needs = ("workers",) * probe.of_backends + ("scheduler",) * steps
@@ -180,6 +176,12 @@ class Live:
     def keep_only(self, names: Collection[str]) -> None:
         """Judge no other traps: what the others look at was not hooked."""
         self._traps = tuple(trap for trap in self._traps if trap.name in names)
+
+    def disarm(self) -> None:
+        """The hooks go. What graphs hold of ours stays, and is not to judge by what nobody keeps up to date."""
+        if self.device is not None:
+            with guard("disarming what graphs hold"):
+                self.device.disarm()
 
     def begin_step(self) -> None:
         """The scheduler starts a step."""
@@ -282,11 +284,6 @@ class Live:
 
 def _slots(call: Allocation | Release | MappingUpdate) -> int:
     return len(call.full_slots_N if isinstance(call, MappingUpdate) else call.slots_N)
-
-
-def _of_book(book: Book, wanted: frozenset[type]) -> list[Hook]:
-    """The same, whichever views are wanted of it."""
-    return book.hooks()
 
 
 def _leave_verdict(violation: Violation, error: BaseException) -> None:

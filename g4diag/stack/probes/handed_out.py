@@ -21,6 +21,7 @@ from g4diag.stack.releases import current
 
 _OF_SUBS = {"paged": ("alloc", "alloc_extend", "alloc_decode"), "token": ("alloc",)}
 _CALLS = ("alloc", "alloc_extend", "alloc_decode", "alloc_extend_swa_tail")
+NOT_KNOWN = -2
 _UNMAP = ("free_swa", "free_swa_segment", "clear_full_to_swa_mapping")
 
 
@@ -74,6 +75,19 @@ class HandedOut:
         pages_N = kept.slots_M[:-1:page_size].cpu().numpy() // page_size
         found = {int(page): full for full, page in enumerate(pages_N) if page > 0}
         return np.array([found.get(int(page), 0) for page in swa.ravel()], dtype=np.int64).reshape(swa.shape)
+
+    def tensor(self, pool: Any) -> Any:
+        """int64[M] on the device: of each full slot the SWA slot handed out with it, 0 for none, NOT_KNOWN once nobody
+        writes it down. It is written to in place for as long as the pool has its mapping. None where nobody wrote any
+        down."""
+        kept = self._of(pool)
+        return None if kept is None else kept.slots_M
+
+    def forget(self) -> None:
+        """The hooks go: what captured checks still point to says so."""
+        for kept in self._kept.values():
+            kept.slots_M.fill_(NOT_KNOWN)
+        self._kept.clear()
 
     def _of(self, pool: Any) -> _Kept | None:
         if pool is None:

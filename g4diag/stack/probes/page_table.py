@@ -68,9 +68,10 @@ class PageTableProbe:
             full_BP = _told(handed, live)
         else:
             full_BP = full_table(backend, handed.rows_B[:live], table_BP.shape[1], pool.page_size, first_B)
-        frozen = self._backends.is_frozen(backend) or _is_frozen_draft(forward_batch)
+        frozen = self._backends.is_frozen(backend) or is_frozen_draft(forward_batch)
         judged = not (is_nobodys or handed.is_bound_only)
-        keys_B = attention.keys_B(backend, forward_batch, frozen) if judged else None
+        told_B = attention.keys_B(backend, forward_batch, frozen) if judged else None
+        keys_B = None if told_B is None else _host(told_B).astype(np.int64)
         if keys_B is not None and len(keys_B) < len(rows):  # a table of several rows a request
             keys_B = keys_B.repeat(len(rows) // len(keys_B))
         return AttentionRead(
@@ -118,7 +119,7 @@ def _rows_of_requests(rows_B: Any, forward_batch: Any) -> int:
     return int(real[-1]) + 1 if len(real) else 0
 
 
-def _is_frozen_draft(forward_batch: Any) -> bool:
+def is_frozen_draft(forward_batch: Any) -> bool:
     """Whether a decode that has a draft's input is a frozen-KV draft's, whatever its backend was built with."""
     asked = getattr(getattr(forward_batch, "spec_algorithm", None), "is_frozen_kv_mtp", None)
     return getattr(forward_batch, "spec_info", None) is not None and asked is not None and bool(asked())

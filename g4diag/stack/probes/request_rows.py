@@ -79,6 +79,14 @@ class RequestRows:
             now_taken_B=np.array([-1 if row is None else row.taken for row in now], dtype=np.int64),
         )
 
+    def rows_of(self, batch: Any) -> tuple[int, ...] | None:
+        """The rows that this ForwardBatch's requests had when it was built, host numbers. None for a batch that was not
+        seen to be built, or of which one request's row was not known."""
+        built = self._built.get(id(getattr(batch, "rids", None)))
+        if built is None or batch.batch_size != len(built.rids) or min(built.rows, default=-1) < 0:
+            return None
+        return built.rows
+
     def _row(self, pool: Any, row: int) -> _Row | None:
         return self._rows.get(pool, {}).get(row)
 

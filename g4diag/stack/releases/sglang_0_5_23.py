@@ -17,6 +17,8 @@ _SRT = "sglang.srt"
 _SCHEDULER = f"{_SRT}.managers.scheduler.Scheduler"
 _UTILS = f"{_SRT}.speculative.frozen_kv_mtp_utils"
 _GRAPH_RUNNER = f"{_SRT}.speculative.frozen_kv_mtp_cuda_graph_runner.FrozenKVMTPCudaGraphRunner"
+_EAGLE_RUNNER = f"{_SRT}.speculative.eagle_draft_cuda_graph_runner.EAGLEDraftCudaGraphRunner"
+_RUNNER = f"{_SRT}.model_executor.runner.decode_cuda_graph_runner.DecodeCudaGraphRunner"
 _ALLOCATORS = f"{_SRT}.mem_cache.allocator"
 _PAGED, _TOKEN = f"{_ALLOCATORS}.paged.PagedTokenToKVPoolAllocator", f"{_ALLOCATORS}.token.TokenToKVPoolAllocator"
 _SWA = f"{_ALLOCATORS}.swa.SWATokenToKVPoolAllocator"
@@ -74,6 +76,9 @@ RELEASE = Release(
         "view.target_kv_pool_view": Point(f"{_UTILS}.target_kv_pool_view", _VIEW),
         "graph_runner.built": Point(f"{_GRAPH_RUNNER}.__init__", ("frozen_kv_mtp_worker",)),
         "graph_runner.capture": Point(f"{_GRAPH_RUNNER}.capture_one_shape", ("size", "forward")),
+        "replay.target": Point(f"{_RUNNER}.execute", ("forward_batch",)),
+        "replay.frozen_draft": Point(f"{_GRAPH_RUNNER}.execute", ("forward_batch",)),
+        "replay.eagle_draft": Point(f"{_EAGLE_RUNNER}.execute", ("forward_batch",)),
         "batch.built": Point(f"{_BATCH}.init_new", ("batch", "model_runner")),
         "rows.alloc": Point(f"{_ROWS}.alloc", ("reqs",)),
         "rows.free": Point(f"{_ROWS}.free", ("req",)),

@@ -23,7 +23,8 @@ from g4diag.stack.drive import cpu
 from g4diag.stack.drive.frozen_draft import FrozenDraft
 from g4diag.stack.drive.reference import PagedAttention
 from g4diag.stack.drive.serving import Geometry, Serving
-from g4diag.stack.live.device_check import DeviceCheck, Site
+from g4diag.stack.live.device_check import DeviceCheck
+from g4diag.stack.live.device_sites import Site
 from g4diag.stack.live.scheduler_hooks import IdleWork, Steps
 from g4diag.stack.live.selection import traps
 from g4diag.stack.live.sink import Live
@@ -270,7 +271,7 @@ def test_a_copied_table_of_branches_claims_no_expectation(bound_only: bool) -> N
         phase="draft_decode",
         path="eager",
         backend=Backend(),
-        layer_id=0,
+        layer=SimpleNamespace(layer_id=0, sliding_window_size=-1),
         kind=LayerKind.FULL,
         window=-1,
         queries=1,

@@ -1,0 +1,107 @@
+"""What the batch itself says, told to the device before a CUDA graph replays: its lengths, request rows and K/V slots.
+
+A graph reads static buffers that its runner fills from the batch. Checks inside the graph that ask those buffers would
+agree with a runner that did not fill them. So the batch's own are copied where it is handed to the runner, to buffers
+of ours, one set a worker and phase, which captured checks are held against. A graph whose runner we do not know is
+told of no batch, and judged against none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from g4diag.guard import guard
+from g4diag.hooks.install import Hook
+from g4diag.stack.probes.page_table import phase_of
+from g4diag.stack.probes.request_rows import RequestRows
+from g4diag.stack.releases import current
+
+NOBODY = -1  # a row or token of which the batch does not tell: padding, and all of them while a graph is captured
+_ROWS, _TOKENS = 8192, 65536  # a larger batch is not told of
+REPLAYS = ("replay.target", "replay.frozen_draft", "replay.eagle_draft")
+
+
+@dataclass
+class Told:
+    """lengths_M, rows_M: int64, one a request of the batch; slots_M: int64, one a token. NOBODY past its end."""
+
+    lengths_M: Any
+    rows_M: Any
+    slots_M: Any
+    requests: int = 0
+    tokens: int = 0
+
+    def tell(self, lengths_B: Any, rows_B: Any, slots_N: Any) -> None:
+        """Without a wait: three copies on the stream that replays. slots_N: None for a batch that writes no K/V."""
+        requests, tokens = len(lengths_B), 0 if slots_N is None else len(slots_N)
+        if requests > len(self.lengths_M) or tokens > len(self.slots_M):
+            requests = tokens = 0
+        self.lengths_M[:requests].copy_(lengths_B[:requests], non_blocking=True)
+        self.rows_M[:requests].copy_(rows_B[:requests], non_blocking=True)
+        if tokens:
+            self.slots_M[:tokens].copy_(slots_N, non_blocking=True)
+        if requests < self.requests:
+            self.lengths_M[requests : self.requests].fill_(NOBODY)
+            self.rows_M[requests : self.requests].fill_(NOBODY)
+        if tokens < self.tokens:
+            self.slots_M[tokens : self.tokens].fill_(NOBODY)
+        self.requests, self.tokens = requests, tokens
+
+
+class ToldBatches:
+    """Of both workers. `of` makes the buffers of a phase where its graph is captured; before that nothing is told.
+    request_rows: whose rows they were when a batch was built; where it knows, those are what the device is told.
+    replays: called with (worker, phase, runner, batch) before each replay of a graph that was told of."""
+
+    def __init__(self, request_rows: RequestRows, replays: Callable[[str, str, Any, Any], None]) -> None:
+        self._request_rows, self._told_of = request_rows, replays
+        self._of: dict[tuple[str, str], Told] = {}
+        self._is_installed = False
+
+    def hooks(self) -> list[Hook]:
+        """Where a batch is handed to a graph runner of this release, those of them that it has."""
+        release = current()
+        hooks = [release.hook(name, "before", self._replays) for name in REPLAYS if release.has(name)]
+        self._is_installed = bool(hooks)
+        return hooks
+
+    def of(self, worker: str, phase: str, like: Any) -> Told | None:
+        """The buffers of a worker's phase, where `like` lies. None where this release has no place to hook."""
+        import torch
+
+        if not self._is_installed:
+            return None
+        if (worker, phase) not in self._of:
+            with torch.inference_mode(False):  # or they could not be written to outside of it
+                sizes = (_ROWS, _ROWS, _TOKENS)
+                made = (torch.full((n,), NOBODY, dtype=torch.int64, device=like.device) for n in sizes)
+                self._of[worker, phase] = Told(*made)
+        return self._of[worker, phase]
+
+    def forget(self) -> None:
+        """Batches are told of no more: what is captured judges none."""
+        for told in self._of.values():
+            for tensor in (told.lengths_M, told.rows_M, told.slots_M):
+                tensor.fill_(NOBODY)
+            told.requests = told.tokens = 0
+
+    def _replays(self, runner: Any, forward_batch: Any, *args: Any, **kwargs: Any) -> None:
+        with guard("telling the device of a batch"):
+            worker = "draft" if runner.model_runner.is_draft_worker else "target"
+            phase = phase_of(forward_batch, worker)
+            if (told := self._of.get((worker, phase))) is not None:
+                requests = forward_batch.batch_size
+                rows_B = self._rows_B(forward_batch)
+                told.tell(forward_batch.seq_lens[:requests], rows_B, forward_batch.out_cache_loc)
+                self._told_of(worker, phase, runner, forward_batch)
+
+    def _rows_B(self, forward_batch: Any) -> Any:
+        import torch
+
+        known = self._request_rows.rows_of(forward_batch)
+        if known is None:
+            return forward_batch.req_pool_indices[: forward_batch.batch_size]
+        # New memory each time: the copy to the device is not waited for.
+        return torch.tensor(known, dtype=torch.int64, pin_memory=forward_batch.req_pool_indices.is_cuda)

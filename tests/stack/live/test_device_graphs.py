@@ -1,0 +1,340 @@
+"""What the device check judges in a graph beside the table: on the CPU-driven stack, with the real graph runner of a
+frozen-KV draft, whose graphs are closures, and the same kernels, interpreted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from g4diag.hooks.install import Hook, install
+from g4diag.stack.drive import cpu
+from g4diag.stack.drive.frozen_draft import FrozenDraft
+from g4diag.stack.drive.frozen_worker import replay_of
+from g4diag.stack.drive.own_pool_draft import OwnPoolDraft
+from g4diag.stack.drive.request_state import request_row
+from g4diag.stack.drive.serving import Serving
+from g4diag.stack.live.device_check import IN_GRAPHS
+from g4diag.stack.live.selection import traps
+from g4diag.stack.live.sink import Live
+from g4diag.stack.probes import page_table
+from g4diag.stack.releases import current
+from tests.injected import server as small
+from tests.injected.rows import _row_to_another
+from tests.injected.tables import _after_plan, _lengths, _old_lengths
+
+
+class OnDevice(Live):
+    """The live sink, deaf to the probes: what it has is the device check's alone."""
+
+    def sink(self, view: Any) -> None:
+        pass
+
+
+@contextmanager
+def armed(tmp_path: Path, names: frozenset[str] = IN_GRAPHS) -> Iterator[OnDevice]:
+    """Those traps, on the device."""
+
+    def blind(query: Any, **arguments: Any) -> Any:
+        return torch.zeros_like(query)
+
+    live = OnDevice([traps()[name] for name in sorted(names)], tmp_path, on_device=True)
+    with cpu.attention_kernels(blind, blind), install("traps", live.hooks()):
+        yield live
+
+
+def replayed(live: OnDevice, draft: FrozenDraft) -> None:
+    """A step of the draft, through its graph."""
+    live.begin_step()
+    draft.graph()
+    live.end_step(draft.serving.rid_of)
+
+
+def drafting() -> FrozenDraft:
+    """A frozen-KV draft over a target with two requests, of different lengths."""
+    draft = FrozenDraft(small.serving())
+    small.admit(draft.serving, "r0")
+    small.admit(draft.serving, "r1", small.PROMPT - 3 * small.PAGE)
+    return draft
+
+
+def a_page_on(draft: FrozenDraft) -> None:
+    """So that an old length and an old table are of another page."""
+    for _ in range(small.PAGE + 1):
+        draft.serving.decode()
+
+
+def old_lengths(draft: FrozenDraft) -> None:
+    """A replay's plan leaves the lengths of the one before."""
+    _after_plan(draft.backend, _lengths, _old_lengths)
+
+
+def runner_of_old_batch(draft: FrozenDraft) -> None:
+    """The graph's static buffers are not filled: plan and buffers agree, on the batch before."""
+    graphs = draft.worker.cuda_graph_runner
+    kept = {name: getattr(graphs.buffers, name).clone() for name in ("seq_lens", "req_pool_indices")}
+    honest = draft.worker._init_frozen_kv_metadata_replay_cuda_graph
+
+    def planned(batch: Any, *args: Any) -> None:
+        for name, old in kept.items():
+            getattr(graphs.buffers, name).copy_(old)
+        for name in kept:
+            setattr(batch, name, getattr(graphs.buffers, name)[: batch.batch_size])
+        honest(batch, *args)
+
+    draft.worker._init_frozen_kv_metadata_replay_cuda_graph = planned
+
+
+def rows_flipped(draft: FrozenDraft) -> None:
+    """The graph reads each of two requests' rows for the other."""
+    graphs = draft.worker.cuda_graph_runner
+    honest = draft.worker._init_frozen_kv_metadata_replay_cuda_graph
+
+    def planned(batch: Any, *args: Any) -> None:
+        for tensor in (graphs.buffers.req_pool_indices[:2], batch.req_pool_indices[:2]):
+            if int(tensor[0]) == request_row(draft.serving.running.reqs[0]):
+                tensor.copy_(tensor.flip(0).clone())
+        honest(batch, *args)
+
+    draft.worker._init_frozen_kv_metadata_replay_cuda_graph = planned
+
+
+def window_lost(draft: FrozenDraft) -> None:
+    """The mapping forgets a page in the window."""
+    draft.serving.allocator.full_to_swa_index_mapping[small.last_page(draft.serving, 0)] = 0
+
+
+def runs_swapped(draft: FrozenDraft) -> None:
+    """Two requests' pages change places in the mapping, behind the allocators' backs."""
+    first, second = (small.last_page(draft.serving, i) for i in range(2))
+    mapping = draft.serving.allocator.full_to_swa_index_mapping
+    mapping[first], mapping[second] = mapping[second].clone(), mapping[first].clone()
+
+
+FAULTS: dict[str, tuple[Callable[[FrozenDraft], None], frozenset[str]]] = {
+    "old lengths": (old_lengths, frozenset({"table_is_of_this_step"})),
+    "runner of the old batch": (runner_of_old_batch, frozenset({"table_is_of_this_step"})),
+    "rows flipped": (rows_flipped, frozenset({"request_row_is_of_its_request"})),
+    "window lost": (window_lost, frozenset({"page_in_window_is_mapped"})),
+    "runs swapped": (runs_swapped, frozenset({"mapping_is_what_was_handed_out"})),
+}
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Names of the traps that fired, in order."""
+    found = (re.search(r"trap=(\w+)", record.message) for record in caplog.records)
+    return [match[1] for match in found if match]
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_in_a_graph_is_named_by_the_trap_of_its_kind_and_by_no_other(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put, expected = FAULTS[name]
+    with armed(tmp_path) as live:
+        draft = drafting()
+        replayed(live, draft)
+        a_page_on(draft)
+        assert not said(caplog), "healthy so far"
+        put(draft)
+        replayed(live, draft)
+    assert frozenset(said(caplog)) == expected
+    lines = [record.message for record in caplog.records if "trap=" in record.message]
+    assert all("path=graph" in line for line in lines)
+
+
+def test_healthy_replays_are_judged_and_leave_no_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with armed(tmp_path) as live:
+        draft = drafting()
+        for _ in range(3):
+            a_page_on(draft)
+            replayed(live, draft)
+        assert live.device is not None and live.device.launches >= 6
+        told = live.device.told.of("draft", "draft_decode", torch.zeros(1))
+        assert told is not None and told.requests == 2
+        assert told.rows_M[:2].tolist() == [request_row(req) for req in draft.serving.running.reqs]
+        assert told.lengths_M[:2].tolist() == draft.serving.running.seq_lens.tolist()
+        assert told.rows_M[2:].max() < 0
+    assert not said(caplog)
+
+
+def test_a_row_given_away_before_a_replay_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with armed(tmp_path) as live:
+        draft = FrozenDraft(small.serving())
+        for i in range(2):
+            small.admit(draft.serving, f"r{i}")
+        replayed(live, draft)
+        batch = draft._forward_batch(None)
+        _row_to_another(draft.serving)
+        assert not said(caplog)
+        live.begin_step()
+        replay_of(draft.worker.cuda_graph_runner)(batch)
+        live.end_step(draft.serving.rid_of)
+    assert "request_row_is_of_its_request" in said(caplog)
+    (line,) = [record.message for record in caplog.records if "trap=request_row" in record.message]
+    assert "given away since the batch was built" in line
+
+
+def test_disarmed_checks_that_a_graph_still_holds_say_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with armed(tmp_path) as live:
+        draft = drafting()
+        replayed(live, draft)
+        device = live.device
+        assert device is not None
+        kept = device._backends.handed_out.tensor(draft.serving.runner.token_to_kv_pool)
+        told = device.told.of("draft", "draft_decode", torch.zeros(1))
+        live.disarm()
+        assert kept is not None and (kept == -2).all()
+        assert told is not None and told.rows_M.max() < 0 and told.slots_M.max() < 0
+        assert device._backends.handed_out.tensor(draft.serving.runner.token_to_kv_pool) is None
+    assert not said(caplog)
+
+
+def as_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server of ours on a CPU has a target's graph: take its eager steps for one that is being captured."""
+    monkeypatch.setattr(page_table, "is_capturing", lambda: True)
+
+
+def old_swa_slots(server: Serving) -> None:
+    """The sliding layers of a decode write to the slots of the decode before."""
+    backend = server.runner.attn_backend
+    before = backend.forward_metadata.swa_out_cache_loc.clone()
+    honest = backend.init_forward_metadata
+
+    def stale(batch: Any) -> None:
+        honest(batch)
+        backend.forward_metadata.swa_out_cache_loc = before
+
+    backend.init_forward_metadata = stale
+
+
+def negative_slots(server: Serving) -> None:
+    """... to no slots at all."""
+    old_swa_slots(server)
+    backend = server.runner.attn_backend
+    inner = backend.init_forward_metadata
+
+    def negative(batch: Any) -> None:
+        inner(batch)
+        backend.forward_metadata.swa_out_cache_loc = torch.full_like(backend.forward_metadata.swa_out_cache_loc, -1)
+
+    backend.init_forward_metadata = negative
+
+
+def past_the_pool(server: Serving) -> None:
+    """... past the end of the SWA pool, as where a pool is smaller than its allocator."""
+    old_swa_slots(server)
+    backend = server.runner.attn_backend
+    inner = backend.init_forward_metadata
+
+    def past(batch: Any) -> None:
+        inner(batch)
+        slots = backend.forward_metadata.swa_out_cache_loc
+        backend.forward_metadata.swa_out_cache_loc = torch.full_like(slots, 1 << 20)
+
+    backend.init_forward_metadata = past
+
+
+WRITES: dict[str, tuple[Callable[[Serving], None] | None, str]] = {
+    "healthy": (None, ""),
+    "a step old": (old_swa_slots, r"slot \d+, where SWA slot \d+ belongs"),
+    "negative": (negative_slots, r"slot -1 is outside the swa pool of \d+ slots"),
+    "past the pool": (past_the_pool, r"slot 1048576 is outside the swa pool of \d+ slots"),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_slots_of_a_captured_write_are_judged_before_it(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, expected = WRITES[name]
+    with armed(tmp_path, frozenset({"kv_slots_in_layer_space"})) as live:
+        server = small.serving()
+        for i in range(2):
+            small.admit(server, f"r{i}")
+        server.decode()
+        as_captured(monkeypatch)
+        if put is not None:
+            put(server)
+        live.begin_step()
+        try:
+            server.decode()
+        except (IndexError, RuntimeError):
+            assert name in ("negative", "past the pool")  # torch's own write on a CPU looks
+        assert live.device is not None and 1 <= live.device.writes.launches <= 2, "once a pool, not once a layer"
+        live.end_step(server.rid_of)
+    assert said(caplog) == (["kv_slots_in_layer_space"] if put else [])
+    assert not put or re.search(expected, caplog.text)
+
+
+def test_slots_that_were_not_handed_out_with_the_batchs_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mapping is wrong, and the write follows it."""
+    with armed(tmp_path, frozenset({"kv_slots_in_layer_space", "kv_slots_are_those_handed_out"})) as live:
+        server = small.serving()
+        for i in range(2):
+            small.admit(server, f"r{i}")
+        server.decode()
+        as_captured(monkeypatch)
+        backend, mapping = server.runner.attn_backend, server.allocator.full_to_swa_index_mapping
+        honest = backend.init_forward_metadata
+
+        def swapped(batch: Any) -> None:
+            first, second = batch.out_cache_loc[:2].tolist()
+            mapping[first], mapping[second] = mapping[second].clone(), mapping[first].clone()
+            honest(batch)
+
+        backend.init_forward_metadata = swapped
+        live.begin_step()
+        server.decode()
+        live.end_step(server.rid_of)
+    assert said(caplog) == ["kv_slots_are_those_handed_out"]
+    assert re.search(r"maps to SWA slot \d+, and SWA slot \d+ was handed out with it", caplog.text)
+
+
+def test_a_pool_smaller_than_its_allocator_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An EAGLE draft whose pool has fewer slots than the allocator hands out."""
+    with armed(tmp_path, frozenset({"kv_slots_in_layer_space"})) as live:
+        server = small.serving(algorithm="EAGLE")
+        draft = OwnPoolDraft(server)
+        small.admit(server, "r0")
+        as_captured(monkeypatch)
+        live.begin_step()
+        server.decode()
+        draft.eager()
+        live.end_step(server.rid_of)
+        assert not said(caplog)
+        check = live.device
+        assert check is not None
+        launched = check.writes.launches
+        pools = check._backends.layer_pool
+
+        def smaller(pool: Any, layer_id: int) -> Any:
+            view, kind = pools(pool, layer_id)
+            return (replace(view, num_pages=2) if check._backends.owner(pool) == "draft" else view), kind
+
+        monkeypatch.setattr(check._backends, "layer_pool", smaller)
+        live.begin_step()
+        server.decode()
+        draft.eager()
+        live.end_step(server.rid_of)
+        assert check.writes.launches > launched
+    assert said(caplog) == ["kv_slots_in_layer_space"]
+    assert re.search(r"is outside the \S+ pool of \d+ slots", caplog.text)
+
+
+def test_this_release_has_a_place_where_batches_are_handed_to_graphs() -> None:
+    names = [name for name in current().points if name.startswith("replay.")]
+    assert set(names) >= {"replay.target", "replay.frozen_draft", "replay.eagle_draft"}
+    hooks = [Hook(current().path(name), "before", lambda *args, **kwargs: None, observes=True) for name in names]
+    with install("probe", hooks) as installation:
+        assert not installation.problems()
