@@ -50,6 +50,10 @@ class Told:
         self.requests, self.tokens = requests, tokens
 
 
+# By worker, phase and device, of this process: graphs hold them, and outlive whoever was armed when they were captured.
+_BUFFERS: dict[tuple[str, str, str], Told] = {}
+
+
 class ToldBatches:
     """Of both workers. `of` makes the buffers of a phase where its graph is captured; before that nothing is told.
     request_rows: whose rows they were when a batch was built; where it knows, those are what the device is told.
@@ -57,14 +61,14 @@ class ToldBatches:
 
     def __init__(self, request_rows: RequestRows, replays: Callable[[str, str, Any, Any], None]) -> None:
         self._request_rows, self._told_of = request_rows, replays
-        self._of: dict[tuple[str, str], Told] = {}
         self._is_installed = False
 
     def hooks(self) -> list[Hook]:
-        """Where a batch is handed to a graph runner of this release, those of them that it has."""
+        """Where a batch is handed to a graph runner of this release, those of them that it has. Nothing is told yet."""
         release = current()
         hooks = [release.hook(name, "before", self._replays) for name in REPLAYS if release.has(name)]
         self._is_installed = bool(hooks)
+        self.forget()
         return hooks
 
     def of(self, worker: str, phase: str, like: Any) -> Told | None:
@@ -73,16 +77,16 @@ class ToldBatches:
 
         if not self._is_installed:
             return None
-        if (worker, phase) not in self._of:
+        key = (worker, phase, str(like.device))
+        if key not in _BUFFERS:
             with torch.inference_mode(False):  # or they could not be written to outside of it
                 sizes = (_ROWS, _ROWS, _TOKENS)
-                made = (torch.full((n,), NOBODY, dtype=torch.int64, device=like.device) for n in sizes)
-                self._of[worker, phase] = Told(*made)
-        return self._of[worker, phase]
+                _BUFFERS[key] = Told(*(torch.full((n,), NOBODY, dtype=torch.int64, device=like.device) for n in sizes))
+        return _BUFFERS[key]
 
     def forget(self) -> None:
         """Batches are told of no more: what is captured judges none."""
-        for told in self._of.values():
+        for told in _BUFFERS.values():
             for tensor in (told.lengths_M, told.rows_M, told.slots_M):
                 tensor.fill_(NOBODY)
             told.requests = told.tokens = 0
@@ -91,7 +95,7 @@ class ToldBatches:
         with guard("telling the device of a batch"):
             worker = "draft" if runner.model_runner.is_draft_worker else "target"
             phase = phase_of(forward_batch, worker)
-            if (told := self._of.get((worker, phase))) is not None:
+            if (told := _BUFFERS.get((worker, phase, str(forward_batch.seq_lens.device)))) is not None:
                 requests = forward_batch.batch_size
                 rows_B = self._rows_B(forward_batch)
                 told.tell(forward_batch.seq_lens[:requests], rows_B, forward_batch.out_cache_loc)

@@ -22,6 +22,8 @@ from g4diag.stack.releases import current
 _OF_SUBS = {"paged": ("alloc", "alloc_extend", "alloc_decode"), "token": ("alloc",)}
 _CALLS = ("alloc", "alloc_extend", "alloc_decode", "alloc_extend_swa_tail")
 NOT_KNOWN = -2
+# Of this process: a CUDA graph holds it, and outlives whoever was armed when that was captured.
+_TENSORS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _UNMAP = ("free_swa", "free_swa_segment", "clear_full_to_swa_mapping")
 
 
@@ -150,5 +152,10 @@ class HandedOut:
         kept = self._kept.get(pool)
         if kept is None or len(kept.slots_M) != len(mapping):
             with torch.inference_mode(False):  # or it could not be written to outside of it
-                kept = self._kept[pool] = _Kept(mapping.detach().clone(), mapping.data_ptr())
+                slots_M = _TENSORS.get(pool)
+                if slots_M is None or slots_M.shape != mapping.shape or slots_M.device != mapping.device:
+                    slots_M = _TENSORS[pool] = mapping.detach().clone()
+                else:
+                    slots_M.copy_(mapping)
+                kept = self._kept[pool] = _Kept(slots_M, mapping.data_ptr())
         return kept.slots_M

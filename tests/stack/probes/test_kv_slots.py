@@ -20,6 +20,7 @@ from g4diag.stack.drive.own_pool_draft import OwnPoolDraft
 from g4diag.stack.drive.serving import Geometry, Serving
 from g4diag.stack.probes.kv_slots import KVSlotsProbe
 from g4diag.stack.probes.workers import Backends
+from g4diag.stack.probes.written_slots import Written
 from g4diag.traps.kv_slots_in_layer_space import TRAP
 from repro.fp8_write_full_index import drive
 
@@ -114,7 +115,7 @@ def test_slots_on_a_device_are_told_by_identity_alone(monkeypatch: pytest.Monkey
     slots = torch.arange(3).as_subclass(OnDevice)
     monkeypatch.setattr(torch.Tensor, "cpu", lambda self: pytest.fail("waits for the device"))
     for layer in layers:
-        probe._hybrid(pool, layer, slots, None, None, swa_loc=slots)
+        probe._written(Written(pool, layer, slots, slots, None))
     assert {view.slots_space for view in views} == {IndexSpace.FULL_SLOT} and all(v.slots_N is None for v in views)
     assert broken(views) == [Severity.ERROR] * sum(view.layer_kind is LayerKind.SWA for view in views)
     assert np.all([view.tokens == 3 for view in views])

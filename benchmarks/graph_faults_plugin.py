@@ -1,0 +1,236 @@
+"""The `g4faults` sglang plugin: faults inside captured CUDA graphs of trtllm_mha, each switched on by a device flag.
+
+After a graph's own metadata is built, captured operations change it by flags that are zero: lengths, tables, slots. The
+rest changes what the graph reads and puts it back: the mapping, a request's row. So one server runs every fault in
+replays, where no Python runs, one after another. GRAPHFAULTS: a folder; faults.jsonl there has a row a fault, with what
+each trap counted meanwhile. For 0.5.23, which records the metadata in the graph.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+BACKEND = "sglang.srt.layers.attention.trtllm_mha_backend.TRTLLMHAAttnBackend"
+SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
+STEPS, QUIET = 10, 4
+# By flag: the fault's name in docs/injected-faults.md, where it is there. runner-not-filled: of a static buffer.
+FLAGS = (
+    "stale-lengths-replayed",
+    "another-row-in-table",
+    "translated-twice",
+    "undivided",
+    "slots-for-pages",
+    "another-row-in-batch",
+    "swa-write-step-old",
+    "negative-write",
+    "runner-not-filled",
+    "swa-table-of-others",
+)
+LENGTHS, FLIPPED, TWICE, UNDIVIDED, FOR_PAGES, ROWS, OLD_WRITE, NEGATIVE, NOT_FILLED, SWA_FLIPPED = range(len(FLAGS))
+LAST = ("undivided", "negative-write", "slots-for-pages")  # these may take the server's context with them
+
+
+class Flags:
+    """int32[len(FLAGS)] on the device, made at the first capture."""
+
+    def __init__(self) -> None:
+        self._flags: Any = None
+        self.captured = 0
+
+    def on(self, name: str, value: int) -> None:
+        """Set one."""
+        self._flags[FLAGS.index(name)] = value
+
+    def around(self, original: Any, backend: Any, forward_batch: Any) -> Any:
+        """Hook around `init_forward_metadata_in_graph`: what is added here is recorded in the graph."""
+        import torch
+
+        if self._flags is None:
+            self._flags = torch.zeros(len(FLAGS), dtype=torch.int32, device=forward_batch.seq_lens.device)
+        flags, rows = self._flags, forward_batch.req_pool_indices
+        rows.copy_(torch.where(flags[ROWS] > 0, rows.flip(0), rows))
+        lens = forward_batch.seq_lens
+        lens.sub_(flags[NOT_FILLED] * (lens > 1))
+        result = original(backend, forward_batch)
+        self.captured += 1
+        self._change(backend, backend.forward_metadata, flags)
+        return result
+
+    def _change(self, backend: Any, metadata: Any, flags: Any) -> None:
+        import torch
+
+        page = backend.page_size
+        lens = metadata.cache_seqlens_int32
+        lens.sub_(flags[LENGTHS] * (lens > 1))
+        for table in filter(lambda found: found is not None, (metadata.page_table, metadata.swa_page_table)):
+            table.copy_(torch.where(flags[FLIPPED] > 0, table.flip(0), table))
+        metadata.page_table.mul_(1 + flags[FOR_PAGES] * (page - 1))
+        if (swa := metadata.swa_page_table) is not None:
+            mapping = backend._swa_full_to_swa_mapping
+            again = mapping[(swa.long() * page).clamp(0, len(mapping) - 2)] // page
+            swa.copy_(torch.where(flags[TWICE] > 0, again.to(swa.dtype), swa))
+            swa.copy_(torch.where(flags[SWA_FLIPPED] > 0, swa.flip(0), swa))
+            swa.mul_(1 + flags[UNDIVIDED] * (page - 1))
+        if (slots := metadata.swa_out_cache_loc) is not None:
+            slots.sub_(flags[OLD_WRITE] * (slots > 1))
+            slots.copy_(torch.where(flags[NEGATIVE] > 0, -1, slots))
+
+
+class Drive:
+    """Each fault for some decode steps of a batch of two or more, and some healthy ones after it."""
+
+    def __init__(self, folder: Path, flags: Flags) -> None:
+        self._file, self._flags = folder / "faults.jsonl", flags
+        names = ["healthy", *(name for name in FLAGS if name not in LAST), *STATE, *LAST]
+        self._left, self._name, self._taken, self._undo = names, "", 0, list[Callable[[], None]]()
+        self._before, self._said = Counter[tuple[str, str]](), list[str]()
+        self._live: Any = None
+
+    def after(self, chosen: Any, scheduler: Any, *args: Any, **kwargs: Any) -> None:
+        """Hook after `get_next_batch_to_run`. Never raises."""
+        batch = getattr(chosen, "batch_to_run", chosen)
+        try:
+            if batch and batch.forward_mode.is_decode() and len(batch.reqs) >= 2 and self._flags.captured:
+                self._step(scheduler, batch)
+        except Exception:
+            logging.getLogger("g4faults").exception("g4faults: stopped at %s", self._name)
+            self._left, self._name = [], ""
+
+    def _step(self, scheduler: Any, batch: Any) -> None:
+        self._taken += 1
+        if self._name and self._taken == STEPS:
+            self._off()
+        if self._name and self._taken >= STEPS + QUIET:
+            self._write()
+        if not self._name and self._left:
+            self._begin(self._left.pop(0), scheduler, batch)
+
+    def _begin(self, name: str, scheduler: Any, batch: Any) -> None:
+        self._listen()
+        self._forget()
+        self._name, self._taken = name, 0
+        self._before = Counter(self._live.seen)
+        self._note({"fault": name, "begun": True, "batch": len(batch.reqs)})
+        if name in FLAGS:
+            self._flags.on(name, 1)
+            self._undo = [lambda: self._flags.on(name, 0)]
+        elif name in STATE:
+            self._undo = [STATE[name](scheduler, batch)]
+
+    def _off(self) -> None:
+        import torch
+
+        torch.cuda.synchronize()
+        while self._undo:
+            self._undo.pop()()
+
+    def _write(self) -> None:
+        seen = Counter(self._live.seen)
+        seen.subtract(self._before)
+        counts = {trap: count for (trap, _), count in seen.items() if count}
+        self._note({"fault": self._name, "seen": counts, "said": self._said[:6]})
+        self._said.clear()
+        self._name = ""
+
+    def _listen(self) -> None:
+        """Once: every violation's line, also of those that the log leaves out."""
+        if self._live is not None:
+            return
+        import gc
+
+        (self._live,) = [found for found in gc.get_objects() if type(found).__name__ == "Live"]
+        honest = self._live._found
+
+        def heard(violation: Any, view: Any) -> None:
+            self._said.append(
+                f"{violation.trap} {violation.worker} {violation.phase} {violation.path}: {violation.summary}"
+            )
+            honest(violation, view)
+
+        self._live._found = heard
+
+    def _forget(self) -> None:
+        """The device's boxes name the first bad entry ever: begin anew, while the device is idle."""
+        import torch
+
+        torch.cuda.synchronize()
+        boxes = self._live.device._boxes
+        for box in boxes._boxes.values():
+            box.clear()
+        boxes._told.clear()
+
+    def _note(self, row: dict[str, Any]) -> None:
+        with self._file.open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+
+
+def _slots(scheduler: Any, req: Any, back: int) -> Any:
+    """A running request's slots of its last full page, or of one so many pages before."""
+    pool, page = scheduler.req_to_token_pool, scheduler.page_size
+    row, end = req.kv.req_pool_idx, len(req.origin_input_ids) + len(req.output_ids) - 2
+    first = (end // page - 1 - back) * page
+    return row, first, pool.req_to_token[row, first : first + page].long()
+
+
+def _mapping(scheduler: Any) -> Any:
+    return scheduler.token_to_kv_pool_allocator.full_to_swa_index_mapping
+
+
+def _put(tensor: Any, at: Any, values: Any) -> Callable[[], None]:
+    kept = tensor[at].clone()
+    tensor[at] = values
+
+    def back() -> None:
+        tensor[at] = kept
+
+    return back
+
+
+def _window_lost(scheduler: Any, batch: Any) -> Callable[[], None]:
+    return _put(_mapping(scheduler), _slots(scheduler, batch.reqs[0], 0)[2], 0)
+
+
+def _runs_swapped(scheduler: Any, batch: Any) -> Callable[[], None]:
+    import torch
+
+    mapping = _mapping(scheduler)
+    first, second = (_slots(scheduler, req, 0)[2] for req in batch.reqs[:2])
+    return _put(mapping, torch.cat([first, second]), torch.cat([mapping[second], mapping[first]]))
+
+
+def _negative_row(scheduler: Any, batch: Any) -> Callable[[], None]:
+    row, first, _ = _slots(scheduler, batch.reqs[0], 0)
+    return _put(scheduler.req_to_token_pool.req_to_token, (row, first), -1)
+
+
+def _freed_unmapped(scheduler: Any, batch: Any) -> Callable[[], None]:
+    """The SWA side of slot 0 is freed: nothing is mapped there."""
+    import torch
+
+    scheduler.token_to_kv_pool_allocator.free_swa(torch.zeros(1, dtype=torch.int64, device=_mapping(scheduler).device))
+    return lambda: None
+
+
+STATE: dict[str, Callable[[Any, Any], Callable[[], None]]] = {
+    "window-page-short": _window_lost,
+    "mapping-runs-swapped": _runs_swapped,
+    "negative-at-page-start": _negative_row,
+    "unmapped-freed": _freed_unmapped,
+}
+
+
+def register() -> None:
+    """Entry point."""
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+    flags = Flags()
+    HookRegistry.register(f"{BACKEND}.init_forward_metadata_in_graph", flags.around, HookType.AROUND)
+    HookRegistry.register(
+        f"{SCHEDULER}.get_next_batch_to_run", Drive(Path(os.environ["GRAPHFAULTS"]), flags).after, HookType.AFTER
+    )
