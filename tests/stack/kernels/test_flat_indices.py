@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from g4diag.model import AttentionRead, IndexMapping, IndexSpace, LayerKind, PoolView
-from g4diag.stack.kernels.page_table_check import check_page_table
 from g4diag.stack.kernels.claims import Verdict
+from g4diag.stack.kernels.page_table_check import check_page_table
 from g4diag.stack.kernels.verdict import VerdictBox
 from g4diag.stack.probes.page_table import laid_out
 from g4diag.traps import page_table_in_layer_space, page_table_stays_in_pool

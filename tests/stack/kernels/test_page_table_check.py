@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from g4diag.model import AttentionRead, IndexMapping, IndexSpace, LayerKind, PoolView
+from g4diag.stack.kernels.claims import LENGTHS, REMAPPED, ROWS, SLOTS, SLOTS_REMAPPED, TABLE, UNMAPPED, Verdict
+from g4diag.stack.kernels.kv_slots_check import check_kv_slots
 from g4diag.stack.kernels.page_table_check import check_page_table
-from g4diag.stack.kernels.claims import Verdict
 from g4diag.stack.kernels.verdict import VerdictBox
-from g4diag.traps import page_table_in_layer_space, page_table_stays_in_pool
+from g4diag.traps import (
+    mapping_is_what_was_handed_out,
+    page_in_window_is_mapped,
+    page_table_in_layer_space,
+    page_table_stays_in_pool,
+)
 
 PAGE, FULL_PAGES, SWA_PAGES, COLUMNS = 4, 24, 9, 6
 STEP = torch.tensor([7], dtype=torch.int64)
@@ -104,6 +112,144 @@ def test_the_device_counts_what_the_traps_count(seed: int, rows: int, window: in
     assert verdict.expected == int(w["swa"][verdict.row, verdict.column])
     assert (verdict.bound, verdict.step, verdict.site) == (SWA_PAGES, 7, 1)
     assert verdict.seq_len == int(w["seq_lens"][verdict.row]) and verdict.req_row == verdict.row + 1
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 10_000),
+    rows=st.integers(1, 4),
+    window=st.sampled_from([-1, 3, 4, 9]),
+    lost=st.sets(st.integers(0, FULL_PAGES - 1), max_size=6),
+    remapped=st.sets(st.integers(0, FULL_PAGES - 1), max_size=6),
+    negative=st.lists(st.tuples(st.integers(1, 4), st.integers(0, COLUMNS - 1)), max_size=3),
+)
+def test_the_device_counts_in_graphs_what_the_traps_of_the_mapping_count(
+    seed: int, rows: int, window: int, lost: set[int], remapped: set[int], negative: list[tuple[int, int]]
+) -> None:
+    """Pages that the mapping lost, or that it gives to another; -1 where a page of a request begins."""
+    w = world(seed, rows)
+    slots = w["mapping"][:-1].view(FULL_PAGES, PAGE)
+    handed_out = w["mapping"].clone()
+    for page in remapped:
+        slots[page] = (slots[page] + PAGE) % (SWA_PAGES * PAGE)
+    for page in lost:
+        slots[page] = 0
+    for row, column in negative:
+        if row <= rows:
+            w["request_table"][row, column * PAGE] = -1
+    full = torch.div(w["request_table"][1:, ::PAGE], PAGE, rounding_mode="floor")
+    table = torch.where(full < 0, 0, slots[full.long().clamp(min=0), 0] // PAGE).int()
+    w["full"] = full
+    box = VerdictBox()
+    check_page_table(
+        table,
+        w["seq_lens"],
+        w["rows"],
+        box,
+        STEP,
+        site=1,
+        bound=SWA_PAGES,
+        page_size=PAGE,
+        window=window,
+        queries=1,
+        request_table=w["request_table"],
+        mapping=w["mapping"],
+        in_window=True,
+        handed_out=handed_out,
+    )
+    handed_BP = np.where(full.numpy() < 0, -1, handed_out.numpy()[full.clamp(min=0).numpy() * PAGE] // PAGE)
+    read = replace(as_read(table, w, window, 1), handed_out_BP=handed_BP)
+    judged = {
+        TABLE: page_table_in_layer_space,
+        UNMAPPED: page_in_window_is_mapped,
+        REMAPPED: mapping_is_what_was_handed_out,
+    }
+    for claim, trap in judged.items():
+        (violation, *_) = [*trap.judge(read), None]
+        verdict = box.read(claim)
+        assert (violation is None) == (verdict is None)
+        if verdict is not None:
+            assert verdict.wrong == violation.count
+    assert {claim for claim, _ in box.found()} <= set(judged)
+
+
+def test_lengths_and_rows_are_held_against_what_the_batch_said() -> None:
+    """Two rows a request, and a request of padding, of which nobody told."""
+    w = world(2, 3)
+    rows, lens = w["rows"].repeat_interleave(2), w["seq_lens"].repeat_interleave(2)
+    table = w["swa"].repeat_interleave(2, 0)
+
+    def judged(keys: torch.Tensor, told: torch.Tensor | None, read: torch.Tensor = rows) -> VerdictBox:
+        box = VerdictBox()
+        check_page_table(
+            table,
+            lens,
+            read,
+            box,
+            STEP,
+            site=1,
+            bound=SWA_PAGES,
+            page_size=PAGE,
+            window=3,
+            queries=1,
+            keys_B=keys,
+            told_rows_B=told,
+        )
+        return box
+
+    keys, told = w["seq_lens"].long(), torch.tensor([1, 2, -1, -1, -1])
+    assert not list(judged(keys, told).found()) and not list(judged(keys, None).found())
+    other = keys + torch.tensor([0, 5, 5])
+    found = judged(other, told)
+    verdict = found.read(LENGTHS)
+    assert verdict is not None and (verdict.wrong, verdict.row in (2, 3), verdict.column) == (2, True, -1)
+    assert (verdict.value, verdict.expected) == (int(keys[1]), int(keys[1]) + 5) and found.read(ROWS) is None
+    lengths_alone = judged(other, None).read(LENGTHS)
+    assert lengths_alone is not None and lengths_alone.wrong == 4, "no padding where nobody says what is"
+    flipped = judged(keys, torch.tensor([2, 1, -1]))
+    rows_found = flipped.read(ROWS)
+    assert rows_found is not None and rows_found.wrong == 4 and rows_found.value in (1, 2)
+    with pytest.raises(ValueError, match="as many rows for each of 4 requests, found 6 rows"):
+        judged(torch.ones(4), told)
+
+
+@pytest.mark.parametrize("tokens", [1, 256, 700])
+def test_slots_of_a_write(tokens: int) -> None:
+    mapping = torch.cat([torch.tensor([0]), torch.randperm(1000, generator=torch.Generator().manual_seed(1)) + 1])
+    mapping = torch.cat([mapping, torch.tensor([-1])])
+    own = torch.arange(1, tokens + 1)
+
+    def judged(slots: torch.Tensor, **more: torch.Tensor | None) -> VerdictBox:
+        box, given = VerdictBox(), {"own_N": own, "mapping": mapping, "handed_out": mapping.clone()} | more
+        check_kv_slots(slots, box, STEP, site=2, bound=1001, **given)
+        return box
+
+    swa, last = mapping[own], tokens - 1
+    assert not list(judged(swa).found()) and not list(judged(swa.int()).found())
+    assert not list(judged(own, mapping=None, handed_out=None).found())
+    assert not list(judged(swa, told_N=torch.full((tokens,), -1)).found()), "nobody told of these"
+    for wrong, kind in ((-1, "outside"), (1001, "outside"), (int(swa[last]) - 1, "wrong")):
+        bad = swa.clone()
+        bad[last] = wrong
+        found = judged(bad)
+        verdict = found.read(SLOTS)
+        assert verdict is not None and (verdict.column, verdict.value, verdict.expected) == (
+            last,
+            wrong,
+            int(swa[last]),
+        )
+        assert (verdict.outside, verdict.wrong) == (int(kind == "outside"), 1) and found.read(SLOTS_REMAPPED) is None
+    alone = judged(torch.full((tokens,), 1 << 30), own_N=None, mapping=None, handed_out=None).read(SLOTS)
+    assert alone is not None and alone.outside == tokens
+    other = mapping.clone()
+    other[own[last]] += 1
+    remapped = judged(swa, handed_out=other)
+    strange = remapped.read(SLOTS_REMAPPED)
+    assert strange is not None and strange.column == last and strange.expected == int(swa[last]) + 1
+    assert remapped.read(SLOTS) is None
+    assert not list(judged(swa, handed_out=torch.full_like(mapping, -2)).found()), "nobody wrote it down"
+    told = own + 1
+    assert judged(swa, told_N=told).read(SLOTS) is not None, "the graph's own buffer was not filled"
 
 
 def test_a_healthy_table_leaves_no_verdict_whatever_its_stale_entries_hold() -> None:
