@@ -22,7 +22,7 @@ from rich.table import Table
 
 from g4diag.stack.kernels.claims import CLAIMS, LENGTHS, REMAPPED, ROWS, SLOTS, SLOTS_REMAPPED, TABLE, UNMAPPED
 from g4diag.stack.kernels.kv_slots_check import check_kv_slots
-from g4diag.stack.kernels.page_table_check import check_page_table
+from g4diag.stack.kernels.page_table_check import InGraph, check_page_table
 from g4diag.stack.kernels.verdict import VerdictBox
 
 LAUNCHES, REPLAYS = 50, 40
@@ -91,10 +91,12 @@ def launch(w: dict[str, torch.Tensor], table: str, box: VerdictBox, window: int,
         mapping=w["mapping"] if mapped else None,
         contain="contain" in judged,
         indptr_B1=w.get("indptr"),
-        in_window=mapped and "window" in judged,
-        handed_out=w["handed"] if mapped and "handed out" in judged else None,
-        keys_B=w["keys"] if "lengths" in judged else None,
-        told_rows_B=w["told_rows"] if "lengths" in judged else None,
+        in_graph=InGraph(
+            in_window=mapped and "window" in judged,
+            handed_out=w["handed"] if mapped and "handed out" in judged else None,
+            keys_B=w["keys"] if "lengths" in judged else None,
+            told_rows_B=w["told_rows"] if "lengths" in judged else None,
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from g4diag.hooks.anchors import has_module
 from g4diag.hooks.attribute_patches import Swap, swap
 from g4diag.hooks.targets import imported
 from g4diag.stack.drive.driver import driver
@@ -40,6 +41,11 @@ def interpreter(on: bool) -> Iterator[None]:
         yield
     finally:
         use_interpreter(before)
+
+
+def has_allocation_kernels() -> bool:
+    """Whether they lie where this release's drive says."""
+    return has_module(driver().SCHEDULING.ALLOCATION_KERNELS)
 
 
 def is_switchable() -> bool:

@@ -10,14 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from g4diag.stack.drive.allocation_kernels import interpreter, is_switchable, switchable
-from g4diag.stack.drive.table_kernels import switchable_tables
+from g4diag.stack.drive.allocation_kernels import (
+    has_allocation_kernels,
+    interpreter,
+    is_switchable,
+    switchable,
+)
+from g4diag.stack.drive.table_kernels import are_where_they_were, switchable_tables
 
 
 @contextmanager
 def in_torch(interpreted: bool = False) -> Iterator[None]:
-    """For the body these kernels go by torch; `interpreted`: by Triton's interpreter, as without this. One may stand
-    inside another."""
+    """For the body these kernels go by torch; `interpreted`: by Triton's interpreter, as without this, and as in a
+    release that has them elsewhere. One may stand inside another."""
+    if not has_allocation_kernels() or not are_where_they_were():
+        yield
+        return
     if is_switchable():
         with interpreter(interpreted):
             yield

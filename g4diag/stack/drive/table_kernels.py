@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from g4diag.hooks.anchors import has_module
 from g4diag.hooks.attribute_patches import Swap, swap
 from g4diag.stack.drive.allocation_kernels import Switch
 from g4diag.stack.drive.driver import driver
@@ -21,6 +22,11 @@ from g4diag.stack.drive.driver import driver
 def has_table_kernels() -> bool:
     """Whether the installed release has such kernels."""
     return bool(driver().FIXTURES.TABLE_KERNELS)
+
+
+def are_where_they_were() -> bool:
+    """Whether all that this release's drive names lie there."""
+    return all(has_module(path.rpartition(".")[0]) for path in driver().FIXTURES.TABLE_KERNELS.values())
 
 
 @contextmanager

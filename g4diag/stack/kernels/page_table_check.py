@@ -11,6 +11,8 @@ Legend: B rows, P table columns, M full slots, V verdict words.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -64,47 +66,13 @@ def _check_row(
         count_row(verdict_V + _ROWS, req_row, told_row, site, row, bound, step_1, found, req_row)
 
 
-@triton.jit(do_not_specialize=["site", "bound", "columns", "request_rows", "request_columns", "mapped_pages"])
-def _check(
-    table_BP,
-    out_BP,
-    indptr_B1,
-    seq_lens_B,
-    req_rows_B,
-    request_table,
-    mapping,
-    handed_out,
-    keys_B,
-    told_rows_B,
-    verdict_V,
-    step_1,
-    site,
-    bound,
-    stride_table,
-    stride_out,
-    stride_request,
-    request_rows,
-    request_columns,
-    mapped_pages,
-    columns,
-    PAGE: tl.constexpr,
-    WINDOW: tl.constexpr,
-    QUERIES: tl.constexpr,
-    FLAT: tl.constexpr,
-    CLIPPED: tl.constexpr,
-    KNOWS_FULL: tl.constexpr,
-    MAPPED: tl.constexpr,
-    IN_WINDOW: tl.constexpr,
-    REMEMBERED: tl.constexpr,
-    KEYS: tl.constexpr,
-    TOLD: tl.constexpr,
-    EACH: tl.constexpr,
-    CONTAIN: tl.constexpr,
-    BLOCK: tl.constexpr,
-    SPLITS: tl.constexpr,
-):
-    row = tl.program_id(0).to(tl.int64)
-    seq_len = tl.load(seq_lens_B + row).to(tl.int32)
+@triton.jit
+def _extent(
+    indptr_B1, row, stride_table, stride_out, columns, seq_len, PAGE: tl.constexpr, WINDOW: tl.constexpr,
+    QUERIES: tl.constexpr, FLAT: tl.constexpr, CLIPPED: tl.constexpr,
+):  # fmt: skip
+    """(where the row starts, where its copy does, its columns, the first live one, the last, keys before column 0, keys
+    that the kernel will read)."""
     last = (seq_len - 1) // PAGE
     first = tl.maximum(seq_len - QUERIES - WINDOW, 0) // PAGE if WINDOW >= 0 else 0
     row_at, out_at, skipped, keys = row * stride_table, row * stride_out, 0, seq_len
@@ -113,6 +81,52 @@ def _check(
         row_at, columns, skipped = _flat_row(indptr_B1, row, columns, seq_len, CLIPPED)
         out_at, first, last = row_at, 0, columns - 1
         keys = seq_len if CLIPPED else columns
+    return row_at, out_at, columns, first, last, skipped, keys
+
+
+@triton.jit
+def _belongs(
+    request_row, mapping, handed_out, verdict_V, step_1, site, bound, mapped_pages, page, column, value, known, row,
+    seq_len, req_row, PAGE: tl.constexpr, MAPPED: tl.constexpr, IN_WINDOW: tl.constexpr, REMEMBERED: tl.constexpr,
+):  # fmt: skip
+    """Id that belongs at each column, `value` where that is not known. Tells of what has no SWA page, or another than
+    was handed out with it."""
+    slot = tl.load(request_row + page * PAGE, mask=known, other=0)
+    full = _page(slot.to(tl.int64), PAGE)
+    belongs = full
+    if MAPPED:
+        belongs = _mapped(mapping, full, mapped_pages, known, PAGE)
+        if IN_WINDOW:
+            lost = known & (value == 0) & (belongs == 0) & (full != 0)
+            if tl.sum(lost.to(tl.int32), axis=0) > 0:
+                at = verdict_V + _UNMAPPED
+                count_wrong(at, lost, column, value, full, site, row, bound, step_1, seq_len, req_row)
+        if REMEMBERED:
+            inside = known & (full >= 0) & (full < mapped_pages)
+            handed = tl.load(handed_out + full * PAGE, mask=inside, other=-1)
+            own = _page(handed, PAGE)
+            strange = known & (belongs > 0) & (handed != -2) & (belongs != own)
+            if tl.sum(strange.to(tl.int32), axis=0) > 0:
+                at = verdict_V + _REMAPPED
+                count_wrong(at, strange, column, belongs, own, site, row, bound, step_1, seq_len, req_row)
+    return tl.where(known, belongs, value)
+
+
+@triton.jit(do_not_specialize=["site", "bound", "columns", "request_rows", "request_columns", "mapped_pages"])
+def _check(
+    table_BP, out_BP, indptr_B1, seq_lens_B, req_rows_B, request_table, mapping, handed_out, keys_B, told_rows_B,
+    verdict_V, step_1, site, bound, stride_table, stride_out, stride_request, request_rows, request_columns,
+    mapped_pages, columns,
+    PAGE: tl.constexpr, WINDOW: tl.constexpr, QUERIES: tl.constexpr, FLAT: tl.constexpr, CLIPPED: tl.constexpr,
+    KNOWS_FULL: tl.constexpr, MAPPED: tl.constexpr, IN_WINDOW: tl.constexpr, REMEMBERED: tl.constexpr,
+    KEYS: tl.constexpr, TOLD: tl.constexpr, EACH: tl.constexpr, CONTAIN: tl.constexpr, BLOCK: tl.constexpr,
+    SPLITS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    seq_len = tl.load(seq_lens_B + row).to(tl.int32)
+    row_at, out_at, columns, first, last, skipped, keys = _extent(
+        indptr_B1, row, stride_table, stride_out, columns, seq_len, PAGE, WINDOW, QUERIES, FLAT, CLIPPED
+    )
     req_row = tl.load(req_rows_B + row).to(tl.int64)
     if KEYS:
         _check_row(keys_B, told_rows_B, verdict_V, step_1, site, row, keys, bound, req_row, EACH, TOLD)
@@ -126,28 +140,13 @@ def _check(
         outside = live & ((value < 0) | (value >= bound))
         expected = value
         if KNOWS_FULL:
+            page = skipped + column
             # Row 0 of the request table is the padding row of graph batches: nothing belongs there.
-            known = live & (req_row > 0) & (req_row < request_rows) & (skipped + column < request_columns)
-            slot = tl.load(request_table + req_row * stride_request + (skipped + column) * PAGE, mask=known, other=0)
-            full = _page(slot.to(tl.int64), PAGE)
-            belongs = full
-            if MAPPED:
-                belongs = _mapped(mapping, full, mapped_pages, known, PAGE)
-                if IN_WINDOW:
-                    lost = known & (value == 0) & (belongs == 0) & (full != 0)
-                    if tl.sum(lost.to(tl.int32), axis=0) > 0:
-                        at = verdict_V + _UNMAPPED
-                        count_wrong(at, lost, column, value, full, site, row, bound, step_1, seq_len, req_row)
-                if REMEMBERED:
-                    inside = known & (full >= 0) & (full < mapped_pages)
-                    handed = tl.load(handed_out + full * PAGE, mask=inside, other=-1)
-                    strange = known & (belongs > 0) & (handed != -2)
-                    handed = _page(handed, PAGE)
-                    strange = strange & (belongs != handed)
-                    if tl.sum(strange.to(tl.int32), axis=0) > 0:
-                        at = verdict_V + _REMAPPED
-                        count_wrong(at, strange, column, belongs, handed, site, row, bound, step_1, seq_len, req_row)
-            expected = tl.where(known, belongs, value)
+            known = live & (req_row > 0) & (req_row < request_rows) & (page < request_columns)
+            expected = _belongs(
+                request_table + req_row * stride_request, mapping, handed_out, verdict_V, step_1, site, bound,
+                mapped_pages, page, column, value, known, row, seq_len, req_row, PAGE, MAPPED, IN_WINDOW, REMEMBERED,
+            )  # fmt: skip
         wrong = (live & (value != expected)) if KNOWS_FULL else outside
         if CONTAIN:
             # The whole row, not only what is live: kernels load whole tiles and mask keys afterwards.
@@ -155,6 +154,31 @@ def _check(
             tl.store(out_BP + out_at + column, tl.where(legal, value, 0), mask=in_row)
         if tl.sum((outside | wrong).to(tl.int32), axis=0) > 0:
             count(verdict_V, outside, wrong, column, value, expected, site, row, bound, step_1, seq_len, req_row)
+
+
+class InGraph(NamedTuple):
+    """What is judged in a graph beside the table's entries.
+
+    in_window: whether each page in the window is mapped. handed_out: int64 [M], the SWA slot handed out with each full
+    slot, 0 for none, -2 where nobody wrote it down. Both need the mapping. keys_B: int, the lengths by the batch
+    itself, one for each of its requests, which have as many rows each. told_rows_B: int64, the request rows by the
+    batch itself, -1 for one that is padding; at least as long as keys_B."""
+
+    in_window: bool = False
+    handed_out: torch.Tensor | None = None
+    keys_B: torch.Tensor | None = None
+    told_rows_B: torch.Tensor | None = None
+
+    def each(self, rows: int) -> int:
+        """Rows a request. ValueError where requests would differ in them."""
+        if self.keys_B is None:
+            return 1
+        if not len(self.keys_B) or rows % len(self.keys_B):
+            raise ValueError(f"wanted as many rows for each of {len(self.keys_B)} requests, found {rows} rows")
+        return rows // len(self.keys_B)
+
+
+_NOTHING = InGraph()
 
 
 def check_page_table(
@@ -174,10 +198,7 @@ def check_page_table(
     contain: bool = False,
     indptr_B1: torch.Tensor | None = None,
     clipped: bool = False,
-    in_window: bool = False,
-    handed_out: torch.Tensor | None = None,
-    keys_B: torch.Tensor | None = None,
-    told_rows_B: torch.Tensor | None = None,
+    in_graph: InGraph = _NOTHING,
 ) -> torch.Tensor:
     """Launch the check of one table. Returns `table_BP`, or with `contain` a copy in which every id outside the pool,
     live or not, is page 0.
@@ -187,39 +208,19 @@ def check_page_table(
     keys a row with this step's queries. req_rows_B: int64. step_1: int64, one element, on the device. site: names
     layer and backend to the reader. bound: pages of the layer's k_cache. window: keys left of a query, -1 for all.
     queries: of each row. request_table: req_to_token, int32 [rows, tokens]; without it only the bound is checked.
-    mapping: full_to_swa_index_mapping, int64 [M], for a layer addressed in SWA pages; with it, in_window: whether each
-    page in the window is mapped; handed_out: int64 [M], the SWA slot handed out with each full slot, 0 for none,
-    -2 where nobody wrote it down.
-    keys_B: int, the lengths by the batch itself, one for each of its requests, which have B / len(keys_B) rows each.
-    told_rows_B: int64, the request rows by the batch itself, -1 for one that is padding; at least as long as keys_B.
-    ValueError for keys_B that B is no multiple of.
+    mapping: full_to_swa_index_mapping, int64 [M], for a layer addressed in SWA pages. ValueError: see InGraph.
     """
-    flat, none = indptr_B1 is not None, verdict.words_V  # a pointer that is never followed
+    flat, judged = indptr_B1 is not None, in_graph
     rows, columns = table_BP.shape if indptr_B1 is None else (len(indptr_B1) - 1, len(table_BP))
     out_BP = torch.empty_like(table_BP, memory_format=torch.contiguous_format) if contain else table_BP
-    known = (0, 0, 0)
-    if request_table is not None:
-        known = (request_table.stride(0), request_table.shape[0], -(-request_table.shape[1] // page_size))
-    if keys_B is not None and (not len(keys_B) or rows % len(keys_B)):
-        raise ValueError(f"wanted as many rows for each of {len(keys_B)} requests, found {rows} rows")
+    optional = (request_table, mapping, judged.handed_out, judged.keys_B, judged.told_rows_B)
+    none = verdict.words_V  # a pointer that is never followed
     _check[(rows, splits := _FLAT_SPLITS if flat else 1)](
-        table_BP,
-        out_BP,
-        none if indptr_B1 is None else indptr_B1,
-        seq_lens_B,
-        req_rows_B,
-        none if request_table is None else request_table,
-        none if mapping is None else mapping,
-        none if handed_out is None else handed_out,
-        none if keys_B is None else keys_B,
-        none if told_rows_B is None else told_rows_B,
-        verdict.words_V,
-        step_1,
-        site,
-        bound,
+        *(table_BP, out_BP, none if indptr_B1 is None else indptr_B1, seq_lens_B, req_rows_B),
+        *(none if tensor is None else tensor for tensor in optional),
+        *(verdict.words_V, step_1, site, bound),
         *((0, 0) if flat else (table_BP.stride(0), out_BP.stride(0))),
-        *known,
-        0 if mapping is None else -(-(len(mapping) - 1) // page_size),
+        *_sizes(request_table, mapping, page_size),
         columns,
         PAGE=page_size,
         WINDOW=window,
@@ -228,14 +229,22 @@ def check_page_table(
         CLIPPED=clipped,
         KNOWS_FULL=request_table is not None,
         MAPPED=mapping is not None,
-        IN_WINDOW=in_window,
-        REMEMBERED=handed_out is not None,
-        KEYS=keys_B is not None,
-        TOLD=told_rows_B is not None,
-        EACH=1 if keys_B is None else rows // len(keys_B),
+        IN_WINDOW=judged.in_window,
+        REMEMBERED=judged.handed_out is not None,
+        KEYS=judged.keys_B is not None,
+        TOLD=judged.told_rows_B is not None,
+        EACH=judged.each(rows),
         CONTAIN=contain,
         BLOCK=512 if flat else 128,
         SPLITS=splits,
         num_warps=4 if flat else 1,
     )
     return out_BP
+
+
+def _sizes(request_table: torch.Tensor | None, mapping: torch.Tensor | None, page_size: int) -> tuple[int, ...]:
+    """(stride, rows and columns of the request table, pages of the mapping), 0 for what is not there."""
+    mapped = 0 if mapping is None else -(-(len(mapping) - 1) // page_size)
+    if request_table is None:
+        return 0, 0, 0, mapped
+    return request_table.stride(0), request_table.shape[0], -(-request_table.shape[1] // page_size), mapped

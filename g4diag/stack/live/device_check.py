@@ -156,7 +156,7 @@ class DeviceCheck:
         kind: LayerKind | None,
         done: dict[Any, Any],
     ) -> Any:
-        from g4diag.stack.kernels.page_table_check import check_page_table
+        from g4diag.stack.kernels.page_table_check import InGraph, check_page_table
 
         handed = attention.handed(backend, layer, forward_batch, table)
         if handed is None:
@@ -185,7 +185,9 @@ class DeviceCheck:
             contain=self._contain,
             indptr_B1=handed.indptr_B1,
             clipped=handed.is_clipped,
-            **self._of_graph(attention, site, forward_batch, handed, mapped if compare else None, done),
+            in_graph=InGraph(
+                **self._of_graph(attention, site, forward_batch, handed, mapped if compare else None, done)
+            ),
         )
         if handed_on is handed.table_BP:
             return table

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from g4diag.model import AttentionRead, IndexMapping, IndexSpace, LayerKind, PoolView
 from g4diag.stack.kernels.claims import LENGTHS, REMAPPED, ROWS, SLOTS, SLOTS_REMAPPED, TABLE, UNMAPPED, Verdict
 from g4diag.stack.kernels.kv_slots_check import check_kv_slots
-from g4diag.stack.kernels.page_table_check import check_page_table
+from g4diag.stack.kernels.page_table_check import InGraph, check_page_table
 from g4diag.stack.kernels.verdict import VerdictBox
 from g4diag.traps import (
     mapping_is_what_was_handed_out,
@@ -154,8 +154,7 @@ def test_the_device_counts_in_graphs_what_the_traps_of_the_mapping_count(
         queries=1,
         request_table=w["request_table"],
         mapping=w["mapping"],
-        in_window=True,
-        handed_out=handed_out,
+        in_graph=InGraph(in_window=True, handed_out=handed_out),
     )
     handed_BP = np.where(full.numpy() < 0, -1, handed_out.numpy()[full.clamp(min=0).numpy() * PAGE] // PAGE)
     read = replace(as_read(table, w, window, 1), handed_out_BP=handed_BP)
@@ -192,8 +191,7 @@ def test_lengths_and_rows_are_held_against_what_the_batch_said() -> None:
             page_size=PAGE,
             window=3,
             queries=1,
-            keys_B=keys,
-            told_rows_B=told,
+            in_graph=InGraph(keys_B=keys, told_rows_B=told),
         )
         return box
 
