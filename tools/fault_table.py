@@ -1,6 +1,6 @@
 """Write TRIAGE's table of faults, between its two marks: what finds each one, and whether it is named rightly.
 
-From tests/analyzers/injected and tests/rediscovery/found.toml, so it needs no stack.
+From tests/analyzers/injected, tests/injected/graphs.toml and tests/rediscovery/found.toml, so it needs no stack.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 
@@ -23,9 +24,10 @@ from tools.injected_faults_docs import is_sure, said  # noqa: E402
 DOCUMENT = ROOT / "TRIAGE.md"
 FOUND = ROOT / "tests/rediscovery/found.toml"
 BEGIN, END = "<!-- faults: written by tools/fault_table.py -->", "<!-- faults: end -->"
+GRAPHS = ROOT / "tests/injected/graphs.toml"
 NOT_DRIVEN, NOT_RUN = "not driven", "not run"
 _HEAD = (
-    "| fault | release | live, eager | live, in a graph: stand-in on a CPU | live, in graphs: H100 | fuzzing | offline "
+    "| fault | release | live, eager | live, in a graph: stand-in on a CPU | live, in replayed graphs: GPU | fuzzing | offline "
     "| named rightly |"
 )
 
@@ -63,6 +65,17 @@ def rows() -> list[Row]:
     return [row for _, same in groupby(known, key=lambda row: row.fault) for row in _injected(list(same))] + _fuzzed()
 
 
+@cache
+def in_graphs() -> dict[str, str]:
+    """By fault: the traps that named it in a GPU's replayed graphs, and where that was run."""
+    found = {}
+    for run in tomllib.loads(GRAPHS.read_text(encoding="utf-8"))["run"]:
+        for fault, traps in run["faults"].items():
+            named = ", ".join(f"`{trap}`" for trap in traps) or "no"
+            found[fault] = f"{named} ({run['release']}, {run['machine']}, {run['date']})"
+    return found
+
+
 def _injected(same: list[Truth]) -> Iterator[Row]:
     shared: dict[Row, list[str]] = {}
     for truth in same:
@@ -74,7 +87,7 @@ def _injected(same: list[Truth]) -> Iterator[Row]:
             release="",
             eager=NOT_DRIVEN if replayed else live,
             graph=live if replayed else NOT_DRIVEN,
-            gpu=NOT_RUN,
+            gpu=in_graphs().get(truth.fault, NOT_RUN),
             fuzzing=NOT_DRIVEN,
             offline="yes" if truth.offline else "no",
             named="yes" if _is_named(truth) else "no",
