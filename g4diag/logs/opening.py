@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -42,6 +43,10 @@ class Opened:
     cut: int = 0
 
 
+# Characters of no text: controls but for those that a terminal is sent, and what could not be decoded.
+_ODD = re.compile(r"[\x00-\x07\x0b\x0e-\x1a\x1c-\x1f\ufffd]")
+
+
 def packing(head: bytes) -> str:
     """What a file is packed with, by its first bytes; "" if nothing known."""
     if head.startswith(b"BZh") and head[4:10] == b"1AY&SY":
@@ -59,8 +64,7 @@ def looks_like_text(head: bytes) -> bool:
     if not text or (len(text) < len(head) // 2 and head.lstrip(b"\0") != text):
         return False
     shown = text.decode(errors="replace")
-    odd = shown.count("�") + sum(char < " " and char not in "\t\n\r\x1b\x08\x0c" for char in shown)
-    return odd <= len(shown) // 50 + 1
+    return len(_ODD.findall(shown)) <= len(shown) // 50 + 1
 
 
 def _wide(head: bytes) -> str:

@@ -10,6 +10,7 @@ import dataclasses
 import types
 import typing
 from enum import Enum
+from functools import cache
 from typing import Any
 
 from g4diag.errors import UnsafeInputError
@@ -61,8 +62,14 @@ def _tuple(arguments: tuple[Any, ...], raw: list[Any], at: str) -> tuple[Any, ..
     )
 
 
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """Of the fields of a dataclass. Evaluating annotations is most of what an answer of thousands of records costs."""
+    return typing.get_type_hints(kind)
+
+
 def _record(kind: Any, raw: dict[str, Any], at: str) -> Any:
-    kinds = typing.get_type_hints(kind)
+    kinds = _hints(kind)
     if set(raw) != {field.name for field in dataclasses.fields(kind)}:
         raise UnsafeInputError(f"{at}: wanted the fields of {kind.__name__}, found {sorted(raw)[:20]}")
     return kind(**{name: from_plain(kinds[name], item, f"{at}.{name}") for name, item in raw.items()})
