@@ -111,10 +111,13 @@ class Phases:
         file, ack = folder / "switch.json", folder / f"switch-{number}.ack"
         file.with_suffix(".part").write_text(json.dumps({"number": number, "tile": tile, "census": census}))
         file.with_suffix(".part").rename(file)
-        end = time.monotonic() + seconds
+        end, wake = time.monotonic() + seconds, time.monotonic() + 1
         while not ack.exists():
             if time.monotonic() > end:
                 raise RuntimeError(f"switch {name}: no answer in {seconds} s")
+            if time.monotonic() > wake:  # an idle scheduler may sleep
+                wake += 1
+                await self.one("wake", number, self.ids(4), 1)
             await asyncio.sleep(0.02)
         self.note("switched", name=name, tile=tile, census=census, **json.loads(ack.read_text()))
 

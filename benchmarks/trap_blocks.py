@@ -79,9 +79,8 @@ def main() -> int:
     servers.own_child()
     servers.clock_plugin(Path(tempfile.mkdtemp(prefix="g4-blocks-site-")))
     asked = {"steps": options.steps, "batch": shape.batch, "modes": {name: MODES[name] for name in NAMES}}
-    server = trap_toggle.start(
-        shape, 0, options.time_limit, options.intermediate, TRAPBENCH_BLOCKS=json.dumps(asked), TRAPBENCH_MODES=""
-    )
+    more = {"TRAPBENCH_BLOCKS": json.dumps(asked), "TRAPBENCH_MODES": ""}
+    server = trap_toggle.start(shape, 0, options.time_limit, options.intermediate, (shape.batch,), **more)
     bench = Bench(shape, server, end - 15)
     if not wait_for(server, lambda: server.saw("ready"), end):
         print(f"trap_blocks: never ready: {server.why()}")
