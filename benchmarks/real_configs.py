@@ -95,10 +95,10 @@ def config(geometry: Geometry) -> Any:
 
 
 def write(geometry: Geometry, folder: Path) -> Path:
-    """`folder` with its config.json."""
+    """A folder below `folder` with its config.json. One of its own: sglang remembers what it read of a path."""
     from g4diag.stack.pairs.tiny_pair import write_config
 
-    return write_config(folder, config(geometry))
+    return write_config(folder / geometry.name, config(geometry))
 
 
 def model(geometry: Geometry, folder: Path, device: str = "meta") -> Any:
