@@ -5,8 +5,8 @@
 sglang 0.5.23's own classes, told how much memory a GPU has: ServerArgs resolves the static memory fraction with
 multimodal on, as released, and off; its model on the meta device has the weights, with its towers and without, which
 the patch mm-disabled does not build; HybridSWAPoolConfigurator divides what is left. Left is fraction x memory -
-weights: a server has some less, for CUDA's context and what is held at load. Prefill graphs, which a server on a GPU has where
-multimodal is off, take part of the fraction back and are not in this. Exit 3 when it cannot run.
+weights: a server has some less, for CUDA's context and what is held at load. Prefill graphs, which a server on a GPU
+has where multimodal is off, take part of the fraction back and are not in this. Exit 3 when it cannot run.
 """
 
 from __future__ import annotations

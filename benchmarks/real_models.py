@@ -14,7 +14,7 @@ batch sizes hold the one, those of odd sizes the other, and a line through both 
 Static memory is 0.9 of the GPU throughout; the fork's B200 has more, so pools are smaller here.
 Norms and scales of the dummy weights are put to one, or the experts' load would be no load: see real_plugin.py. The
 experts that were used are counted in the warm-up.
-Writes $OUT/OUT.json after every server, and OUT-logs.txt.gz. Exit 0; 1 when a server that was asked for has no figure.
+Writes $OUT/OUT.json after every server, and OUT-logs.txt.gz. Exit 0; 1 when a figure that was asked for is missing.
 Not run here, two GPUs: --tp-size 2 --only 31b-0.8; --tp-size 2 --custom-all-reduce off for the other side.
 """
 
@@ -186,8 +186,31 @@ def reading(plan: Plan, server: Server) -> dict[str, Any]:
         )
         found["router_steps"] = real_readings.steps_by_batch(real_readings.between(events, "steps", rows))
         found["router"] = real_readings.router_effect(found["router_steps"], plan.chained)
-    found["problem"] = "" if found["load"].get("whole") else server.why()
+    at = {(event["event"], event.get("name")): event["at"] for event in events}
+    found["phases"] = {
+        name: round(at["phase over", name] - begun, 1)
+        for (event, name), begun in at.items()
+        if event == "phase" and ("phase over", name) in at
+    }
+    found["problem"] = problem(plan, found, server)
     return found
+
+
+def problem(plan: Plan, found: dict[str, Any], server: Server) -> str:
+    """What was asked of this server and did not come; "" if all did."""
+    if not found["load"].get("whole"):
+        return server.why()
+    wanted = {
+        "no pool sizes in the log": found["pools"],
+        "no decode line in the log": found["fullness"]["decode_lines"],
+    }
+    if plan.model != "31b":
+        wanted["no expert was counted"] = found["experts"]["calls"]
+    if plan.chained:
+        wanted["no launch got the patch's tile"] = found["tile_launches"]
+        wanted["the prompts alone were not timed four ways"] = len(found["prefill"]) == 4
+        wanted["the routers' steps were not timed"] = found["router"]
+    return "; ".join(name for name, value in wanted.items() if not value)
 
 
 def run(plan: Plan, options: argparse.Namespace, number: int, left: float) -> tuple[Server, dict[str, Any]]:
@@ -255,10 +278,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         servers.write_json(f"{options.out}.json", content)
         servers.write_tails(f"{options.out}-logs.txt.gz", ran, 250)
         print(f"real_models: {plan.name}: {json.dumps(found[plan.name]['load'])[:300]}", flush=True)
-    missing = [plan.name for plan in wanted if not found.get(plan.name, {}).get("load", {}).get("whole")]
+    missing = {plan.name: found.get(plan.name, {"problem": "not run"})["problem"] for plan in wanted}
+    missing = {name: why for name, why in missing.items() if why}
     real_table.show([content])
-    for name in missing:
-        print(f"real_models: {name}: no figure: {found.get(name, {}).get('problem', 'not run')}")
+    for name, why in missing.items():
+        print(f"real_models: {name}: no figure: {why}")
     return 1 if missing else 0
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,27 @@ def test_the_tile_is_out_of_force_until_it_is_switched_on(tmp_path: Path, monkey
     switch.after(None)
     assert patch._is_ours(tensor, tensor, tensor) and patch.tile_for(1, 8, 9, 1, 0) and tile.launches == 1
     assert json.loads((tmp_path / "switch-0.ack").read_text()) == {"tiles": 0, "experts": []}
+
+
+def test_the_plugin_is_where_sglang_calls(tmp_path: Path) -> None:
+    code = f"""
+import sys
+sys.path[:0] = [{str(STAND_IN.parents[2])!r}, {str(STAND_IN.parents[2] / "benchmarks")!r}]
+from g4diag.stack.drive import cpu
+cpu.prepare_environment()
+import real_plugin
+real_plugin.register()
+from sglang.srt.plugins.hook_registry import HookRegistry
+HookRegistry.apply_hooks()
+from sglang.srt.managers.scheduler import Scheduler
+from sglang.srt.model_loader import loader
+from sglang.srt.models import gemma4_causal
+for found in (loader.initialize_dummy_weights, gemma4_causal.gemma4_fused_routing, Scheduler.get_next_batch_to_run):
+    print("hooked", hasattr(found, "__wrapped__"))
+"""
+    environment = os.environ | {"REALBENCH_FOLDER": str(tmp_path), "REALBENCH_CHAIN": "3,5"}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert told.stdout.count("hooked True") == 3, told.stdout + told.stderr[-2000:]
 
 
 def test_arguments_are_those_of_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,6 +242,7 @@ def test_the_whole_script_over_a_stand_in(stand_in: Any, tmp_path: Path, capsys:
     assert set(cells) == {(on, prompt) for on in (False, True) for prompt in (8191, 8192)}
     assert cells[True, 8192]["ms"] < cells[False, 8192]["ms"] and new["tile_launches"] >= 6 and "prefill" not in old
     assert new["router"]["added_us"] > 1000  # 4 ms in the stand-in
+    assert {"warm", "main", "prefill", "steps"} <= set(new["phases"]) and new["phases"]["main"] > 0.1
     assert new["router"]["batches"] == list(stand_in.ROUTED)
     capsys.readouterr()
     moe = {name.replace("tiny", "26b"): server | {"model": "26b"} for name, server in content["servers"].items()}
