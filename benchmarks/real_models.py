@@ -9,13 +9,16 @@ sglang 0.5.23, triton attention and experts, no draft, no tokenizer, decode grap
 E4B run; that of its 26B run is not known): pool sizes, retractions, tokens computed twice, median TTFT and TPOT.
 26b-0.15 goes on with what is told inside one server: one prompt of 8192 tokens with hopper-extend-tile in force and
 not, in random order; and the decode step with the fused router and with the chain it replaced: graphs of even
-batch sizes hold the one, those of odd sizes the other, and a line through both has the jump.
+batch sizes hold the one, those of odd sizes the other, and a line through both has the jump. The fused router is
+upstream's since 0.5.13.
 31b-0.15, 31b-0.8: 24 prompts of 8192 in, 256 out, all at once: how many run, how full the pools are.
 Static memory is 0.9 of the GPU throughout; the fork's B200 has more, so pools are smaller here.
 Norms and scales of the dummy weights are put to one, or the experts' load would be no load: see real_plugin.py. The
 experts that were used are counted in the warm-up.
 Writes $OUT/OUT.json after every server, and OUT-logs.txt.gz. Exit 0; 1 when a figure that was asked for is missing.
-Not run here, two GPUs: --tp-size 2 --only 31b-0.8; --tp-size 2 --custom-all-reduce off for the other side.
+Not run yet, for a machine with two GPUs, custom all-reduce and without (output tokens/s is in each server's line):
+    ... real_models.py --tp-size 2 --only 31b-0.8 --patches jit-bit-cast --out tp2_on
+    ... real_models.py --tp-size 2 --only 31b-0.8 --custom-all-reduce off --out tp2_off
 """
 
 from __future__ import annotations
@@ -157,7 +160,7 @@ def job(plan: Plan, options: argparse.Namespace, number: int, seconds: float) ->
     }
     return Job(
         engine=engine,
-        patches=plan.patches,
+        patches=(*plan.patches, *filter(None, options.patches.split(","))),
         folder=folder,
         seconds=seconds,
         environment=environment,
@@ -254,6 +257,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--free-gib", type=float, default=130.0, help="wait a while for this much free memory")
     parser.add_argument("--port", type=int, default=41_000)
     parser.add_argument("--tp-size", type=int, default=1)
+    parser.add_argument("--patches", default="", help="armed in every server besides, comma between")
     parser.add_argument("--custom-all-reduce", choices=("on", "off"), default="on")
     parser.add_argument("--moe", default="26b", choices=sorted(real_configs.MODELS), help="what stands for the 26B")
     return parser.parse_args(arguments)

@@ -116,7 +116,7 @@ def show(contents: Sequence[Mapping[str, Any]]) -> int:
     for name, server in found.items():
         experts = server["experts"]
         said = f"ready after {server['ready_seconds']} s, over after {server['seconds']} s"
-        said += f", weights {server['weights_gib']} GiB"
+        said += f", weights {server['weights_gib']} GiB, output {server['load'].get('output_rate', 0):.0f} tokens/s"
         if experts["calls"]:
             said += (
                 f"; fewest experts used by a layer {experts['fewest']}, largest share {experts['largest_share']:.3f}"

@@ -1,4 +1,6 @@
-"""Run as the child of `trap_rivals.py` where no GPU is: `server_work.py` over an engine that computes nothing."""
+"""Run as the child of `trap_rivals.py` or `trap_blocks.py` where no GPU is: `server_work.py` over an engine that
+computes nothing, in which nothing is armed either: blocks are said to be of traps that saw each step.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +52,23 @@ class Engine:
         return {"output_ids": [1] * sampling_params["max_new_tokens"]}
 
 
+def arm_nothing() -> None:
+    """Blocks change by name alone."""
+    change = step_clock.Blocks._change
+
+    def changed(blocks: Any, row: int) -> None:
+        blocks._kept = [None]
+        change(blocks, row)
+        blocks._armed.append(SimpleNamespace(live=SimpleNamespace(step=10**6)))
+
+    def rearm(environment: dict[str, str]) -> Any:
+        traps = [] if environment["G4DIAG_TRAPS"] == "none" else ["a trap"]
+        return SimpleNamespace(manifest={"traps": traps}, state="armed")
+
+    step_clock.Blocks._change, step_clock.rearm = changed, rearm  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
+    arm_nothing()
     entry_points.engine = Engine  # type: ignore[assignment]
     sys.exit(server_work.main(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""`trap_rivals.py` from its servers to its table, over a stand-in engine and a stand-in compute-sanitizer."""
+"""`trap_rivals.py` and `trap_blocks.py` from server to table, over a stand-in engine and compute-sanitizer."""
 
 from __future__ import annotations
 
@@ -88,6 +88,23 @@ def test_what_is_not_ready_or_not_seen_to_be_on_is_said(
     shown = capsys.readouterr().out
     assert "compute-sanitizer memcheck, eager: not ready in" in shown
     assert "fork's host check, eager: no sign in its log" in shown
+
+
+def test_blocks_from_the_server_to_the_table_and_back(
+    rivals: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = importlib.import_module("trap_blocks")
+    asked = ("--shape", "tiny", "--new", "200", "--block-steps", "8", "--cycles", "6", "--time-limit", "60")
+    monkeypatch.setattr(sys, "argv", ["trap_blocks.py", *asked])
+    assert blocks.main() == 0
+    shown = capsys.readouterr().out
+    assert "all + recorder" in shown and "widest interval" in shown and "saw too few steps: 0" in shown
+    content = json.loads((tmp_path / "out" / "trap_blocks.json").read_text())
+    assert len(content["blocks"]) == len(content["begun"]) >= 24 and {row["mode"] for row in content["summary"]} == set(
+        blocks.NAMES
+    )
+    monkeypatch.setattr(sys, "argv", ["trap_blocks.py", "--pool", *[str(tmp_path / "out" / "trap_blocks")] * 2])
+    assert blocks.main() == 0 and "correlation of neighbouring blocks" in capsys.readouterr().out
 
 
 def test_a_job_is_found_and_stopped_whole(rivals: Any, tmp_path: Path) -> None:
