@@ -2,7 +2,7 @@
 
 standby: waits for `go-N.json` files in the job's folder, sends each one's batch, notes that it was served; `leave`
 ends it. soak: mixed traffic for TRAPBENCH_SECONDS. Its rows are those of `server_child`, so `server_run` reads them:
-one `finished` row of one token stands for the whole work.
+one `finished` row of one token stands for the whole work. TRAPBENCH_SANITIZER: the compute-sanitizer to run it under.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ def ids(generator: random.Random, count: int) -> list[int]:
 
 
 def main(job_file: str) -> int:
+    if tool := os.environ.pop("TRAPBENCH_SANITIZER", ""):
+        checked = [tool, "--tool", "memcheck", "--target-processes", "all", "--print-limit", "20"]
+        os.execvp(tool, [*checked, sys.executable, "-P", __file__, job_file])
     with noted(job_file) as (job, note):
         note("importing")
         from g4diag.stack import entry_points

@@ -102,19 +102,24 @@ def big_models(folder: Path, intermediate: int) -> dict[str, str]:
     return {"model_path": str(folder / "target"), "speculative_draft_model_path": str(folder / "draft")}
 
 
-def own_child() -> None:
-    """Jobs of this process run `server_work.py`. -P: the folder's module names stay out of the server."""
-    server_run.COMMAND = (sys.executable, "-P", str(ROOT / "benchmarks" / "server_work.py"))
+def own_child(name: str = "server_work") -> None:
+    """Jobs of this process run benchmarks/NAME.py. -P: the folder's module names stay out of the server."""
+    server_run.COMMAND = (sys.executable, "-P", str(ROOT / "benchmarks" / f"{name}.py"))
 
 
 def clock_plugin(folder: Path) -> None:
     """Make the `g4bench` plugin (step_clock.py) loadable in every server this process starts."""
+    plugin(folder, "g4bench", "step_clock")
+
+
+def plugin(folder: Path, name: str, source: str) -> None:
+    """Make benchmarks/SOURCE.py, with its `register`, loadable as plugin `name` in every server this process starts."""
     folder.mkdir(parents=True, exist_ok=True)
-    info = folder / "g4bench-1.dist-info"
+    info = folder / f"{name}-1.dist-info"
     info.mkdir(exist_ok=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: g4bench\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[{plugin_site.GROUP}]\ng4bench = g4bench_step_clock:register\n")
-    shutil.copyfile(ROOT / "benchmarks" / "step_clock.py", folder / "g4bench_step_clock.py")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[{plugin_site.GROUP}]\n{name} = {name}_{source}:register\n")
+    shutil.copyfile(ROOT / "benchmarks" / f"{source}.py", folder / f"{name}_{source}.py")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 

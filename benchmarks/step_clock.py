@@ -173,8 +173,15 @@ class Clock:
         return sum(int(check.launches) for check in self._checks) if self._checks else -1
 
 
+_fork_checks = 0
+
+
 def fork_check(original: Any, backend: Any, layer: Any, forward_batch: Any) -> Any:
-    """Around `_get_layer_page_table`: one host sync a layer."""
+    """Around `_get_layer_page_table`: one host sync a layer. Says so the first time."""
+    global _fork_checks
+    if not _fork_checks:
+        logging.getLogger("g4bench").warning("g4bench: the fork's check runs")
+    _fork_checks += 1
     table = original(backend, layer, forward_batch)
     pages = backend.token_to_kv_pool.get_kv_buffer(layer.layer_id)[0].shape[0] // backend.page_size
     if (highest := int(table.max())) >= pages:

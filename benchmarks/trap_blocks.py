@@ -1,14 +1,13 @@
 """What traps cost a healthy server, told inside one decode run: what is armed changes every 50 steps.
 
-    bash tools/on_gpu.sh exec python3 benchmarks/trap_blocks.py --shape 26b [--time-limit 560]
+    bash tools/on_gpu.sh exec python3 benchmarks/trap_blocks.py --shape 26b [--time-limit 550] [--block-steps 25]
+    .venv/bin/python benchmarks/trap_blocks.py --pool A B      # no GPU: runs that wrote A.json, A.npz and so on, as one
 
 One server (`trap_toggle.py`'s), everything armed while its graphs are captured, so the device's share of the captured
 checks is in every mode alike; RESULTS.md has it apart. Cycles of blocks: nothing, page-table traps, all traps, all and
 the recorder, each once a cycle in random order. A step is the time between two decode batches of the whole batch; the
-first steps after a change are left out. A step takes longer the more its requests have decoded, by more than any trap
-costs: so the logarithm of a block's median is fitted with a level a batch, a cubic of the block's place in it, and what
-each mode adds, which is its ratio; the same for the block's mean, which has the rare long steps too. 95 % intervals by
-bootstrap over whole cycles. Writes $OUT/trap_blocks.json, with all steps in $OUT/trap_blocks.npz.
+first steps after a change are left out. How ratios and their intervals are told from that: block_ratios.py. Writes
+$OUT/OUT.json, with all steps in $OUT/OUT.npz.
 """
 
 from __future__ import annotations
@@ -26,12 +25,11 @@ from typing import Any
 import numpy as np
 import servers
 import trap_toggle
+from block_ratios import FIGURES, NAMES, Steps, noise, pooled, ratios
 from trap_overhead import SHAPES
 from trap_toggle import MODES, Bench, wait_for
 
-NAMES = ("none", "page-table", "all traps", "all + recorder")
 LEFT_OUT = 3  # steps after a change: the queue was empty meanwhile
-Steps = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def steps_of(blocks: Sequence[Mapping[str, Any]], rows: Sequence[tuple[int, int, int]], batch: int) -> list[Steps]:
@@ -61,63 +59,28 @@ def places(blocks: Sequence[Mapping[str, Any]], rows: Sequence[tuple[int, int, i
     return found
 
 
-def ratios(
-    blocks: Sequence[Mapping[str, Any]], steps: Sequence[Steps], begun: Sequence[int | None], resamples: int = 1000
-) -> list[dict[str, Any]]:
-    """A row a mode. begun: see `places`. ValueError unless every mode has blocks in two cycles."""
-    used = [index for index, found in enumerate(steps) if len(found) and begun[index] is not None]
-    modes, cycles = ([blocks[index][key] for index in used] for key in ("mode", "cycle"))
-    if any(len({c for c, m in zip(cycles, modes, strict=True) if m == name}) < 2 for name in NAMES):
-        raise ValueError(f"wanted {', '.join(NAMES)} in two cycles each, found {len(used)} whole blocks")
-    starts = np.array([begun[index] for index in used])
-    place = np.array([blocks[index]["first"] for index in used], dtype=float) - starts
-    place /= max(1.0, place.max())
-    columns = [starts == start for start in np.unique(starts)] + [place, place**2, place**3]
-    terms = np.array([*columns, *(np.array(modes) == name for name in NAMES[1:])], dtype=float).T
-    numbers, which = np.unique(cycles, return_inverse=True)
-    draws = np.random.default_rng(0).integers(0, len(numbers), (resamples, len(numbers)))
-    weights = [np.bincount(draw, minlength=len(numbers))[which] for draw in draws]
-    fitted = {}
-    for name, of_block in (("median", np.median), ("mean", np.mean)):
-        values = np.log([of_block(steps[index]) for index in used])
-        fitted[name] = [_added(terms, values, weight) for weight in (np.ones(len(used)), *weights)]
-    table = []
-    for number, name in enumerate(NAMES):
-        mine = np.concatenate([steps[index] for index, mode in zip(used, modes, strict=True) if mode == name])
-        row = {"mode": name, "blocks": modes.count(name), "steps": len(mine), "step_us": float(np.median(mine))}
-        for kind, found in fitted.items():
-            of_mode = [1.0] * len(found) if number == 0 else [float(np.exp(added[number - 1])) for added in found]
-            low, high = np.percentile(of_mode[1:], [2.5, 97.5])
-            row |= {kind: of_mode[0], f"{kind}_low": float(low), f"{kind}_high": float(high)}
-        table.append(row)
-    return table
-
-
-def _added(terms: Steps, values: Steps, weights: Steps) -> Steps:
-    """What each mode but the first adds, by weighted least squares."""
-    root = np.sqrt(weights)
-    found = np.linalg.lstsq(terms * root[:, None], values * root, rcond=None)[0]
-    return np.asarray(found[1 - len(NAMES) :])
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", default="26b", choices=sorted(SHAPES))
-    parser.add_argument("--steps", type=int, default=50, help="decode steps a block")
-    parser.add_argument("--cycles", type=int, default=85, help="at most; as many as the time limit allows")
+    parser.add_argument("--steps", "--block-steps", type=int, default=50, help="decode steps a block")
+    parser.add_argument("--cycles", type=int, default=400, help="at most; as many as the time limit allows")
     parser.add_argument("--prompt", type=int, default=1000)
     parser.add_argument("--new", type=int, default=3000, help="tokens a request, before the next batch is sent")
     parser.add_argument("--time-limit", type=float, default=540.0)
     parser.add_argument("--intermediate", type=int, default=3072)
+    parser.add_argument("--out", default="trap_blocks", help="name of the files in $OUT")
+    parser.add_argument("--pool", nargs="+", type=Path, help="runs' files, without .json: judge them, and run nothing")
     options = parser.parse_args()
+    if options.pool:
+        show(*pooled([read(path) for path in options.pool]))
+        return 0
     end = time.monotonic() + options.time_limit
     shape = replace(SHAPES[options.shape], prompt=options.prompt, new=options.new)
     servers.own_child()
     servers.clock_plugin(Path(tempfile.mkdtemp(prefix="g4-blocks-site-")))
     asked = {"steps": options.steps, "batch": shape.batch, "modes": {name: MODES[name] for name in NAMES}}
-    server = trap_toggle.start(
-        shape, 0, options.time_limit, options.intermediate, TRAPBENCH_BLOCKS=json.dumps(asked), TRAPBENCH_MODES=""
-    )
+    more = {"TRAPBENCH_BLOCKS": json.dumps(asked), "TRAPBENCH_MODES": ""}
+    server = trap_toggle.start(shape, 0, options.time_limit, options.intermediate, (shape.batch,), **more)
     bench = Bench(shape, server, end - 15)
     if not wait_for(server, lambda: server.saw("ready"), end):
         print(f"trap_blocks: never ready: {server.why()}")
@@ -132,21 +95,49 @@ def main() -> int:
     blocks = [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else []
     rows = servers.read_clock(server.clock)[2]
     steps = steps_of(blocks, rows, shape.batch)
-    np.savez_compressed(servers.out() / "trap_blocks.npz", **{str(index): found for index, found in enumerate(steps)})
+    begun = places(blocks, rows, shape.batch)
+    np.savez_compressed(
+        servers.out() / f"{options.out}.npz", **{str(index): found for index, found in enumerate(steps)}
+    )
     blind = [b["mode"] for b in blocks if b["mode"] != "none" and not (b["traps"] and b["seen"] >= options.steps)]
-    table = ratios(blocks, steps, places(blocks, rows, shape.batch))
-    content = {"about": __doc__, "options": vars(options), "machine": servers.machine(), "summary": table}
-    content |= {"blocks": blocks, "blind": blind, "violations": len(servers.violations(server.text()))}
-    servers.write_json("trap_blocks.json", content)
-    columns = ("mode", "blocks", "steps", "step_us", "median", "median_low", "median_high")
-    columns += ("mean", "mean_low", "mean_high")
-    servers.show(columns, [[row[column] for column in columns] for row in table])
+    content = {"about": __doc__, "options": vars(options), "machine": servers.machine(), "blocks": blocks}
+    content |= {"begun": begun, "blind": blind, "violations": len(servers.violations(server.text()))}
+    servers.write_json(f"{options.out}.json", content)
+    servers.write_tails(f"{options.out}-logs.txt.gz", [server], 60)
+    servers.stop_all([server])
+    # What was measured is kept whatever comes of judging it.
+    servers.write_json(f"{options.out}.json", content | show(blocks, steps, begun))
     armed = {name: [b["seconds"] for b in blocks if b["mode"] == name] for name in NAMES}
     print({name: round(float(np.median(seconds)), 3) for name, seconds in armed.items()}, "s a change")
     print(f"violations: {content['violations']}; blocks in which armed traps saw too few steps: {len(blind)}")
-    servers.write_tails("trap_blocks-logs.txt.gz", [server], 60)
-    servers.stop_all([server])
     return 1 if blind else 0
+
+
+def show(blocks: Sequence[Mapping[str, Any]], steps: Sequence[Steps], begun: Sequence[int | None]) -> dict[str, Any]:
+    """Print the table and what its intervals are made of; both, as `summary` and `noise`."""
+    table, said = ratios(blocks, steps, begun), noise(blocks, steps, begun)
+    servers.show(
+        ("mode", "blocks", "steps", "step, us", *FIGURES),
+        [
+            [row["mode"], row["blocks"], row["steps"], f"{row['step_us']:.0f}"]
+            + [f"{row[kind]:.4f} ({row[f'{kind}_low']:.4f} to {row[f'{kind}_high']:.4f})" for kind in FIGURES]
+            for row in table
+        ],
+    )
+    widths = {kind: max(row[f"{kind}_high"] - row[f"{kind}_low"] for row in table) for kind in FIGURES}
+    print("widest interval, %:", {kind: round(100 * width, 2) for kind, width in widths.items()}, "wanted: 0.3")
+    print(
+        "spread of a block, %:", {name: round(100 * value, 2) for name, value in said.items() if name != "neighbours"}
+    )
+    print(f"correlation of neighbouring blocks: {said['neighbours']:.2f}")
+    return {"summary": table, "noise": said}
+
+
+def read(path: Path) -> tuple[list[dict[str, Any]], list[Steps], list[int | None]]:
+    """A run's blocks, steps and batches' beginnings, from PATH.json and PATH.npz."""
+    content = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
+    with np.load(path.with_name(path.name + ".npz")) as held:
+        return content["blocks"], [held[str(index)] for index in range(len(content["blocks"]))], content["begun"]
 
 
 def _count(ledger: Path) -> int:

@@ -9,8 +9,7 @@ the scheduler begins them (`step_clock.py`, loaded in all of them alike), median
 `tiny`: the tiny pair. `26b`: the attention of Gemma-4 26B-A4B (30 layers, 25 sliding with 8 K/V heads and 5 full with
 2, 16 heads, hidden 2816) with head_dim 256 throughout, window 512 for 1024, a vocabulary of 2048 and a dense MLP in
 place of the experts, some 3.6 GB of dummy weights for 50: four servers must fit one GPU. Its step is shorter than the
-real model's, so the ratios are harsher. Not run: `--kv-canary log`, which does not know the frozen-KV draft and stops
-the healthy server; compute-sanitizer, skipped.
+real model's, so the ratios are harsher. `--kv-canary log` and compute-sanitizer: trap_rivals.py.
 Writes $OUT/trap_overhead.json after every reading.
 """
 
@@ -34,15 +33,11 @@ from servers import Server, cures
 from g4diag.servers import crash_log
 from g4diag.servers.run import Job
 
-NOT_RUN = {
-    "--kv-canary log": "does not run on this configuration: it does not know the frozen-KV draft",
-    "compute-sanitizer": "skipped: its slow-down is of another kind, and device time is short",
-}
-
 
 @dataclass(frozen=True)
 class Config:
-    """One way to run the healthy server. base: the configuration its ratio is against."""
+    """One way to run the healthy server. base: the configuration its ratio is against. drafted: with the assistant.
+    engine: arguments of its own."""
 
     name: str
     environment: dict[str, str] = field(default_factory=dict)
@@ -50,6 +45,8 @@ class Config:
     base: str = "nothing"
     recorder: bool = False
     traps: str = ""
+    drafted: bool = True
+    engine: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,6 +95,7 @@ class Fleet:
         self.readings: list[dict[str, Any]] = []
         self.machine = servers.machine()
         self.others_ran = False
+        self.out, self.more = "trap_overhead", dict[str, Any]()
 
     def left(self) -> float:
         return float(self.options.time_limit) - (time.monotonic() - self.started)
@@ -128,6 +126,7 @@ class Fleet:
         more = {"disable_cuda_graph": config.eager, "cuda_graph_bs": [8, shape.batch], "sleep_on_idle": True}
         engine = servers.ENGINE | models | shape.engine | more
         engine |= {"port": 20_000 + 150 * number, "max_running_requests": shape.batch, "decode_log_interval": 100}
+        engine = {k: v for k, v in engine.items() if config.drafted or not k.startswith("speculative")} | config.engine
         job = Job(
             engine=engine,
             patches=cures(eager=config.eager),
@@ -195,12 +194,12 @@ class Fleet:
             "machine": self.machine,
             "shapes": {name: {"engine": s.engine, "batch": s.batch, "prompt": s.prompt} for name, s in SHAPES.items()},
             "something_else_ran_on_the_gpu": self.others_ran,
-            "not_run": NOT_RUN | {line: "no memory for it" for line in self.left_out},
+            "not_run": {line: "no memory for it" for line in self.left_out},
             "summary": rows,
             "servers": states,
             "readings": self.readings,
         }
-        servers.write_json("trap_overhead.json", content)
+        servers.write_json(f"{self.out}.json", content | self.more)
         return rows
 
 

@@ -37,8 +37,10 @@ MODES = {
 }
 
 
-def start(shape: Shape, number: int, limit: float, intermediate: int, **more: str) -> Server:
-    """more: environment variables of this server."""
+def start(
+    shape: Shape, number: int, limit: float, intermediate: int, graphs: tuple[int, ...] = (), **more: str
+) -> Server:
+    """graphs: batch sizes that are captured. more: environment variables of this server."""
     folder = servers.workplace() / "toggle" / shape.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -54,7 +56,7 @@ def start(shape: Shape, number: int, limit: float, intermediate: int, **more: st
     }
     engine = servers.ENGINE | models | shape.engine
     engine |= {"port": 27_000 + 150 * number, "max_running_requests": shape.batch, "decode_log_interval": 100}
-    engine |= {"cuda_graph_bs": [8, shape.batch]}
+    engine |= {"cuda_graph_bs": list(graphs or (8, shape.batch))}
     if shape.name == "26b":
         # Alone on its GPU it has room for the SWA side of a whole batch of prompts, so that all of it decodes at once.
         engine["swa_full_tokens_ratio"] = 0.95
