@@ -12,7 +12,7 @@ Fitted by generalised least squares: what goes together in neighbouring blocks, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,11 @@ def typical(steps: Steps) -> float:
     return float(np.mean(steps[np.abs(steps / np.median(steps) - 1) < CLEAN]))
 
 
-FIGURES = {"median": (np.median, False), "mean": (np.mean, False), "typical": (typical, True)}
+FIGURES: Mapping[str, tuple[Callable[[Any], Any], bool]] = {
+    "median": (np.median, False),
+    "mean": (np.mean, False),
+    "typical": (typical, True),
+}
 
 
 class Fit:

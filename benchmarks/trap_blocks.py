@@ -96,11 +96,15 @@ def main() -> int:
     rows = servers.read_clock(server.clock)[2]
     steps = steps_of(blocks, rows, shape.batch)
     begun = places(blocks, rows, shape.batch)
-    np.savez_compressed(
-        servers.out() / f"{options.out}.npz", **{str(index): found for index, found in enumerate(steps)}
-    )
+    held: dict[str, Any] = {str(index): found for index, found in enumerate(steps)}
+    np.savez_compressed(servers.out() / f"{options.out}.npz", **held)
     blind = [b["mode"] for b in blocks if b["mode"] != "none" and not (b["traps"] and b["seen"] >= options.steps)]
-    content = {"about": __doc__, "options": vars(options), "machine": servers.machine(), "blocks": blocks}
+    content: dict[str, Any] = {
+        "about": __doc__,
+        "options": vars(options),
+        "machine": servers.machine(),
+        "blocks": blocks,
+    }
     content |= {"begun": begun, "blind": blind, "violations": len(servers.violations(server.text()))}
     servers.write_json(f"{options.out}.json", content)
     servers.write_tails(f"{options.out}-logs.txt.gz", [server], 60)
