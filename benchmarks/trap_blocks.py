@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import servers
 import trap_toggle
-from block_ratios import FIGURES, NAMES, Steps, noise, pooled, ratios
+from block_ratios import FIGURES, NAMES, Steps, noise, pooled, ratios, settling
 from trap_overhead import SHAPES
 from trap_toggle import MODES, Bench, wait_for
 
@@ -118,7 +118,7 @@ def main() -> int:
 
 
 def show(blocks: Sequence[Mapping[str, Any]], steps: Sequence[Steps], begun: Sequence[int | None]) -> dict[str, Any]:
-    """Print the table and what its intervals are made of; both, as `summary` and `noise`."""
+    """Print the table and what its intervals are made of; all of it."""
     table, said = ratios(blocks, steps, begun), noise(blocks, steps, begun)
     servers.show(
         ("mode", "blocks", "steps", "step, us", *FIGURES),
@@ -134,7 +134,12 @@ def show(blocks: Sequence[Mapping[str, Any]], steps: Sequence[Steps], begun: Seq
         "spread of a block, %:", {name: round(100 * value, 2) for name, value in said.items() if name != "neighbours"}
     )
     print(f"correlation of neighbouring blocks: {said['neighbours']:.2f}")
-    return {"summary": table, "noise": said}
+    late = settling(blocks, steps, begun)
+    print(
+        "first five steps after a change, beside those with nothing armed, %:",
+        {name: round(100 * v, 2) for name, v in late.items()},
+    )
+    return {"summary": table, "noise": said, "settling": late}
 
 
 def read(path: Path) -> tuple[list[dict[str, Any]], list[Steps], list[int | None]]:
