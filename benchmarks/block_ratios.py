@@ -12,7 +12,7 @@ Fitted by generalised least squares: what goes together in neighbouring blocks, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,11 @@ def typical(steps: Steps) -> float:
     return float(np.mean(steps[np.abs(steps / np.median(steps) - 1) < CLEAN]))
 
 
-FIGURES = {"median": (np.median, False), "mean": (np.mean, False), "typical": (typical, True)}
+FIGURES: Mapping[str, tuple[Callable[[Any], Any], bool]] = {
+    "median": (np.median, False),
+    "mean": (np.mean, False),
+    "typical": (typical, True),
+}
 
 
 class Fit:
@@ -136,6 +140,20 @@ def noise(blocks: Blocks, steps: Sequence[Steps], begun: Sequence[int | None]) -
             together = lagged(rest)
             said["neighbours"] = float(together[1] / together[0])
     return said
+
+
+def settling(blocks: Blocks, steps: Sequence[Steps], begun: Sequence[int | None], first: int = 5) -> dict[str, float]:
+    """By mode, how much longer the first steps of a block are beside its others than with nothing armed: median over
+    blocks of the ratio of both medians, less that of `none`. As large as what a trap adds, it says that a change has
+    not settled, and that short blocks are biased."""
+    kept, times, _ = _kept(blocks, steps, begun)
+    found: dict[str, list[float]] = {name: [] for name in NAMES}
+    for block, mine in zip(kept, times, strict=True):
+        if len(mine) > 2 * first:
+            found[block["mode"]].append(float(np.median(mine[:first]) / np.median(mine[first:])))
+    if not found[NAMES[0]]:
+        return {}
+    return {name: float(np.median(rows) - np.median(found[NAMES[0]])) for name, rows in found.items() if rows}
 
 
 def pooled(runs: Sequence[tuple[Blocks, Sequence[Steps], Sequence[int | None]]]) -> tuple[Any, Any, Any]:

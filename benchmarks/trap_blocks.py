@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import servers
 import trap_toggle
-from block_ratios import FIGURES, NAMES, Steps, noise, pooled, ratios
+from block_ratios import FIGURES, NAMES, Steps, noise, pooled, ratios, settling
 from trap_overhead import SHAPES
 from trap_toggle import MODES, Bench, wait_for
 
@@ -96,11 +96,15 @@ def main() -> int:
     rows = servers.read_clock(server.clock)[2]
     steps = steps_of(blocks, rows, shape.batch)
     begun = places(blocks, rows, shape.batch)
-    np.savez_compressed(
-        servers.out() / f"{options.out}.npz", **{str(index): found for index, found in enumerate(steps)}
-    )
+    held: dict[str, Any] = {str(index): found for index, found in enumerate(steps)}
+    np.savez_compressed(servers.out() / f"{options.out}.npz", **held)
     blind = [b["mode"] for b in blocks if b["mode"] != "none" and not (b["traps"] and b["seen"] >= options.steps)]
-    content = {"about": __doc__, "options": vars(options), "machine": servers.machine(), "blocks": blocks}
+    content: dict[str, Any] = {
+        "about": __doc__,
+        "options": vars(options),
+        "machine": servers.machine(),
+        "blocks": blocks,
+    }
     content |= {"begun": begun, "blind": blind, "violations": len(servers.violations(server.text()))}
     servers.write_json(f"{options.out}.json", content)
     servers.write_tails(f"{options.out}-logs.txt.gz", [server], 60)
@@ -114,7 +118,7 @@ def main() -> int:
 
 
 def show(blocks: Sequence[Mapping[str, Any]], steps: Sequence[Steps], begun: Sequence[int | None]) -> dict[str, Any]:
-    """Print the table and what its intervals are made of; both, as `summary` and `noise`."""
+    """Print the table and what its intervals are made of; all of it."""
     table, said = ratios(blocks, steps, begun), noise(blocks, steps, begun)
     servers.show(
         ("mode", "blocks", "steps", "step, us", *FIGURES),
@@ -130,7 +134,12 @@ def show(blocks: Sequence[Mapping[str, Any]], steps: Sequence[Steps], begun: Seq
         "spread of a block, %:", {name: round(100 * value, 2) for name, value in said.items() if name != "neighbours"}
     )
     print(f"correlation of neighbouring blocks: {said['neighbours']:.2f}")
-    return {"summary": table, "noise": said}
+    late = settling(blocks, steps, begun)
+    print(
+        "first five steps after a change, beside those with nothing armed, %:",
+        {name: round(100 * v, 2) for name, v in late.items()},
+    )
+    return {"summary": table, "noise": said, "settling": late}
 
 
 def read(path: Path) -> tuple[list[dict[str, Any]], list[Steps], list[int | None]]:

@@ -77,6 +77,15 @@ def test_noise_says_what_would_help() -> None:
     assert stamped["typical"] < 0.5 * stamped["median"]
 
 
+def test_a_change_that_has_not_settled_is_seen() -> None:
+    module = importlib.import_module("block_ratios")
+    blocks, steps, begun = simulated(4, noise=0.005, drift=0.0)
+    slow = [row * np.where(np.arange(len(row)) < 5, 1.05, 1) for row in steps]
+    late = [b if block["mode"] == "all traps" else a for block, a, b in zip(blocks, steps, slow, strict=True)]
+    found = module.settling(blocks, late, begun)
+    assert 0.04 < found["all traps"] < 0.06 and abs(found["none"]) < 0.01
+
+
 def test_runs_are_pooled_and_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module, script = importlib.import_module("block_ratios"), importlib.import_module("trap_blocks")
     runs = [simulated(seed, cycles=12) for seed in (5, 6)]
@@ -92,7 +101,7 @@ def test_runs_are_pooled_and_read_back(tmp_path: Path, capsys: pytest.CaptureFix
     )
     width = [row["all traps"]["typical_high"] - row["all traps"]["typical_low"] for row in (alone, both)]
     assert width[1] < 0.9 * width[0]
-    assert set(script.show(blocks, steps, begun)) == {"summary", "noise"}
+    assert set(script.show(blocks, steps, begun)) == {"summary", "noise", "settling"}
     said = capsys.readouterr().out
     assert "widest interval" in said and "wanted: 0.3" in said
 
