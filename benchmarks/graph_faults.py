@@ -2,9 +2,9 @@
 
     bash tools/on_gpu.sh exec python3 benchmarks/graph_faults.py [--time-limit 300]
 
-One server, decode graphs on, every trap armed at level warn: `graph_faults_plugin.py` switches one fault after another
-on inside the graphs that are there. Those that may take the context with them come last. Writes
-$OUT/graph_faults.json with a row a fault. 0: the healthy steps were silent and every fault was named.
+Servers with decode graphs on and every trap armed at level warn: in one, `graph_faults_plugin.py` switches one fault
+after another on inside the graphs that are there; those that may take the context with them have a server each, beside
+it. Writes $OUT/graph_faults.json with a row a fault. 0: the healthy steps were silent and every fault was named.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def plugin(folder: Path) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 
-def summary(rows: list[dict[str, Any]], after: list[str]) -> list[dict[str, Any]]:
-    """A row a fault: the traps that fired in a graph, by how often. after: names of traps in the log's violation lines
-    since the last fault began, where the server ended before it could say more."""
+def summary(rows: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
+    """A row a fault: the traps that fired, by how often. text: the server's log, which has the last word of a fault
+    that ended it before the steps were over."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         if row.get("begun"):
@@ -47,31 +47,25 @@ def summary(rows: list[dict[str, Any]], after: list[str]) -> list[dict[str, Any]
         else:
             found[row["fault"]] |= {"ended": False, "traps": row["seen"], "said": row["said"]}
     if found and (last := list(found.values())[-1])["ended"]:
-        last["traps"] = dict.fromkeys(after, 1)
+        lines = servers.violations(text.rpartition(f"g4faults begins: {last['fault']}")[2])
+        last["traps"] = dict.fromkeys((line.split("trap=")[1].split()[0] for line in lines), 1)
+        last["said"] = [line[:400] for line in lines[:6]]
     return list(found.values())
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--time-limit", type=float, default=300.0)
-    parser.add_argument("--requests", type=int, default=8)
-    parser.add_argument("--new", type=int, default=500)
-    parser.add_argument("--port", type=int, default=31_000)
-    options = parser.parse_args()
-    end = time.monotonic() + options.time_limit
-    folder = servers.workplace() / "graph-faults"
+def start(name: str, number: int, options: argparse.Namespace, models: dict[str, str]) -> Server:
+    """name: of the fault that it runs alone, "" for all others."""
+    folder = servers.workplace() / "graph-faults" / (name or "others")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    servers.own_child()
-    plugin(Path(tempfile.mkdtemp(prefix="g4-faults-site-")))
-    models = servers.tiny_models(Path(tempfile.mkdtemp(prefix="g4-faults-pair-")))
     environment = servers.environment(traps="all", level="warn", dumps=folder / "dumps") | {
         # The faults first: our hooks stand around them.
         "SGLANG_PLUGINS": "g4faults,g4diag",
         "TRAPBENCH_WORK": "standby",
         "GRAPHFAULTS": str(folder),
+        "GRAPHFAULTS_ALONE": name,
     }
-    engine = servers.ENGINE | models | {"port": options.port, "cuda_graph_bs": [options.requests]}
+    engine = servers.ENGINE | models | {"port": options.port + 150 * number, "cuda_graph_bs": [options.requests]}
     engine |= {"max_running_requests": options.requests, "decode_log_interval": 40, "swa_full_tokens_ratio": 0.5}
     job = Job(
         engine=engine,
@@ -83,32 +77,48 @@ def main() -> int:
         prompt_tokens=700,
         new_tokens=1,
     )
-    server = Server("graph-faults", job)
+    server = Server(name or "others", job)
     server.start()
-    while server.is_alive() and time.monotonic() < end and not server.saw("ready"):
-        time.sleep(0.5)
     order = {"seed": 1, "requests": options.requests, "prompt_tokens": 700, "new_tokens": options.new}
-    (folder / "go-0.json").write_text(json.dumps(order))
-    while server.is_alive() and time.monotonic() < end and not server.saw("measured", number=0):
-        time.sleep(0.5)
-    time.sleep(2.0)
-    text, file = server.text(), folder / "faults.jsonl"
+    (folder / "go-0.json").write_text(json.dumps(order))  # for when it is ready
+    return server
+
+
+def reading(server: Server) -> list[dict[str, Any]]:
+    """What it said so far."""
+    file = server.job.folder / "faults.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    lines = servers.violations(text)
-    found = summary(rows, [line.split("trap=")[1].split()[0] for line in lines[-3:]])
-    servers.write_json(
-        "graph_faults.json",
-        {"about": __doc__, "machine": servers.machine(), "rows": found, "lines": lines[:60], "why": server.why()},
-    )
-    servers.write_tails("graph_faults-logs.txt.gz", [server], 200)
+    return [row | {"server": server.name} for row in summary(rows, server.text())]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--time-limit", type=float, default=300.0)
+    parser.add_argument("--requests", type=int, default=8)
+    parser.add_argument("--new", type=int, default=400)
+    parser.add_argument("--port", type=int, default=31_000)
+    options = parser.parse_args()
+    end = time.monotonic() + options.time_limit
+    servers.own_child()
+    plugin(Path(tempfile.mkdtemp(prefix="g4-faults-site-")))
+    models = servers.tiny_models(Path(tempfile.mkdtemp(prefix="g4-faults-pair-")))
+    started = [start(name, number, options, models) for number, name in enumerate(("", *graph_faults_plugin.ALONE))]
+    while time.monotonic() < end - 10 and any(s.is_alive() and not s.saw("measured", number=0) for s in started):
+        time.sleep(0.5)
+    time.sleep(3.0)
+    found = [row for server in started for row in reading(server)]
+    why = {server.name: server.why() for server in started}
+    content = {"about": __doc__, "options": vars(options), "machine": servers.machine(), "rows": found, "why": why}
+    servers.write_json("graph_faults.json", content)
+    servers.write_tails("graph_faults-logs.txt.gz", started, 200)
     servers.show(
-        ("fault", "batch", "server ended", "traps"),
-        [(row["fault"], row["batch"], row["ended"], ", ".join(row["traps"]) or "none") for row in found],
+        ("server", "fault", "batch", "server ended", "traps"),
+        [(row["server"], row["fault"], row["batch"], row["ended"], ", ".join(row["traps"]) or "none") for row in found],
     )
     for row in found:
         print(row["fault"], *row["said"][:2], sep="\n   ")
-    servers.stop_all([server])
-    wanted = {"healthy", *graph_faults_plugin.FLAGS, *graph_faults_plugin.STATE}
+    servers.stop_all(started)
+    wanted = {*graph_faults_plugin.names(), *graph_faults_plugin.ALONE}
     missing = sorted(wanted - {row["fault"] for row in found})
     wrong = [row["fault"] for row in found if bool(row["traps"]) == (row["fault"] == "healthy")]
     print(f"not run: {', '.join(missing) or 'none'}; not named, or healthy and named: {', '.join(wrong) or 'none'}")

@@ -1,9 +1,10 @@
 """The `g4faults` sglang plugin: faults inside captured CUDA graphs of trtllm_mha, each switched on by a device flag.
 
-After a graph's own metadata is built, captured operations change it by flags that are zero: lengths, tables, slots. The
-rest changes what the graph reads and puts it back: the mapping, a request's row. So one server runs every fault in
-replays, where no Python runs, one after another. GRAPHFAULTS: a folder; faults.jsonl there has a row a fault, with what
-each trap counted meanwhile. For 0.5.23, which records the metadata in the graph.
+After a graph's own metadata is built, captured operations change it by flags that are zero: lengths and tables. The
+rest changes what the graph reads and puts it back: slots, the mapping, a request's row. So one server runs fault after
+fault in replays, where no Python runs. GRAPHFAULTS: a folder; faults.jsonl there has a row a fault, with what each trap
+counted meanwhile. GRAPHFAULTS_ALONE: the one fault that this server runs. For 0.5.23, which records the metadata in the
+graph.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 BACKEND = "sglang.srt.layers.attention.trtllm_mha_backend.TRTLLMHAAttnBackend"
+TRITON = "sglang.srt.layers.attention.triton_backend.TritonAttnBackend"
 SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
 STEPS, QUIET = 10, 4
 # By flag: the fault's name in docs/injected-faults.md, where it is there. runner-not-filled: of a static buffer.
@@ -27,13 +29,14 @@ FLAGS = (
     "undivided",
     "slots-for-pages",
     "another-row-in-batch",
-    "swa-write-step-old",
-    "negative-write",
     "runner-not-filled",
     "swa-table-of-others",
 )
-LENGTHS, FLIPPED, TWICE, UNDIVIDED, FOR_PAGES, ROWS, OLD_WRITE, NEGATIVE, NOT_FILLED, SWA_FLIPPED = range(len(FLAGS))
-LAST = ("undivided", "negative-write", "slots-for-pages")  # these may take the server's context with them
+LENGTHS, FLIPPED, TWICE, UNDIVIDED, FOR_PAGES, ROWS, NOT_FILLED, SWA_FLIPPED = range(len(FLAGS))
+# Where triton, which verifies, fills the slots that its graph writes to: on the host, before each replay.
+WRITES = ("swa-write-step-old", "negative-write")
+# These may take the server's context with them: each has a server of its own.
+ALONE = ("undivided", "slots-for-pages", "negative-write", "negative-at-page-start")
 
 
 class Flags:
@@ -77,18 +80,32 @@ class Flags:
             swa.copy_(torch.where(flags[TWICE] > 0, again.to(swa.dtype), swa))
             swa.copy_(torch.where(flags[SWA_FLIPPED] > 0, swa.flip(0), swa))
             swa.mul_(1 + flags[UNDIVIDED] * (page - 1))
-        if (slots := metadata.swa_out_cache_loc) is not None:
-            slots.sub_(flags[OLD_WRITE] * (slots > 1))
-            slots.copy_(torch.where(flags[NEGATIVE] > 0, -1, slots))
+
+
+class Slots:
+    """What a graph of triton's writes to, changed after it was filled. on: of WRITES, "" for none."""
+
+    def __init__(self) -> None:
+        self.on = ""
+        self.filled = 0
+
+    def after(self, slots: Any, backend: Any, *args: Any, **kwargs: Any) -> None:
+        """Hook after `_fill_cuda_graph_swa_out_cache_loc`."""
+        if slots is None:
+            return
+        self.filled += 1
+        if self.on == "swa-write-step-old":
+            slots.sub_((slots > 1).to(slots.dtype))
+        elif self.on == "negative-write":
+            slots.fill_(-1)
 
 
 class Drive:
     """Each fault for some decode steps of a batch of two or more, and some healthy ones after it."""
 
-    def __init__(self, folder: Path, flags: Flags) -> None:
-        self._file, self._flags = folder / "faults.jsonl", flags
-        names = ["healthy", *(name for name in FLAGS if name not in LAST), *STATE, *LAST]
-        self._left, self._name, self._taken, self._undo = names, "", 0, list[Callable[[], None]]()
+    def __init__(self, folder: Path, flags: Flags, slots: Slots, names: list[str]) -> None:
+        self._file, self._flags, self._slots = folder / "faults.jsonl", flags, slots
+        self._left, self._name, self._taken, self._undo = list(names), "", 0, list[Callable[[], None]]()
         self._before, self._said = Counter[tuple[str, str]](), list[str]()
         self._live: Any = None
 
@@ -117,9 +134,13 @@ class Drive:
         self._name, self._taken = name, 0
         self._before = Counter(self._live.seen)
         self._note({"fault": name, "begun": True, "batch": len(batch.reqs)})
+        logging.getLogger("g4faults").warning("g4faults begins: %s", name)
         if name in FLAGS:
             self._flags.on(name, 1)
             self._undo = [lambda: self._flags.on(name, 0)]
+        elif name in WRITES:
+            self._slots.on = name
+            self._undo = [lambda: setattr(self._slots, "on", "")]
         elif name in STATE:
             self._undo = [STATE[name](scheduler, batch)]
 
@@ -225,12 +246,17 @@ STATE: dict[str, Callable[[Any, Any], Callable[[], None]]] = {
 }
 
 
+def names() -> list[str]:
+    """What one server runs, in order."""
+    return ["healthy", *(name for name in (*FLAGS, *WRITES, *STATE) if name not in ALONE)]
+
+
 def register() -> None:
     """Entry point."""
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
-    flags = Flags()
+    flags, slots, alone = Flags(), Slots(), os.environ.get("GRAPHFAULTS_ALONE")
+    drive = Drive(Path(os.environ["GRAPHFAULTS"]), flags, slots, ["healthy", alone] if alone else names())
     HookRegistry.register(f"{BACKEND}.init_forward_metadata_in_graph", flags.around, HookType.AROUND)
-    HookRegistry.register(
-        f"{SCHEDULER}.get_next_batch_to_run", Drive(Path(os.environ["GRAPHFAULTS"]), flags).after, HookType.AFTER
-    )
+    HookRegistry.register(f"{TRITON}._fill_cuda_graph_swa_out_cache_loc", slots.after, HookType.AFTER)
+    HookRegistry.register(f"{SCHEDULER}.get_next_batch_to_run", drive.after, HookType.AFTER)

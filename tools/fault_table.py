@@ -27,8 +27,8 @@ BEGIN, END = "<!-- faults: written by tools/fault_table.py -->", "<!-- faults: e
 GRAPHS = ROOT / "tests/injected/graphs.toml"
 NOT_DRIVEN, NOT_RUN = "not driven", "not run"
 _HEAD = (
-    "| fault | release | live, eager | live, in a graph: stand-in on a CPU | live, in replayed graphs: GPU | fuzzing | offline "
-    "| named rightly |"
+    "| fault | release | live, eager | live, in a graph: stand-in on a CPU | live, in replayed graphs: GPU | fuzzing "
+    "| offline | named rightly |"
 )
 
 

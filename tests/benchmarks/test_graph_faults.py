@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 
 import pytest
+import torch
 
 from g4diag.hooks.anchors import Anchor, pin
 from g4diag.hooks.install import Hook, install
@@ -22,13 +23,24 @@ SEEN = {
     "runner-not-filled": "table_is_of_this_step",
     "swa-table-of-others": "page_table_in_layer_space",
 }
-OF_WRITES = {"swa-write-step-old", "negative-write"}  # a frozen-KV draft writes none
 
 
 def test_every_flag_is_expected_here() -> None:
     plugin = importlib.import_module("graph_faults_plugin")
-    assert set(SEEN) | OF_WRITES == set(plugin.FLAGS) and set(plugin.LAST) <= set(plugin.FLAGS)
-    assert len({plugin.LENGTHS, plugin.NOT_FILLED, plugin.SWA_FLIPPED, plugin.NEGATIVE}) == 4
+    everything = {*plugin.FLAGS, *plugin.WRITES, *plugin.STATE}
+    assert set(SEEN) == set(plugin.FLAGS) and set(plugin.ALONE) <= everything
+    assert {"healthy", *everything} == {*plugin.names(), *plugin.ALONE} and plugin.names()[0] == "healthy"
+
+
+def test_slots_are_changed_only_where_that_is_on() -> None:
+    slots = importlib.import_module("graph_faults_plugin").Slots()
+    for on, expected in (("", [0, 5]), ("swa-write-step-old", [0, 4]), ("negative-write", [-1, -1])):
+        tensor = torch.tensor([0, 5])
+        slots.on = on
+        slots.after(tensor, None)
+        assert tensor.tolist() == expected
+    slots.after(None, None)
+    assert slots.filled == 3
 
 
 @pytest.mark.parametrize("name", ["healthy", *SEEN])
@@ -55,6 +67,8 @@ def test_summary_has_a_row_a_fault_and_what_was_said_last_of_one_that_ended_the_
         {"fault": "healthy", "seen": {}, "said": []},
         {"fault": "undivided", "begun": True, "batch": 8},
     ]
-    healthy, last = graph_faults.summary(rows, ["page_table_stays_in_pool"])
+    line = "g4diag violation trap={} severity=error seen=1"
+    said = [line.format("of_another"), "g4faults begins: undivided", line.format("page_table_stays_in_pool")]
+    healthy, last = graph_faults.summary(rows, "\n".join(said))
     assert healthy == {"fault": "healthy", "batch": 8, "ended": False, "traps": {}, "said": []}
     assert last["ended"] and list(last["traps"]) == ["page_table_stays_in_pool"]
