@@ -29,7 +29,7 @@ class GivenAway:
 
     def replays(self, worker: str, phase: str, runner: Any, forward_batch: Any) -> None:
         """Before a replay. Host attributes only."""
-        if not self._is_armed or len(self._kept) >= _MOST_KEPT:
+        if not self._is_armed or not self._request_rows.have_moved(forward_batch) or len(self._kept) >= _MOST_KEPT:
             return
         if (rows := self._request_rows.rows_of(forward_batch)) is None:
             return

@@ -25,23 +25,27 @@ REPLAYS = ("replay.target", "replay.frozen_draft", "replay.eagle_draft")
 
 @dataclass
 class Told:
-    """lengths_M, rows_M: int64, one a request of the batch; slots_M: int64, one a token. NOBODY past its end."""
+    """lengths_M, rows_M: int64, one a request of the batch; slots_M: int64, one a token. NOBODY past its end. rows:
+    what rows_M was last filled with, where the host knows."""
 
     lengths_M: Any
     rows_M: Any
     slots_M: Any
     requests: int = 0
     tokens: int = 0
+    rows: tuple[int, ...] | None = None
 
-    def tell(self, lengths_B: Any, rows_B: Any, slots_N: Any) -> None:
-        """Without a wait: three copies on the stream that replays. slots_N: None for a batch that writes no K/V."""
+    def tell(self, lengths_B: Any, rows_B: Any, slots_N: Any, rows: tuple[int, ...] | None) -> None:
+        """Without a wait, on the stream that replays; what costs is the host's time for each copy. slots_N: None for a
+        batch that writes no K/V. rows: of the batch's requests by the host, rows_B where it does not know."""
         requests, tokens = len(lengths_B), 0 if slots_N is None else len(slots_N)
         if requests > len(self.lengths_M) or tokens > len(self.slots_M):
-            requests = tokens = 0
-        self.lengths_M[:requests].copy_(lengths_B[:requests], non_blocking=True)
-        self.rows_M[:requests].copy_(rows_B[:requests], non_blocking=True)
+            requests, tokens, rows = 0, 0, None
+        self.lengths_M[:requests].copy_(lengths_B[:requests] if requests < len(lengths_B) else lengths_B)
+        if rows is None or rows != self.rows or requests != self.requests:
+            self._tell_rows(requests, rows_B, rows)
         if tokens:
-            self.slots_M[:tokens].copy_(slots_N, non_blocking=True)
+            self.slots_M[:tokens].copy_(slots_N)
         if requests < self.requests:
             self.lengths_M[requests : self.requests].fill_(NOBODY)
             self.rows_M[requests : self.requests].fill_(NOBODY)
@@ -49,9 +53,23 @@ class Told:
             self.slots_M[tokens : self.tokens].fill_(NOBODY)
         self.requests, self.tokens = requests, tokens
 
+    def _tell_rows(self, requests: int, rows_B: Any, rows: tuple[int, ...] | None) -> None:
+        import torch
+
+        # New memory each time: a copy to the device is not waited for.
+        known = None if rows is None else torch.tensor(rows, dtype=torch.int64, pin_memory=self.rows_M.is_cuda)
+        self.rows_M[:requests].copy_(rows_B[:requests] if known is None else known, non_blocking=True)
+        self.rows = rows
+
+    def forget(self) -> None:
+        """Nothing is told of a batch."""
+        for tensor in (self.lengths_M, self.rows_M, self.slots_M):
+            tensor.fill_(NOBODY)
+        self.requests, self.tokens, self.rows = 0, 0, None
+
 
 # By worker, phase and device, of this process: graphs hold them, and outlive whoever was armed when they were captured.
-_BUFFERS: dict[tuple[str, str, str], Told] = {}
+_BUFFERS: dict[tuple[str, str, Any], Told] = {}
 
 
 class ToldBatches:
@@ -77,7 +95,7 @@ class ToldBatches:
 
         if not self._is_installed:
             return None
-        key = (worker, phase, str(like.device))
+        key = (worker, phase, like.device)
         if key not in _BUFFERS:
             with torch.inference_mode(False):  # or they could not be written to outside of it
                 sizes = (_ROWS, _ROWS, _TOKENS)
@@ -87,25 +105,19 @@ class ToldBatches:
     def forget(self) -> None:
         """Batches are told of no more: what is captured judges none."""
         for told in _BUFFERS.values():
-            for tensor in (told.lengths_M, told.rows_M, told.slots_M):
-                tensor.fill_(NOBODY)
-            told.requests = told.tokens = 0
+            told.forget()
 
     def _replays(self, runner: Any, forward_batch: Any, *args: Any, **kwargs: Any) -> None:
         with guard("telling the device of a batch"):
             worker = "draft" if runner.model_runner.is_draft_worker else "target"
-            phase = phase_of(forward_batch, worker)
-            if (told := _BUFFERS.get((worker, phase, str(forward_batch.seq_lens.device)))) is not None:
-                requests = forward_batch.batch_size
-                rows_B = self._rows_B(forward_batch)
-                told.tell(forward_batch.seq_lens[:requests], rows_B, forward_batch.out_cache_loc)
-                self._told_of(worker, phase, runner, forward_batch)
-
-    def _rows_B(self, forward_batch: Any) -> Any:
-        import torch
-
-        known = self._request_rows.rows_of(forward_batch)
-        if known is None:
-            return forward_batch.req_pool_indices[: forward_batch.batch_size]
-        # New memory each time: the copy to the device is not waited for.
-        return torch.tensor(known, dtype=torch.int64, pin_memory=forward_batch.req_pool_indices.is_cuda)
+            phase, lengths_B = phase_of(forward_batch, worker), forward_batch.seq_lens
+            if (told := _BUFFERS.get((worker, phase, lengths_B.device))) is None:
+                return
+            requests = forward_batch.batch_size
+            told.tell(
+                lengths_B if len(lengths_B) == requests else lengths_B[:requests],
+                forward_batch.req_pool_indices,
+                forward_batch.out_cache_loc,
+                self._request_rows.rows_of(forward_batch),
+            )
+            self._told_of(worker, phase, runner, forward_batch)

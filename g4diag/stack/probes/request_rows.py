@@ -32,12 +32,13 @@ class _Row:
 @dataclass(frozen=True)
 class _Built:
     """What a batch was built with, a row each. listed: the list of its requests' ids itself, which copies of the batch
-    share; kept, so that no other list is taken for it."""
+    share; kept, so that no other list is taken for it. moves: of rows, until then."""
 
     listed: Any
     rids: tuple[str, ...]
     rows: tuple[int, ...]
     taken: tuple[int, ...]
+    moves: int
 
 
 class RequestRows:
@@ -48,6 +49,7 @@ class RequestRows:
     def __init__(self) -> None:
         self._rows: WeakKeyDictionary[Any, dict[int, _Row]] = WeakKeyDictionary()
         self._built: OrderedDict[int, _Built] = OrderedDict()
+        self._moves = 0  # rows given or taken back, by whichever pool
 
     def hooks(self) -> list[Hook]:
         """Rows given, taken back and all cleared, and batches built. What was known is forgotten."""
@@ -83,9 +85,15 @@ class RequestRows:
         """The rows that this ForwardBatch's requests had when it was built, host numbers. None for a batch that was not
         seen to be built, or of which one request's row was not known."""
         built = self._built.get(id(getattr(batch, "rids", None)))
-        if built is None or batch.batch_size != len(built.rids) or min(built.rows, default=-1) < 0:
+        if built is None or batch.batch_size != len(built.rows) or min(built.rows, default=-1) < 0:
             return None
         return built.rows
+
+    def have_moved(self, batch: Any) -> bool:
+        """Whether any row, of whomever, was given or taken back since this batch was built: nearly never when it is
+        about to run, and cheap to ask. False for a batch that was not seen to be built."""
+        built = self._built.get(id(getattr(batch, "rids", None)))
+        return built is not None and built.moves != self._moves
 
     def _row(self, pool: Any, row: int) -> _Row | None:
         return self._rows.get(pool, {}).get(row)
@@ -101,16 +109,19 @@ class RequestRows:
             held = rows.get(int(row))
             if held is None or not held.rid or held.holder != id(req):  # else a chunk of one that has its row
                 taken = 1 if held is None else held.taken + 1
+                self._moves += 1
                 rows[int(row)] = _Row(taken, str(getattr(req, "rid", "") or "?"), id(req))
 
     def _given_back(self, pool: Any, req: Any) -> None:
         row, rows = current().read.request_row(req), self._rows.get(pool, {})
         if row is not None and (held := rows.get(int(row))) is not None:
             rows[int(row)] = _Row(held.taken, "", 0)
+            self._moves += 1
 
     def _cleared(self, result: Any, pool: Any) -> None:
         rows = self._rows.get(pool, {})
         rows.update({row: _Row(held.taken, "", 0) for row, held in rows.items()})
+        self._moves += 1
 
     def _batch_built(self, batch: Any, cls: Any, requests: Any, model_runner: Any, *args: Any, **kwargs: Any) -> None:
         reqs, listed = getattr(requests, "reqs", None), getattr(batch, "rids", None)
@@ -128,6 +139,7 @@ class RequestRows:
             rids=tuple(req.rid for req in reqs),
             rows=numbers,
             taken=tuple(-1 if row is None or not row.rid else row.taken for row in held),
+            moves=self._moves,
         )
         if len(self._built) > _KEPT:
             self._built.popitem(last=False)
