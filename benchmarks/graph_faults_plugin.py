@@ -230,19 +230,10 @@ def _negative_row(scheduler: Any, batch: Any) -> Callable[[], None]:
     return _put(scheduler.req_to_token_pool.req_to_token, (row, first), -1)
 
 
-def _freed_unmapped(scheduler: Any, batch: Any) -> Callable[[], None]:
-    """The SWA side of slot 0 is freed: nothing is mapped there."""
-    import torch
-
-    scheduler.token_to_kv_pool_allocator.free_swa(torch.zeros(1, dtype=torch.int64, device=_mapping(scheduler).device))
-    return lambda: None
-
-
 STATE: dict[str, Callable[[Any, Any], Callable[[], None]]] = {
     "window-page-short": _window_lost,
     "mapping-runs-swapped": _runs_swapped,
     "negative-at-page-start": _negative_row,
-    "unmapped-freed": _freed_unmapped,
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -62,22 +62,36 @@ class Row:
 def rows() -> list[Row]:
     """Every injected fault that does harm, and every bug that the machines are held to."""
     known = [row for row in truths() if not row.harmless]
-    return [row for _, same in groupby(known, key=lambda row: row.fault) for row in _injected(list(same))] + _fuzzed()
+    injected = [row for _, same in groupby(known, key=lambda row: row.fault) for row in _injected(list(same))]
+    return [*injected, *_of_graphs({truth.fault for truth in known}), *_fuzzed()]
 
 
 @cache
-def in_graphs() -> dict[str, str]:
-    """By fault: the traps that named it in a GPU's replayed graphs, and where that was run."""
+def in_graphs() -> dict[tuple[str, str], str]:
+    """By fault and release: the traps that named it in a GPU's replayed graphs, and where that was run."""
     found = {}
     for run in tomllib.loads(GRAPHS.read_text(encoding="utf-8"))["run"]:
         for fault, traps in run["faults"].items():
-            named = ", ".join(f"`{trap}`" for trap in traps) or "no"
-            found[fault] = f"{named} ({run['release']}, {run['machine']}, {run['date']})"
+            found[fault, run["release"]] = f"{_named(traps)} ({run['machine']}, {run['date']})"
     return found
+
+
+def _named(traps: Iterable[str]) -> str:
+    return ", ".join(f"`{trap}`" for trap in traps) or "no"
+
+
+def _of_graphs(others: set[str]) -> Iterator[Row]:
+    """Faults that are put into graphs alone. others: those that have a row already."""
+    stand_in = tomllib.loads(GRAPHS.read_text(encoding="utf-8"))["stand_in"]
+    for (fault, release), gpu in in_graphs().items():
+        if fault not in others:
+            graph = _named(stand_in[fault])
+            yield Row(fault, release, NOT_DRIVEN, graph, gpu, NOT_DRIVEN, NOT_RUN, NOT_RUN)
 
 
 def _injected(same: list[Truth]) -> Iterator[Row]:
     shared: dict[Row, list[str]] = {}
+    told: dict[Row, str] = {}
     for truth in same:
         threads = f" ({', '.join(truth.threads)})" if truth.threads else ""
         replayed = _is_replayed(truth)
@@ -87,14 +101,21 @@ def _injected(same: list[Truth]) -> Iterator[Row]:
             release="",
             eager=NOT_DRIVEN if replayed else live,
             graph=live if replayed else NOT_DRIVEN,
-            gpu=in_graphs().get(truth.fault, NOT_RUN),
+            gpu=in_graphs().get((truth.fault, truth.release), NOT_RUN),
             fuzzing=NOT_DRIVEN,
             offline="yes" if truth.offline else "no",
             named="yes" if _is_named(truth) else "no",
         )
         shared.setdefault(row, []).append(truth.release)
+    alike: dict[Row, list[str]] = {}
     for row, releases in shared.items():
-        yield Row(**{**vars(row), "release": ", ".join(releases)})
+        # A run on a GPU is of one release, and the rest of the row of all that are alike.
+        ran = [release for release in releases if (row.fault.partition(" (")[0], release) in in_graphs()]
+        alike.setdefault(replace(row, gpu=NOT_RUN), []).extend(releases)
+        for release in ran:
+            told[replace(row, gpu=NOT_RUN)] = f"{row.gpu} on {release}"
+    for row, releases in alike.items():
+        yield Row(**{**vars(row), "release": ", ".join(releases), "gpu": told.get(row, NOT_RUN)})
 
 
 def _is_replayed(truth: Truth) -> bool:

@@ -28,8 +28,16 @@ def test_every_fault_that_does_harm_has_a_row_and_every_row_something_that_found
     assert {row.graph == fault_table.NOT_DRIVEN for row in rows()} == {True, False}, "some are driven in a graph"
 
 
+def test_what_ran_on_a_gpu_is_in_the_row_of_its_fault_and_release() -> None:
+    of_fault = [row for row in rows() if row.fault == "negative-at-page-start"]
+    assert {row.release: row.gpu == fault_table.NOT_RUN for row in of_fault} == {"0.5.13": True, "0.5.23": False}
+    ran = {fault for fault, _ in fault_table.in_graphs()}
+    told = {row.fault for row in rows() if row.gpu != fault_table.NOT_RUN}
+    assert ran == told and len(ran) >= 13, "each has a row"
+
+
 def test_a_row_that_nothing_found_is_told() -> None:
-    lost = replace(rows()[0], eager="no", offline="no")
+    lost = replace(rows()[0], eager="no", gpu="no", offline="no")
     assert not lost.found and rows()[0].found
 
 
