@@ -47,7 +47,7 @@ class SwaAllocatorMachine(SwaInvariants):
     ) -> None:
         use_interpreter(interpreted)
         self.page_size, self.window, self.need_sort = page_size, window_pages * page_size + 1, need_sort
-        self.allocator = build(page_size, *pages, need_sort)
+        self.allocator = self.call(build, page_size, *pages, need_sort)
         if interpreted and page_size > 1:
             launch_kernels(self.allocator)
         self.model = self.model_of(page_size, *pages)
