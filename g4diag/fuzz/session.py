@@ -196,7 +196,7 @@ class Session:
         """The machine's books and probes, clocked."""
         clock = {"around": self.around}
         books = [hook for book in self.books.values() for hook in book.hooks()]
-        probes = [*books, *self.machine.probes(self.judge)]
+        probes = [*books, *self.machine.probes(self.judge, self.books)]
         return [replace(hook, function=clock.get(hook.kind, self.outside)(hook.function)) for hook in probes]
 
     def missing(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from g4diag.hooks.install import Hook
 
 OWNER = "sglang.srt.mem_cache.allocator.swa.SWATokenToKVPoolAllocator"
 EVICT = "sglang.srt.managers.schedule_batch.ScheduleBatch._evict_swa"
+FILTER = "sglang.srt.managers.schedule_batch.ScheduleBatch.filter_batch"
 PAGED = "sglang.srt.mem_cache.allocator.paged.PagedTokenToKVPoolAllocator"
 
 
@@ -56,6 +57,10 @@ def evicts_a_page_early(original: Any, batch: Any, req: Any, pre_len: int, **nam
     """A page past the margin by which eviction stays behind, and another."""
     cache = batch.tree_cache
     original(batch, req, pre_len + min(2 * cache.page_size, cache.sliding_window_size), **named)
+
+
+def keeps_those_who_left(original: Any, batch: Any, *args: Any, **named: Any) -> None:
+    """A batch that was prepared before is run as it was, over a request row that another has by now."""
 
 
 def of_swa_side(call: str, function: Callable[..., Any]) -> tuple[Hook, ...]:

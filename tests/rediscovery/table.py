@@ -125,6 +125,7 @@ UPSTREAM = (
         BACKEND,
         "page_table_in_layer_space",
         faults=("faulty-rule",),
+        seed=2,
     ),
     Row(
         "#18970: a draft with its own pool is translated",
@@ -234,6 +235,13 @@ INJECTED = (
         "page_in_window_is_mapped",
         hooks=(Hook(sabotage.EVICT, "around", sabotage.evicts_a_page_early),),
         seed=5,
+        length=None,
+    ),
+    Row(
+        "a prepared batch that keeps a request whose row is another's by now",
+        BACKEND,
+        "request_row_is_of_its_request",
+        hooks=(Hook(sabotage.FILTER, "around", sabotage.keeps_those_who_left),),
         length=None,
     ),
 )
