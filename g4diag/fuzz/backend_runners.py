@@ -40,10 +40,26 @@ class BackendSides(SwaInvariants):
         """A forward of the target. padding: rows more than the batch that its graph was captured with; None: eager."""
         self._run([step], padding, self.rig.runner, self.rig.backend, [self.rig.backend])
 
+    def ready_batch(self, step: Step, *, is_draft: bool) -> Any:
+        """The ForwardBatch of an eager decode of the target, or of a frozen-KV draft, for `ready_step`."""
+        return self._frozen_batch(step) if is_draft else self._batch(step, len(step.rids), 0, self.rig.runner)
+
+    def ready_step(self, step: Step, batch: Any, *, is_draft: bool) -> None:
+        """Run a batch that `ready_batch` made."""
+        if is_draft:
+            self._reads(step, self._frozen.draft_forward, batch)
+        else:
+            self.call(self.rig.backend.init_forward_metadata, batch)
+            self._reads(step, forwards.forward_through(self.rig.runner, self.rig.backend), batch)
+        self._count(step, graph=False)
+
+    def has_frozen(self) -> bool:
+        """Whether this server has a frozen-KV draft."""
+        return True
+
     def frozen_step(self, step: Step, *, graph: bool) -> None:
         """A draft over the target's K/V by sglang's worker, or by its graph runner, which pads by itself."""
-        if self._frozen is None:
-            self._frozen = self.rig.frozen()
+        self._make_frozen()
         if graph and self._frozen_graph is None:
             self._capture_frozen()
         batch = self._frozen_batch(step)
@@ -77,14 +93,16 @@ class BackendSides(SwaInvariants):
     def _run(self, steps: list[Step], padding: int | None, runner: Any, plans: Any, readers: list[Any]) -> None:
         """Steps that `plans` plans in one call and that each reader reads one of."""
         rows, width = len(steps[0].rids), 0
+        first: Any = None  # an eager step runs the batch that it planned
         if padding is None:
-            self.call(plans.init_forward_metadata, self._batch(steps[0], rows, width, runner))
+            first = self._batch(steps[0], rows, width, runner)
+            self.call(plans.init_forward_metadata, first)
         else:
             rows, width = min(ROWS, rows + padding), self._width(steps[0])
             self._capture(steps, rows, width, runner, plans, readers)
             self.call(forwards.plan_replay, plans, self._batch(steps[0], rows, width, runner))
         for step, reader in zip(steps, readers, strict=True):
-            batch = self._batch(step, rows, width, runner)
+            batch, first = self._batch(step, rows, width, runner) if first is None else first, None
             if runner is self._twin:
                 # Before it writes: a write past a draft's pool raises, and names no trap.
                 for layer in runner.model.layers:
@@ -133,7 +151,7 @@ class BackendSides(SwaInvariants):
         self.cover("replayed_smaller", rows > len(step.rids))
 
     def _batch(self, step: Step, size: int, width: int, runner: Any) -> Any:
-        batch = forward_batch(step, *self._places(step), size, width)
+        batch = self._built(forward_batch(step, *self._places(step), size, width), step)
         if step.phase == "DRAFT_DECODE":
             batch.spec_info = spec_inputs.eagle_draft()
         if step.phase == "DRAFT_EXTEND":
@@ -143,9 +161,23 @@ class BackendSides(SwaInvariants):
         return batch
 
     def _frozen_batch(self, step: Step) -> Any:
-        batch = forward_batch(step, *self._places(step), len(step.rids), 0)
+        self._make_frozen()
+        batch = self._built(forward_batch(step, *self._places(step), len(step.rids), 0), step)
         batch.spec_info = spec_inputs.frozen_draft(len(step.rids))
         forwards.bind_plan(self._frozen.draft_model_runner, batch)
+        return batch
+
+    def _make_frozen(self) -> None:
+        """The frozen-KV draft is made when first asked for."""
+        if self._frozen is None:
+            self._frozen = self.call(self.rig.frozen)
+
+    def _built(self, batch: Any, step: Step) -> Any:
+        """The batch, of which the book knows whose request rows it was built with, as of one that sglang builds."""
+        if step.rids:
+            reqs = [self.held[rid] for rid in step.rids]
+            batch.rids = [req.rid for req in reqs]
+            self.session.books["request rows"].built(batch.rids, reqs, self.rig.rows)
         return batch
 
     def _places(self, step: Step) -> tuple[list[int], list[list[int]]]:

@@ -28,9 +28,10 @@ from g4diag.model import (
 )
 from g4diag.stack.drive.cache_server import DRAFT_TOKENS, CacheServer, Shape, layer_window
 from g4diag.stack.drive.request_state import evicted_len, kv_allocated_len, prefill_end, protected_len, request_row
-from g4diag.stack.drive.swa_pool import free_pages
+from g4diag.stack.drive.swa_pool import free_page_ids
 
 Owner = tuple[str, IntArray]
+_NOTHING_N = np.zeros(0, dtype=np.int64)
 
 
 class CacheInvariants(CacheSteps):
@@ -41,6 +42,7 @@ class CacheInvariants(CacheSteps):
         self.full_book_M = np.zeros(server.allocator.size_full + shape.page_size, dtype=np.int64)
         self.swa_book_M = np.zeros(server.allocator.size_swa + shape.page_size, dtype=np.int64)
         self.window = layer_window(shape)
+        self.hashes = PrefixHashes()
 
     def check(self) -> None:
         if hasattr(self, "server"):
@@ -79,7 +81,7 @@ class CacheInvariants(CacheSteps):
 
     def row(self, req: Any) -> IntArray:
         """The request's row of req_to_token: full slots by position."""
-        slots_N: IntArray = self.server.request_pool.req_to_token[request_row(req)].numpy()
+        slots_N: IntArray = self.server.request_pool.req_to_token.numpy()[request_row(req)]
         return slots_N
 
     def mapping(self) -> IntArray:
@@ -90,11 +92,10 @@ class CacheInvariants(CacheSteps):
     def launched_extend(self, batch: Any) -> None:
         for req, start in zip(batch.reqs, batch.prefix_lens, strict=True):
             tokens = [*req.origin_input_ids, *req.output_ids][: prefill_end(req)]
-            hashes_N = prefix_hashes(tokens)
-            of = self._rows_of(batch, [req])
-            self.read([req.rid], [self.row(req)], "extend", np.array([len(tokens)]), len(tokens) - start, of)
-            self._requires_own(req, hashes_N, start)
-            self._writes(req, start, hashes_N[start:])
+            hashes_N, row_N, of = self.hashes.of(req.rid, tokens), self.row(req), self._rows_of(batch, [req])
+            self.read([req.rid], [row_N], "extend", np.array([len(tokens)]), len(tokens) - start, of)
+            self._requires_own(req, row_N, hashes_N, start)
+            self._writes(row_N, start, hashes_N[start:])
 
     def launched_decode(self, batch: Any, token: int, accepted: int) -> None:
         is_verify = self.shape.eagle
@@ -103,17 +104,17 @@ class CacheInvariants(CacheSteps):
         rids, rows = [req.rid for req in batch.reqs], [self.row(req) for req in batch.reqs]
         phase, of = "target_verify" if is_verify else "decode", self._rows_of(batch, batch.reqs)
         self.read(rids, rows, phase, ends_B, queries, of)
-        for req, end in zip(batch.reqs, ends_B.tolist(), strict=True):
+        for req, row_N, end in zip(batch.reqs, rows, ends_B.tolist(), strict=True):
             start = end - queries
             # With overlap the tokens of the step before are on the device only.
             known = [*req.origin_input_ids, *req.output_ids, *self._in_flight(req)]
             self.claim("lengths_agree", len(known) == start + 1, f"{req.rid} has {len(known)} tokens, {start} with K/V")
             slots = kv_allocated_len(req)
             self.claim("room_for_queries", end <= slots, f"{req.rid} has {slots} slots")
-            hashes_N = prefix_hashes([*known, *[token] * (accepted - 1)])
-            self._requires_own(req, hashes_N, start)
+            hashes_N = self.hashes.of(req.rid, [*known, *[token] * (accepted - 1)])
+            self._requires_own(req, row_N, hashes_N, start)
             garbage_N = np.full(end - len(hashes_N), -1, dtype=np.int64)
-            self._writes(req, start, np.concatenate([hashes_N[start:], garbage_N]))
+            self._writes(row_N, start, np.concatenate([hashes_N[start:], garbage_N]))
 
     def _in_flight(self, req: Any) -> list[int]:
         return self.flight.tokens.get(req.rid, []) if self.flight is not None else []
@@ -170,11 +171,13 @@ class CacheInvariants(CacheSteps):
         book.built(rids, reqs, pool)
         return rows_B, book.of(pool, SimpleNamespace(rids=rids, batch_size=len(rids)), rows_B)
 
-    def _requires_own(self, req: Any, hashes_N: IntArray, start: int) -> None:
+    def _requires_own(self, req: Any, row_N: IntArray, hashes_N: IntArray, start: int) -> None:
         """Positions before `start` hold this request's tokens: all of them in the full pool, the window's in the
         SWA pool."""
-        slots_N = self.row(req)[:start]
-        wrong = np.flatnonzero((self.full_book_M[slots_N] != hashes_N[:start]) & ~self.known_stale(req, start))
+        slots_N = row_N[:start]
+        wrong = np.flatnonzero(self.full_book_M[slots_N] != hashes_N[:start])
+        if len(wrong):
+            wrong = wrong[~self.known_stale(req, start)[wrong]]
         self.claim("prefix_is_its_own", not len(wrong), lambda: f"{req.rid}: {self._whose('full', slots_N, wrong)}")
         first = max(0, start - self.window)
         swa_N = self.mapping()[slots_N[first:]]
@@ -186,8 +189,8 @@ class CacheInvariants(CacheSteps):
         at = int(wrong[0])
         return f"position {at + first} reads {pool} slot {int(slots_N[at])}, which holds other tokens' K/V"
 
-    def _writes(self, req: Any, start: int, hashes_N: IntArray) -> None:
-        slots_N = self.row(req)[start : start + len(hashes_N)]
+    def _writes(self, row_N: IntArray, start: int, hashes_N: IntArray) -> None:
+        slots_N = row_N[start : start + len(hashes_N)]
         self.full_book_M[slots_N] = hashes_N
         self.swa_book_M[self.mapping()[slots_N]] = hashes_N
 
@@ -195,11 +198,11 @@ class CacheInvariants(CacheSteps):
         """Each page is free or has one owner."""
         page, pool = self.shape.page_size, self.pool(name)
         free_N = pool.free_pages_N if pool.free_pages_N is not None else np.zeros(0, dtype=np.int64)
+        if _each_once(pool.num_pages, free_N, [slots_N // page for _, slots_N in owners]):
+            return
         pages = [np.unique(slots_N // page) for _, slots_N in owners]
         owned_N = np.concatenate([*pages, np.zeros(0, dtype=np.int64)])
-        all_N = np.sort(np.concatenate([owned_N, free_N]))
-        if np.array_equal(all_N, np.arange(1, pool.num_pages)):
-            return
+        all_N = np.concatenate([owned_N, free_N])
         # The trap names a free list that holds what has an owner; two owners and none are the model's.
         self.session.judge(FreeList(pool, np.unique(owned_N)))
         self.session.conclude()
@@ -214,7 +217,7 @@ class CacheInvariants(CacheSteps):
     def _check_sums(self) -> None:
         """Upstream's own invariant."""
         try:
-            self.server.checker.self_check_during_busy()
+            self.session.timed(self.server.checker.self_check_during_busy)
         except AssertionError as error:
             self.claim("sums_add_up", False, str(error))
 
@@ -223,7 +226,7 @@ class CacheInvariants(CacheSteps):
         is_swa = name == "swa"
         sub = self.server.allocator.swa_attn_allocator if is_swa else self.server.allocator.full_attn_allocator
         space = IndexSpace.SWA_PAGE if is_swa else IndexSpace.FULL_PAGE
-        free_N = np.array(free_pages(sub), dtype=np.int64)
+        free_N = free_page_ids(sub)
         return PoolView(name, space, self.shape.page_size, sub.size // self.shape.page_size + 1, free_N)
 
     def evidence(self) -> dict[str, Any]:
@@ -231,6 +234,35 @@ class CacheInvariants(CacheSteps):
         return {"pools": (self.pool("full"), self.pool("swa")), "mapping": mapping}
 
 
-def prefix_hashes(tokens: list[int]) -> IntArray:
-    """int64[N]: for each position a hash of the tokens up to and with it, never 0."""
-    return np.array(list(accumulate(tokens, lambda h, token: hash((h, token)) | 1, initial=1))[1:], dtype=np.int64)
+def _each_once(num_pages: int, free_N: IntArray, owned: list[IntArray]) -> bool:
+    """Whether pages 1 .. num_pages-1 are there once each: on the free list, or among those of one owner, who may name
+    one more than once."""
+    all_N = np.concatenate([free_N, *owned, _NOTHING_N])
+    if all_N.min(initial=1) < 1 or all_N.max(initial=0) >= num_pages:
+        return False
+    times = np.bincount(free_N, minlength=num_pages)
+    for pages_N in owned:
+        has = np.zeros(num_pages, dtype=np.bool_)
+        has[pages_N] = True
+        times += has
+    return bool((times[1:] == 1).all())
+
+
+class PrefixHashes:
+    """Of each request and each of its positions a hash of the tokens up to and with it, never 0. What was hashed before
+    is not hashed again."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[list[int], IntArray]] = {}
+
+    def of(self, rid: str, tokens: list[int]) -> IntArray:
+        """int64[N]."""
+        known, hashes_N = self._known.get(rid, ([], _NOTHING_N))
+        if known != tokens[: len(known)]:
+            known, hashes_N = [], _NOTHING_N
+        if more := tokens[len(known) :]:
+            last = int(hashes_N[-1]) if len(hashes_N) else 1
+            hashed = list(accumulate(more, lambda h, token: hash((h, token)) | 1, initial=last))[1:]
+            hashes_N = np.concatenate([hashes_N, np.array(hashed, dtype=np.int64)])
+            self._known[rid] = tokens, hashes_N
+        return hashes_N

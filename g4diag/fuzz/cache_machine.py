@@ -98,7 +98,7 @@ class CacheMachine(CacheInvariants):
             core=core,
             interval=interval,
         )
-        self.begin(shape, cache_server.start(shape, shared=self.shared, live=self.holders))
+        self.begin(shape, self.call(cache_server.start, shape, shared=self.shared, live=self.holders))
         self.texts = [[i % (VOCAB - 4) + 3 for i in range(self.longest_prompt)]]
         self.cover_page_size(page)
         self.cover("speculative" if eagle else "plain")

@@ -63,7 +63,7 @@ class CacheSteps(FuzzMachine):
 
     def enqueue(self, tokens: list[int]) -> None:
         """A request joins the queue."""
-        self.waiting.append(request(f"r{self.asked}", tokens, self.shape.new_tokens))
+        self.waiting.append(self.call(request, f"r{self.asked}", tokens, self.shape.new_tokens))
         self.asked += 1
 
     def finish_next(self, rids: list[str]) -> None:
@@ -113,7 +113,7 @@ class CacheSteps(FuzzMachine):
         if self.chunked is not None:
             self.chunked.inflight_middle_chunks += 1
             self.cover("chunked")
-        self.last = batch = scheduler.new_batch(self.shape, self.server, added, self.chunked)
+        self.last = batch = self.call(scheduler.new_batch, self.shape, self.server, added, self.chunked)
         self.call(batch.prepare_for_extend)
         return batch
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +11,10 @@ from g4diag.hooks.install import Hook
 from g4diag.model import View
 
 Sink = Callable[[View], None]
+Books = Mapping[str, Any]
 
 
-def no_probes(sink: Sink) -> Sequence[Hook]:
+def no_probes(sink: Sink, books: Books) -> Sequence[Hook]:
     """For a machine that takes its views itself and hands them to `judge`."""
     return ()
 
@@ -24,8 +25,9 @@ class Machine:
 
     drives: a FuzzMachine; its module must import without torch and sglang. goals: coverage counters a run must
     reach, or it is vacuous. release_goals: more of them, of what the installed release has and another has not.
-    oracle: names of the traps that judge its views; each must judge some. probes: sink -> hooks that make the views.
-    books: what is written down for them (`stack/probes`), new ones for each run; the machine finds them in its session.
+    oracle: names of the traps that judge its views; each must judge some. probes: (sink, books) -> hooks that
+    make the views. books: what is written down for them (`stack/probes`), new ones for each run and hooked apart;
+    probes and the machine's session have them by name.
     page_sizes: each must have been used. steps: rules an example. surroundings: what must be there while it runs, such
     as reference kernels.
     """
@@ -36,7 +38,7 @@ class Machine:
     goals: tuple[str, ...]
     oracle: tuple[str, ...]
     release_goals: Callable[[], tuple[str, ...]] = tuple
-    probes: Callable[[Sink], Sequence[Hook]] = no_probes
+    probes: Callable[[Sink, Books], Sequence[Hook]] = no_probes
     books: Callable[[], Sequence[Any]] = tuple
     page_sizes: tuple[int, ...] = ()
     steps: int = 40

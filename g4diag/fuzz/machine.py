@@ -27,13 +27,13 @@ class FuzzMachine(RuleBasedStateMachine):
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """sglang's function on these arguments. Raises Broken if its views do not hold, or if it raises."""
-        name = getattr(function, "__name__", type(function).__name__)
         try:
             result = self.session.timed(function, *args, **kwargs)
         except G4DiagError:
             raise
         except Exception as error:
             self.session.conclude()
+            name = getattr(function, "__name__", type(function).__name__)
             self.session.fail("model:call_returns", f"{name} raised {type(error).__name__}: {error}")
         self.session.conclude()
         return result

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +29,7 @@ from g4diag.model.campaign import Failure, MachineRun
 
 Progress = Callable[[MachineRun], None]
 ROUND = 50
+_modules_kept = 0
 _PHASES = (Phase.reuse, Phase.generate, Phase.target, Phase.shrink)
 
 
@@ -98,6 +101,7 @@ class _Rounds:
         seeded = hypothesis.seed(self.seed * 1_000_003 + self.number)(_fresh_class(self.session.machine.drives))
         self.number += 1
         self.examples += size
+        _keep_what_imports_brought()
         try:
             with _limited_shrinking(self.budget.shrinking), with_reporter(_silent):
                 run_state_machine_as_test(seeded, settings=chosen)
@@ -126,6 +130,15 @@ class _Rounds:
             failure=failure,
             broken_off=session.broken_off,
         )
+
+
+def _keep_what_imports_brought() -> None:
+    """A million objects that stay: the collector goes through them now and then, and Hypothesis before each example."""
+    global _modules_kept
+    if len(sys.modules) > _modules_kept:
+        _modules_kept = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 @contextmanager

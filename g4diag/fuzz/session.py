@@ -63,6 +63,7 @@ class Session:
         self.judged: Counter[str] = Counter()
         self.first: FirstFailure | None = None
         self.manifest: dict[str, list[str]] = {}
+        self._judges: dict[type, tuple[Trap, ...]] = {}
         self._clear()
 
     def begin(self) -> None:
@@ -109,11 +110,15 @@ class Session:
     def judge(self, view: View) -> None:
         """Let the oracle see a view. What it finds is raised by `conclude`, not from within sglang's call."""
         self.views.append(view)
-        for trap in self.traps:
-            if isinstance(view, trap.judges):
-                self.violations += trap.judge(view)
-                if self.first is None and not trap.needs(view):  # or it is shown and not judged
-                    self.judged[trap.name] += 1
+        for trap in self._judges_of(type(view)):
+            self.violations += trap.judge(view)
+            if self.first is None and not trap.needs(view):  # or it is shown and not judged
+                self.judged[trap.name] += 1
+
+    def _judges_of(self, kind: type) -> tuple[Trap, ...]:
+        if kind not in self._judges:
+            self._judges[kind] = tuple(trap for trap in self.traps if issubclass(kind, trap.judges))
+        return self._judges[kind]
 
     def conclude(self) -> None:
         """Raise a violation since the example began, if there is one: the one a report would put first."""
@@ -191,7 +196,7 @@ class Session:
         """The machine's books and probes, clocked."""
         clock = {"around": self.around}
         books = [hook for book in self.books.values() for hook in book.hooks()]
-        probes = [*books, *self.machine.probes(self.judge)]
+        probes = [*books, *self.machine.probes(self.judge, self.books)]
         return [replace(hook, function=clock.get(hook.kind, self.outside)(hook.function)) for hook in probes]
 
     def missing(self) -> tuple[str, ...]:

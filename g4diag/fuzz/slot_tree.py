@@ -3,7 +3,7 @@ up has none, the prefix that a request locks is locked and stays what the reques
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,21 +13,24 @@ from g4diag.model import BoolArray, IntArray
 from g4diag.stack.drive import unified_tree
 from g4diag.stack.drive.request_state import protected_len
 
+_ALIVE, _DEAD = 1, 2  # of a slot that the tree has: with SWA K/V, without; 0: it has it not
+
 
 class SlotTree:
     """The tree of a machine's server."""
 
     def __init__(self, machine: CacheMachine) -> None:
         self.machine, self.cache = machine, machine.server.cache
-        self._was: dict[int, bool] = {}
-        self._found = unified_tree.slots(self.cache)
+        self._slots = len(machine.mapping())
+        self._was_M = np.zeros(self._slots, dtype=np.int8)
+        self._found = self._ask(unified_tree.slots)
 
     def check(self) -> None:
         """Claims of the machine's. What is seen here is what `cached` tells until the next time."""
-        self._found = found = unified_tree.slots(self.cache)
+        self._found = found = self._ask(unified_tree.slots)
         self._count(found)
         self._check_slots(found)
-        held = {req.rid: unified_tree.held(self.cache, req) for req in self.machine.reqs.values()}
+        held = {req.rid: self._ask(unified_tree.held, req) for req in self.machine.reqs.values()}
         self._check_locks(found, held)
         for req in self.machine.holders():
             self._check_row(req, held[req.rid])
@@ -42,10 +45,15 @@ class SlotTree:
         yield "the tree, where it has SWA K/V", found.full_N[found.has_swa_N], True
         yield "the tree, where it has none", found.full_N[~found.has_swa_N], False
 
+    def _ask(self, question: Callable[..., Any], *args: Any) -> Any:
+        """sglang walks its tree."""
+        return self.machine.session.timed(question, self.cache, *args)
+
     def _check_slots(self, found: unified_tree.Slots) -> None:
         claim, page = self.machine.claim, self.machine.page_size
-        pages, counts = np.unique(found.full_N // page, return_counts=True)
-        claim("tree_is_whole_pages", bool((counts == page).all()), lambda: f"pages {pages[counts != page]} are not")
+        counts = np.bincount(found.full_N // page)
+        broken = np.flatnonzero((counts != 0) & (counts != page))
+        claim("tree_is_whole_pages", not len(broken), lambda: f"pages {broken} are not")
         is_mapped_N = self.machine.mapping()[found.full_N] > 0
         stray_N = found.full_N[is_mapped_N & ~found.has_swa_N]
         claim("tombstone_has_no_swa", not len(stray_N), lambda: f"slots {stray_N} are of tombstones and mapped")
@@ -69,23 +77,35 @@ class SlotTree:
 
     def _check_locks(self, found: unified_tree.Slots, held: dict[str, IntArray]) -> None:
         claim, window = self.machine.claim, self.machine.shape.window
-        wanted_N = np.unique(_together(held.values()))
-        locked_N = np.sort(found.full_N[found.full_locked_N])
-        same = np.array_equal(locked_N, wanted_N)
-        claim("locks_are_balanced", same, lambda: f"slots {np.setxor1d(locked_N, wanted_N)} are locked or held alone")
-        swa_locked_N, has_swa_N = found.full_N[found.swa_locked_N], found.full_N[found.has_swa_N]
+        locked_N = found.full_N[found.full_locked_N]
+        wanted_M, locked_M = self._marked(held.values()), self._marked([locked_N])
+        same = len(locked_N) == np.count_nonzero(wanted_M) and np.array_equal(locked_M, wanted_M)
+        claim(
+            "locks_are_balanced",
+            same,
+            lambda: f"slots {np.flatnonzero(locked_M ^ wanted_M)} are locked or held alone, or locked twice",
+        )
+        has_swa_M = self._marked([found.full_N[found.has_swa_N]])
+        swa_locked_M = self._marked([found.full_N[found.swa_locked_N]])
         keepers: list[IntArray] = []
         for req in self.machine.reqs.values():
             if unified_tree.gave_up_swa_lock(req):
                 self.machine.cover("gave_up_swa_lock")
                 continue
             keepers.append(held[req.rid])
-            due_N = np.intersect1d(held[req.rid][-window:], has_swa_N)
-            loose_N = np.setdiff1d(due_N, swa_locked_N)
-            claim("window_is_locked", not len(loose_N), f"{req.rid} does not lock {len(loose_N)} slots of its window")
-        stray_N = np.setdiff1d(swa_locked_N, _together(keepers))
+            due_N = held[req.rid][-window:]
+            loose = int(np.count_nonzero(has_swa_M[due_N] & ~swa_locked_M[due_N]))
+            claim("window_is_locked", not loose, f"{req.rid} does not lock {loose} slots of its window")
+        stray_N = np.flatnonzero(swa_locked_M & ~self._marked(keepers))
         claim("locks_are_balanced", not len(stray_N), lambda: f"SWA slots of {stray_N} are locked for nobody")
-        self.machine.cover("shared_lock", sum(map(len, held.values())) > len(wanted_N))
+        self.machine.cover("shared_lock", bool(sum(map(len, held.values())) > np.count_nonzero(wanted_M)))
+
+    def _marked(self, parts: Iterable[IntArray]) -> BoolArray:
+        """bool[M]: the full slots that are in any of these."""
+        is_in_M = np.zeros(self._slots, dtype=np.bool_)
+        for slots_N in parts:
+            is_in_M[slots_N] = True
+        return is_in_M
 
     def _check_row(self, req: Any, held_N: IntArray) -> None:
         claim, mapping_M = self.machine.claim, self.machine.mapping()
@@ -93,22 +113,22 @@ class SlotTree:
         claim("prefix_is_locked", protected <= len(held_N), f"{req.rid} shares {protected}, locks {len(held_N)} tokens")
         differs = int((self.machine.row(req)[:protected] != held_N[:protected]).sum())
         claim("locked_prefix_stays", not differs, f"{req.rid} reads {differs} slots other than the tree's")
-        for node, full_N, swa_N in unified_tree.node_values(self.cache, req):
+        for node, full_N, swa_N in self._ask(unified_tree.node_values, req):
             same = np.array_equal(mapping_M[full_N], swa_N)
             claim("node_says_what_is_mapped", same, f"node {node} has other SWA slots than its full ones are mapped to")
 
     def _count(self, found: unified_tree.Slots) -> None:
         """What became of the slots since the last look."""
-        was, cover = self._was, self.machine.cover
-        self._was = now = dict(zip(found.full_N.tolist(), (~found.has_swa_N).tolist(), strict=True))
-        cover("deleted", any(slot not in now for slot in was))
-        cover("tombstoned", any(dead and was.get(slot) is False for slot, dead in now.items()))
-        cover("inserted_tombstone", any(dead and slot not in was for slot, dead in now.items()))
-        cover("recovered", any(not dead and was.get(slot) is True for slot, dead in now.items()))
-        kept_N = found.full_N[found.full_locked_N & found.has_swa_N]
-        cover("recovered_under_lock", any(was.get(slot) is True for slot in kept_N.tolist()))
-        cover("bigrams", bool(now) and self.machine.shape.eagle)
-
-
-def _together(parts: Iterable[IntArray]) -> IntArray:
-    return np.concatenate([*parts, np.zeros(0, dtype=np.int64)])
+        was_M, cover = self._was_M, self.machine.cover
+        self._was_M = now_M = np.zeros(self._slots, dtype=np.int8)
+        now_M[found.full_N] = np.where(found.has_swa_N, _ALIVE, _DEAD)
+        became_N = 3 * was_M + now_M
+        turns = np.bincount(became_N, minlength=9)
+        cover("deleted", bool(turns[3 * _ALIVE] or turns[3 * _DEAD]))
+        cover("tombstoned", bool(turns[3 * _ALIVE + _DEAD]))
+        cover("inserted_tombstone", bool(turns[_DEAD]))
+        cover("recovered", bool(turns[3 * _DEAD + _ALIVE]))
+        if turns[3 * _DEAD + _ALIVE]:
+            kept_N = found.full_N[found.full_locked_N & found.has_swa_N]
+            cover("recovered_under_lock", bool((was_M[kept_N] == _DEAD).any()))
+        cover("bigrams", bool(len(found.full_N)) and self.machine.shape.eagle)

@@ -1,23 +1,30 @@
 """Strategies for machines: what a step may ask of the machine as it stands now.
 
-Each looks at the running machine, so a drawn value is a plain one and a shrunk program runs by itself.
+Each looks at the running machine, so a drawn value is a plain one and a shrunk program runs by itself. A strategy for
+what the machine looks like is made once: Hypothesis asks a new one many questions before it draws from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from hypothesis import strategies as st
 
 from g4diag.stack import releases
 
+_KEPT = 1024  # strategies of a kind
+
 
 def tokens(pages: int) -> st.SearchStrategy[int]:
     """1 .. pages pages' worth of tokens, page edges as likely as all the rest. The machine has `page_size`."""
-    return st.runner().flatmap(
-        lambda m: st.one_of(st.integers(1, pages * m.page_size), st.integers(1, pages).map(lambda n: n * m.page_size))
-    )
+    return st.runner().flatmap(lambda m: _tokens(pages, m.page_size))
+
+
+@lru_cache(_KEPT)
+def _tokens(pages: int, page_size: int) -> st.SearchStrategy[int]:
+    return st.one_of(st.integers(1, pages * page_size), st.integers(1, pages).map(lambda n: n * page_size))
 
 
 def backend_sizes(page_sizes: tuple[int, ...]) -> dict[str, Any]:
@@ -47,9 +54,12 @@ def of_release(**asked: Callable[[], tuple[Any, ...]]) -> dict[str, Any]:
 
 def requests(min_size: int = 1, max_size: int | None = None) -> st.SearchStrategy[list[int]]:
     """Distinct live requests. The machine has `live()`, their ids."""
-    return st.runner().flatmap(
-        lambda m: st.lists(st.sampled_from(m.live()), unique=True, min_size=min_size, max_size=max_size)
-    )
+    return st.runner().flatmap(lambda m: _some_of(tuple(m.live()), min_size, max_size))
+
+
+@lru_cache(_KEPT)
+def _some_of(values: tuple[Any, ...], min_size: int, max_size: int | None) -> st.SearchStrategy[list[Any]]:
+    return st.lists(st.sampled_from(values), unique=True, min_size=min_size, max_size=max_size)
 
 
 def pool_pages() -> st.SearchStrategy[tuple[int, int]]:
@@ -78,21 +88,22 @@ def windows(page_sizes: tuple[int, ...]) -> st.SearchStrategy[tuple[int, int]]:
 def prompts() -> st.SearchStrategy[tuple[int, int, int, int]]:
     """(text, shared, own, token): the first `shared` tokens of a text that the machine has in `texts`, page edges as
     likely as all the rest, then `own` times `token`. The machine has `page_size` and `longest_prompt`."""
+    return st.runner().flatmap(lambda m: _prompts(len(m.texts), m.longest_prompt, m.page_size))
 
-    def of(m: Any) -> st.SearchStrategy[tuple[int, int, int, int]]:
-        edges = st.integers(0, m.longest_prompt // m.page_size).flatmap(
-            lambda n: st.integers(0, 2).map(lambda past: n * m.page_size + past)
-        )
-        shared = st.one_of(st.integers(0, m.longest_prompt), edges)
-        own = st.one_of(st.integers(1, 3), st.integers(1, 2 * m.page_size))
-        return st.tuples(st.integers(0, len(m.texts) - 1), shared, own, st.integers(0, 2))
 
-    return st.runner().flatmap(of)
+@lru_cache(_KEPT)
+def _prompts(texts: int, longest: int, page_size: int) -> st.SearchStrategy[tuple[int, int, int, int]]:
+    edges = st.integers(0, longest // page_size).flatmap(
+        lambda n: st.integers(0, 2).map(lambda past: n * page_size + past)
+    )
+    shared = st.one_of(st.integers(0, longest), edges)
+    own = st.one_of(st.integers(1, 3), st.integers(1, 2 * page_size))
+    return st.tuples(st.integers(0, texts - 1), shared, own, st.integers(0, 2))
 
 
 def running() -> st.SearchStrategy[list[str]]:
     """Distinct requests that decode. The machine has `running_rids()`."""
-    return st.runner().flatmap(lambda m: st.lists(st.sampled_from(m.running_rids()), unique=True, min_size=1))
+    return st.runner().flatmap(lambda m: _some_of(tuple(m.running_rids()), 1, None))
 
 
 def paddings() -> st.SearchStrategy[int | None]:

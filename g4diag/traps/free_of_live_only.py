@@ -14,15 +14,16 @@ import numpy as np
 
 from g4diag.model import Release, Violation
 from g4diag.traps.contract import Trap
-from g4diag.traps.slots import repeated, violation_in_call
+from g4diag.traps.slots import FEW, all_differ, repeated, violation_in_call
 
 
 def judge(release: Release) -> Iterator[Violation]:
     """One violation a release, at the first id that is not live."""
     pool, slots_N = release.pool, release.slots_N
     pages_N = slots_N // pool.page_size
-    changes_N = pages_N[np.flatnonzero(np.diff(pages_N, prepend=-1))]
-    if pool.page_size > 1 and set(changes_N.tolist()) <= set(release.live_pages_N.tolist()):
+    changes_N = pages_N if len(pages_N) <= FEW else pages_N[np.flatnonzero(np.diff(pages_N, prepend=-1))]
+    all_live = set(changes_N.tolist()) <= set(release.live_pages_N.tolist())
+    if all_live and (pool.page_size > 1 or all_differ(slots_N)):
         return
     bad_N = ~np.isin(pages_N, release.live_pages_N)
     how = "which was not live"

@@ -23,8 +23,11 @@ def judge(read: AttentionRead) -> Iterator[Violation]:
     expected_BP = read.expected_BP()
     if not read.expected_space.is_swa or read.full_page_table_BP is None or expected_BP is None:
         return
+    zero_BP = read.live_BP() & (read.page_table_BP == 0)
+    if not zero_BP.any():
+        return
     live_BP = read.live_BP() & (read.full_page_table_BP != 0)
-    dummy_BP = live_BP & (read.page_table_BP == 0) & (expected_BP == 0)
+    dummy_BP = live_BP & zero_BP & (expected_BP == 0)
     if not dummy_BP.any():
         return
     row, column = (int(i) for i in np.argwhere(dummy_BP)[0])

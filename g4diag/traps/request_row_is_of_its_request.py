@@ -23,6 +23,9 @@ def judge(read: AttentionRead) -> Iterator[Violation]:
     owners, rows_B = read.row_owners, read.req_rows_B
     if owners is None or rows_B is None:
         return
+    same = np.array_equal(owners.rows_B, rows_B) and np.array_equal(owners.taken_B, owners.now_taken_B)
+    if same and "" not in owners.now_rids:
+        return
     anothers_B, again_B = _anothers_B(owners, rows_B), given_away_B(owners, rows_B)
     wrong_B = anothers_B | again_B
     if not wrong_B.any():

@@ -14,17 +14,17 @@ import numpy as np
 
 from g4diag.model import Allocation, Violation
 from g4diag.traps.contract import Trap
-from g4diag.traps.slots import lacks_book, repeated, violation_in_call
+from g4diag.traps.slots import all_differ, lacks_book, repeated, violation_in_call
 
 
 def judge(allocation: Allocation) -> Iterator[Violation]:
     """One violation an allocation, at the first slot that has an owner: an earlier call's, or one in this call."""
     pool, slots_N = allocation.pool, allocation.slots_N
-    twice_N = repeated(slots_N)
     begins_N = slots_N % pool.page_size == 0
     live = () if allocation.live_pages_N is None else allocation.live_pages_N.tolist()
-    if not twice_N.any() and set((slots_N[begins_N] // pool.page_size).tolist()).isdisjoint(live):
+    if all_differ(slots_N) and set((slots_N[begins_N] // pool.page_size).tolist()).isdisjoint(live):
         return
+    twice_N = repeated(slots_N)
     taken_N = begins_N & np.isin(slots_N // pool.page_size, live)
     bad_N = twice_N | taken_N
     how = "twice in one call" if twice_N[np.flatnonzero(bad_N)[0]] else "while its page was live"

@@ -19,6 +19,8 @@ def judge(allocation: Allocation) -> Iterator[Violation]:
     """One violation an allocation, at the first slot out of bounds."""
     pool, slots_N = allocation.pool, allocation.slots_N
     low, bound = pool.page_size, pool.num_pages * pool.page_size
+    if len(slots_N) and low <= slots_N.min() and slots_N.max() < bound:
+        return
     bad = np.flatnonzero((slots_N < low) | (slots_N >= bound))
     if not len(bad):
         return

@@ -8,6 +8,8 @@ import numpy as np
 
 from g4diag.model import Allocation, BoolArray, IntArray, PoolView, Severity, Violation
 
+FEW = 64  # ids up to which Python's sets are faster than numpy's sorts
+
 
 def lacks_book(allocation: Allocation) -> str:
     """What an allocation lacks where nobody kept a book of what was live."""
@@ -16,12 +18,19 @@ def lacks_book(allocation: Allocation) -> str:
 
 def repeated(ids_N: IntArray) -> BoolArray:
     """bool[N]: True where the same id stands earlier in ids_N."""
-    sorted_N = np.sort(ids_N)
-    if not (sorted_N[1:] == sorted_N[:-1]).any():
+    if all_differ(ids_N):
         return np.zeros(len(ids_N), dtype=np.bool_)
     again_N = np.ones(len(ids_N), dtype=np.bool_)
     again_N[np.unique(ids_N, return_index=True)[1]] = False
     return again_N
+
+
+def all_differ(ids_N: IntArray) -> bool:
+    """Whether no id stands there twice."""
+    if len(ids_N) <= FEW:
+        return len(set(ids_N.tolist())) == len(ids_N)
+    sorted_N = np.sort(ids_N)
+    return not (sorted_N[1:] == sorted_N[:-1]).any()
 
 
 def violation_in_call(

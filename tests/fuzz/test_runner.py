@@ -144,7 +144,7 @@ def test_an_error_of_ours_is_not_taken_for_sglangs() -> None:
     def broken_probe(*args: object) -> None:
         raise ValueError("ours")
 
-    machine: Machine = replace(toy(), probes=lambda sink: [Hook(target, "after", broken_probe, observes=True)])
+    machine: Machine = replace(toy(), probes=lambda sink, books: [Hook(target, "after", broken_probe, observes=True)])
     with opened(machine), pytest.raises(ProbeFailed, match="ValueError: ours"):
         from sglang.srt.mem_cache.allocator.token import TokenToKVPoolAllocator
 

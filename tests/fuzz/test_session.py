@@ -25,7 +25,7 @@ def through(original: Any, *args: Any) -> Any:
 def test_an_exception_through_a_probe_is_the_subjects() -> None:
     from sglang.srt.mem_cache.memory_pool import ReqToTokenPool
 
-    machine = replace(toy(), probes=lambda sink: [Hook(TARGET, "around", through, observes=True)])
+    machine = replace(toy(), probes=lambda sink, books: [Hook(TARGET, "around", through, observes=True)])
     with opened(machine), pytest.raises(Broken, match=r"^model:call_returns: alloc raised AttributeError"):
         machine.drives().call(ReqToTokenPool(1, 1, "cpu", False).alloc, [object()])
 

@@ -7,10 +7,12 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
+from g4diag.hooks.anchors import has_module
 from g4diag.hooks.install import Hook
 
 OWNER = "sglang.srt.mem_cache.allocator.swa.SWATokenToKVPoolAllocator"
 EVICT = "sglang.srt.managers.schedule_batch.ScheduleBatch._evict_swa"
+FILTER = "sglang.srt.managers.schedule_batch.ScheduleBatch.filter_batch"
 PAGED = "sglang.srt.mem_cache.allocator.paged.PagedTokenToKVPoolAllocator"
 
 
@@ -56,6 +58,25 @@ def evicts_a_page_early(original: Any, batch: Any, req: Any, pre_len: int, **nam
     """A page past the margin by which eviction stays behind, and another."""
     cache = batch.tree_cache
     original(batch, req, pre_len + min(2 * cache.page_size, cache.sliding_window_size), **named)
+
+
+def keeps_those_who_left(original: Any, batch: Any, *args: Any, **named: Any) -> None:
+    """A batch that was prepared before is run as it was, over a request row that another has by now."""
+
+
+def has_pages_of_twice_the_size(runner: Any, *args: Any, **named: Any) -> None:
+    """An EAGLE draft counts in larger pages than the allocator hands out: its tables, and in 0.5.13 its pool. Not in
+    pages of 128, for which 0.5.23 builds no such backend."""
+    if runner.is_draft_worker and runner.page_size < 64:
+        runner.page_size *= 2
+
+
+def before_the_draft_has_its_pool(function: Callable[..., None]) -> tuple[Hook, ...]:
+    """The fault where sglang makes the pool of a runner that is told its sizes, which only an EAGLE draft's is here."""
+    mixin = "sglang.srt.model_executor.model_runner_kv_cache_mixin"
+    if has_module(mixin):
+        return (Hook(f"{mixin}.ModelRunnerKVCacheMixin._apply_memory_pool_config", "before", function),)
+    return (Hook("sglang.srt.model_executor.model_runner.ModelRunner.init_kv_cache_configurator", "before", function),)
 
 
 def of_swa_side(call: str, function: Callable[..., Any]) -> tuple[Hook, ...]:

@@ -23,7 +23,7 @@ from g4diag.patches.contract import fit
 from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.swa_pool import how_it_frees, int64
 from tests.rediscovery import sabotage
-from tests.rediscovery.sabotage import OWNER, of_swa_side
+from tests.rediscovery.sabotage import OWNER, before_the_draft_has_its_pool, of_swa_side
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,7 @@ UPSTREAM = (
         BACKEND,
         "page_table_in_layer_space",
         faults=("faulty-rule",),
+        seed=2,
     ),
     Row(
         "#18970: a draft with its own pool is translated",
@@ -234,6 +235,20 @@ INJECTED = (
         "page_in_window_is_mapped",
         hooks=(Hook(sabotage.EVICT, "around", sabotage.evicts_a_page_early),),
         seed=5,
+        length=None,
+    ),
+    Row(
+        "a prepared batch that keeps a request whose row is another's by now",
+        BACKEND,
+        "request_row_is_of_its_request",
+        hooks=(Hook(sabotage.FILTER, "around", sabotage.keeps_those_who_left),),
+        length=None,
+    ),
+    Row(
+        "an EAGLE draft whose pages are twice the target's",
+        BACKEND,
+        "page_size_is_the_pools",
+        hooks=before_the_draft_has_its_pool(sabotage.has_pages_of_twice_the_size),
         length=None,
     ),
 )

@@ -63,11 +63,21 @@ class AttentionMachine(BackendMachine):
                 self._accept_path(rid)
 
     def frozen_step(self, step: Step, *, graph: bool) -> None:
-        """Where such a draft reads what it should."""
-        if self.attention not in _OWN_POOL_DECIDES and self.rig.sizes.topk == 1:
+        """Where there is such a draft."""
+        if self.has_frozen():
             self.replays = False
             super().frozen_step(step, graph=graph)
             self.cover(f"{self.attention}_frozen_decode")
+
+    def has_frozen(self) -> bool:
+        """Where such a draft reads what it should."""
+        return self.attention not in _OWN_POOL_DECIDES and self.rig.sizes.topk == 1
+
+    def ready_step(self, step: Step, batch: Any, *, is_draft: bool) -> None:
+        """Eagerly."""
+        self.replays = False
+        super().ready_step(step, batch, is_draft=is_draft)
+        self.cover(f"{self.attention}_{step.phase.lower()}")
 
     def _reads(self, step: Step | None, function: Callable[[Any], Any], argument: Any) -> Any:
         """A graph reads what it was captured with. Some backends keep one metadata for graphs of all sizes."""
@@ -137,6 +147,7 @@ MACHINE = Machine(
     release_goals=_goals,
     oracle=backend_metadata.MACHINE.oracle,
     probes=backend_metadata.MACHINE.probes,
+    books=backend_metadata.MACHINE.books,
     page_sizes=backend_metadata.MACHINE.page_sizes,
     steps=30,
     surroundings=reading_kernels,

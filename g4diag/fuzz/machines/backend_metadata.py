@@ -8,19 +8,20 @@ window is that request's token of that position or a defect, whatever any table 
 
 from __future__ import annotations
 
+from typing import Any
+
 import hypothesis.strategies as st
 from hypothesis.stateful import precondition
 
-from g4diag.fuzz.backend_runners import BackendSides
-from g4diag.fuzz.backend_steps import Step, reading_kernels
-from g4diag.fuzz.contract import Machine, Sink
+from g4diag.fuzz.backend_requests import step_of
+from g4diag.fuzz.backend_steps import reading_kernels
+from g4diag.fuzz.contract import Books, Machine, Sink
+from g4diag.fuzz.prepared_batches import PREPARED, PreparedBatches
 from g4diag.fuzz.rules import initialize, rule
 from g4diag.fuzz.strategies import backend_sizes, of_release, paddings, requests, tokens
 from g4diag.hooks.install import Hook
 from g4diag.stack.drive.allocation_kernels import use_interpreter
 from g4diag.stack.drive.backend_fixture import Rig, Sizes
-from g4diag.stack.drive.forwards import extends_all_drafts
-from g4diag.stack.drive.request_state import give_row_back, take_row, write_row
 from g4diag.stack.drive.swa_pool import int64
 from g4diag.stack.drive.table_kernels import has_table_kernels
 
@@ -35,7 +36,7 @@ def _interpreted() -> tuple[bool, ...]:
 _someone_lives = precondition(lambda self: self.held)
 
 
-class BackendMachine(BackendSides):
+class BackendMachine(PreparedBatches):
     """Requests come, grow and go as on a server with speculation. bounded: no request is so long that its drafts pass
     the tables' width. 0.5.13 sizes those of graphs by the context alone (as sglang #35985), later releases all, and the
     last verify of the longest request that the scheduler admits reads past them: tests/fuzz lifts the bound and finds
@@ -71,7 +72,7 @@ class BackendMachine(BackendSides):
         self.begin(self.call(Rig, sizes, wrapped, self.attention))
         self.allocator, self.model = self.rig.allocator, self.model_of(page_size, *pages)
         self.diverged = 0
-        self.drafted: dict[int, int] = {}  # rid -> tokens whose K/V the EAGLE draft has
+        self.drafted = {}
         self.longest = min(sizes.context - 3, width - drafts) if self.bounded else sizes.context - 3
         if others := min(others, pages[0] - 1):
             self._others(others * page_size)
@@ -79,22 +80,14 @@ class BackendMachine(BackendSides):
         self.cover("wrapped", wrapped)
         self.cover("interpreted", interpreted)
 
-    def live(self) -> list[int]:
-        """Ids of the requests that can be stepped."""
-        return sorted(self.held)
-
     @rule(lengths=st.lists(tokens(4), min_size=1, max_size=3))
     def admit(self, lengths: list[int]) -> None:
         """The first chunks of new requests, as far as there are rows."""
-        chunks = {}
+        taken = {}
         for length in lengths:
-            if (holder := take_row(self.rig.rows)) is not None:
-                rid = self.model.admit()
-                self.held[rid], chunks[rid] = holder, min(length, self.longest)
-        self._extend(chunks)
-        for rid in chunks:
-            if not self._committed(rid):
-                self._give_back(rid)
+            if (rid := self._take_row()) is not None:
+                taken[rid] = length
+        self._admit(taken)
 
     @_someone_lives
     @rule(picked=requests(max_size=2), length=tokens(2))
@@ -109,7 +102,7 @@ class BackendMachine(BackendSides):
         picked = [rid for rid in picked if self._room(rid)]
         if picked and self._reserve(picked, 1):
             ends = [self._committed(rid) + 1 for rid in picked]
-            self.target_step(_step("DECODE", picked, [end - 1 for end in ends], 1, ends, ends), padding)
+            self.target_step(step_of("DECODE", picked, [end - 1 for end in ends], 1, ends, ends), padding)
             self._commit(dict.fromkeys(picked, 1))
 
     @_someone_lives
@@ -120,7 +113,7 @@ class BackendMachine(BackendSides):
         if self._reserve(picked, drafts):
             starts = [self._committed(rid) for rid in picked]
             keys = [start + drafts for start in starts]
-            self.target_step(_step("TARGET_VERIFY", picked, starts, drafts, starts, keys), padding)
+            self.target_step(step_of("TARGET_VERIFY", picked, starts, drafts, starts, keys), padding)
             self.cover("longest_replayed", padding is not None and max(starts) == self.longest)
             self._commit({rid: min(accepted, drafts, self._room(rid)) for rid in picked})
 
@@ -129,7 +122,7 @@ class BackendMachine(BackendSides):
     def draft(self, picked: list[int], graph: bool) -> None:
         """The frozen-KV draft: its queries are past the last key, and no key of theirs is written."""
         ends = [self._committed(rid) for rid in picked]
-        self.frozen_step(_step("FROZEN_DECODE", picked, ends, 1, ends, ends), graph=graph)
+        self.frozen_step(step_of("FROZEN_DECODE", picked, ends, 1, ends, ends), graph=graph)
 
     @_someone_lives
     @rule(picked=requests(), accepted=st.integers(1, 6), padding=paddings())
@@ -145,7 +138,7 @@ class BackendMachine(BackendSides):
         for ahead in range(drafts - 1):
             starts = [end + ahead for end in ends]
             keys = [start + 1 for start in starts]
-            steps.append(_step("DRAFT_DECODE", picked, starts, 1, ends, keys, ahead))
+            steps.append(step_of("DRAFT_DECODE", picked, starts, 1, ends, keys, ahead))
         self.twin_decode(steps, padding)
         self.verify(picked, accepted, padding)
         self._catch_up([rid for rid in picked if self.drafted[rid] < self._committed(rid)], padding)
@@ -168,99 +161,20 @@ class BackendMachine(BackendSides):
         for rid in picked:
             self._give_back(rid)
 
-    def _others(self, length: int) -> None:
-        none, lens = int64([0]), int64([length])
-        before = length - self.page_size
-        handed = self.call(
-            self.allocator.alloc_extend_swa_tail, none, none, lens, lens, int64([-1]), length, self.page_size
-        )
-        if handed is not None:
-            self.append({self.model.admit(): length}, handed, before)
 
-    def _give_back(self, rid: int) -> None:
-        if slots := self.model.free(rid):
-            self.call(self.allocator.free, int64(slots))
-        give_row_back(self.rig.rows, self.held.pop(rid))
-        self.drafted.pop(rid, None)
+def _books() -> tuple[Any, ...]:
+    from g4diag.stack.probes.handed_out import HandedOut
+    from g4diag.stack.probes.request_rows import RequestRows
 
-    def _committed(self, rid: int) -> int:
-        return self.model.requests[rid].committed
-
-    def _room(self, rid: int) -> int:
-        return max(0, self.longest - self._committed(rid))
-
-    def _commit(self, counts: dict[int, int]) -> None:
-        for rid, count in counts.items():
-            self.model.requests[rid].committed += count
-
-    def _extend(self, chunks: dict[int, int]) -> None:
-        """Prefill so many more tokens of each that there is room for."""
-        chunks = {rid: count for rid, count in chunks.items() if self._reserve([rid], count)}
-        if not chunks:
-            return
-        starts = [self._committed(rid) for rid in chunks]
-        ends = [start + count for start, count in zip(starts, chunks.values(), strict=True)]
-        self.target_step(_step("EXTEND", list(chunks), starts, list(chunks.values()), ends, ends), None)
-        self._commit(chunks)
-
-    def _reserve(self, picked: list[int], count: int) -> bool:
-        """Have slots for `count` tokens past the committed ones of each; whether there was room."""
-        held = {rid: self.model.requests[rid] for rid in picked}
-        short = {rid: n for rid, request in held.items() if (n := request.committed + count - len(request.slots)) > 0}
-        if not short:
-            return True
-        committed = {rid: request.committed for rid, request in held.items()}
-        before = [len(held[rid].slots) for rid in short]
-        prefix, lens = int64(before), int64([n + more for n, more in zip(before, short.values(), strict=True)])
-        if self.page_size == 1:
-            handed = self.call(self.allocator.alloc, sum(short.values()))
-        else:
-            last_loc = int64([held[rid].last_loc for rid in short])
-            handed = self.call(self.allocator.alloc_extend, prefix, prefix, lens, lens, last_loc, sum(short.values()))
-        if handed is None:
-            return False
-        self.append(short, handed)
-        for rid, request in held.items():
-            request.committed = committed[rid]
-            write_row(self.rig.rows, self.held[rid], request.slots)
-        return True
-
-    def _catch_up(self, behind: list[int], padding: int | None) -> None:
-        if not behind:
-            return
-        starts = [self.drafted.get(rid, 0) for rid in behind]
-        ends = [self._committed(rid) for rid in behind]
-        queries, drafts = [end - start for start, end in zip(starts, ends, strict=True)], self.rig.sizes.drafts
-        fits = max(queries) <= drafts
-        phase = "DRAFT_EXTEND" if all(starts) and (fits or not extends_all_drafts()) else "EXTEND"
-        if phase == "DRAFT_EXTEND" and extends_all_drafts():
-            keys = [start + drafts for start in starts]
-            self.twin_step(_step(phase, behind, starts, drafts, keys, keys), padding)
-        else:
-            self.twin_step(_step(phase, behind, starts, queries, ends, ends), padding if fits else None)
-        self.drafted.update(zip(behind, ends, strict=True))
+    return HandedOut(), RequestRows()
 
 
-def _step(
-    phase: str,
-    rids: list[int],
-    starts: list[int],
-    queries: int | list[int],
-    lens: list[int],
-    keys: list[int],
-    ahead: int = 0,
-) -> Step:
-    each = [queries] * len(rids) if isinstance(queries, int) else queries
-    return Step(phase, tuple(rids), tuple(starts), tuple(each), tuple(lens), tuple(keys), ahead)
-
-
-def _probes(sink: Sink) -> list[Hook]:
+def _probes(sink: Sink, books: Books) -> list[Hook]:
     from g4diag.stack.probes.page_table import PageTableProbe
     from g4diag.stack.probes.workers import Backends
 
-    backends = Backends(lambda swap: None)
-    books = [hook for book in backends.books for hook in book.hooks()]
-    return [*backends.hooks(), *books, *PageTableProbe(backends, sink, rid_of=lambda row: f"row{row}").hooks()]
+    backends = Backends(lambda swap: None, books["mapping"], books["request rows"])
+    return [*backends.hooks(), *PageTableProbe(backends, sink, rid_of=lambda row: f"row{row}").hooks()]
 
 
 MACHINE = Machine(
@@ -273,14 +187,18 @@ MACHINE = Machine(
         *("extend_eager", "decode_eager", "decode_graph", "target_verify_eager", "target_verify_graph"),
         *("draft_extend_eager", "draft_extend_graph", "draft_decode_eager", "draft_decode_graph"),
         *("frozen_decode_eager", "frozen_decode_graph"),
+        *PREPARED,
     ),
     release_goals=lambda: ("interpreted",) if has_table_kernels() else (),
     oracle=(
+        # First what explains the others, where several break in one read: whose rows, pages of which size.
+        *("request_row_is_of_its_request", "page_size_is_the_pools"),
         *("page_table_stays_in_pool", "page_table_in_layer_space", "page_in_window_is_mapped"),
         *("table_is_wide_enough", "table_is_of_this_step"),
-        *("mapping_is_what_was_handed_out", "window_is_the_models", "page_size_is_the_pools"),
+        *("mapping_is_what_was_handed_out", "window_is_the_models"),
     ),
     probes=_probes,
+    books=_books,
     page_sizes=_PAGE_SIZES,
     steps=30,
     surroundings=reading_kernels,

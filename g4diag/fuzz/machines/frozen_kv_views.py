@@ -18,7 +18,7 @@ import hypothesis.strategies as st
 from hypothesis.stateful import precondition
 
 from g4diag.fuzz.backend_steps import Reading, Step, forward_batch, reading_kernels
-from g4diag.fuzz.contract import Machine, Sink
+from g4diag.fuzz.contract import Books, Machine, Sink
 from g4diag.fuzz.machine import FuzzMachine
 from g4diag.fuzz.rules import initialize, rule
 from g4diag.fuzz.strategies import draft_numbers
@@ -208,7 +208,7 @@ def _stoppable(function: Callable[[Any], Any], argument: Any) -> Any:
         return None
 
 
-def _probes(sink: Sink) -> list[Hook]:
+def _probes(sink: Sink, books: Books) -> list[Hook]:
     from g4diag.stack.probes.pool_swap import PoolSwapProbe
     from g4diag.stack.probes.workers import Backends
 

@@ -15,7 +15,7 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis.stateful import precondition
 
-from g4diag.fuzz.contract import Machine, Sink
+from g4diag.fuzz.contract import Books, Machine, Sink
 from g4diag.fuzz.rules import initialize, rule
 from g4diag.fuzz.strategies import of_release, pool_pages, requests, tokens
 from g4diag.fuzz.swa_invariants import SwaInvariants
@@ -47,7 +47,7 @@ class SwaAllocatorMachine(SwaInvariants):
     ) -> None:
         use_interpreter(interpreted)
         self.page_size, self.window, self.need_sort = page_size, window_pages * page_size + 1, need_sort
-        self.allocator = build(page_size, *pages, need_sort)
+        self.allocator = self.call(build, page_size, *pages, need_sort)
         if interpreted and page_size > 1:
             launch_kernels(self.allocator)
         self.model = self.model_of(page_size, *pages)
@@ -230,7 +230,7 @@ def _release_goals() -> tuple[str, ...]:
     return (*backup, *("freed_by_row" for way in swa_pool.ways_to_free() if way == "row"))
 
 
-def _probes(sink: Sink) -> list[Hook]:
+def _probes(sink: Sink, books: Books) -> list[Hook]:
     from g4diag.stack.probes.allocation import AllocationProbe
 
     return AllocationProbe(sink, stock_every=4).hooks()

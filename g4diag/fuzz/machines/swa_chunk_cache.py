@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from g4diag.fuzz.cache_machine import GOALS, PAGE_SIZES, CacheMachine, books, release_goals, surroundings
-from g4diag.fuzz.contract import Machine, Sink
+from g4diag.fuzz.contract import Books, Machine, Sink
 from g4diag.hooks.install import Hook
 
 
@@ -16,7 +16,7 @@ class SwaChunkCacheMachine(CacheMachine):
     shared: ClassVar[bool] = False
 
 
-def _probes(sink: Sink) -> list[Hook]:
+def _probes(sink: Sink, books: Books) -> list[Hook]:
     from g4diag.stack.probes.allocation import AllocationProbe
 
     return AllocationProbe(sink, stock_every=16).hooks()

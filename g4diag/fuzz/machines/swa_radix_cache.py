@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from g4diag.fuzz.cache_machine import GOALS, PAGE_SIZES, books, release_goals, surroundings
-from g4diag.fuzz.contract import Machine, Sink
+from g4diag.fuzz.contract import Books, Machine, Sink
 from g4diag.fuzz.tree_invariants import TreeInvariants
 from g4diag.hooks.install import Hook
 
@@ -21,7 +21,7 @@ class SwaRadixCacheMachine(TreeInvariants):
     shared: ClassVar[bool] = True
 
 
-def _probes(sink: Sink) -> list[Hook]:
+def _probes(sink: Sink, books: Books) -> list[Hook]:
     from g4diag.stack.probes.allocation import AllocationProbe
     from g4diag.stack.probes.prefix_match import PrefixMatchProbe
 

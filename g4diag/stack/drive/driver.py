@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from typing import Any
 
 from g4diag.errors import CannotRunError
@@ -11,7 +12,12 @@ from g4diag.stack.releases import current
 
 def driver() -> Any:
     """The module, `at_0_5_13` and the like: all of them have the same functions, each with its docstring there."""
-    return importlib.import_module(current().drive)
+    return _module(current().drive)
+
+
+@cache
+def _module(name: str) -> Any:
+    return importlib.import_module(name)
 
 
 def require_fuzzing() -> None:

@@ -58,9 +58,10 @@ def commit_verified(req: Any, accepted: int) -> None:
     driver().SCHEDULING.commit_verified(req, accepted)
 
 
-def take_row(request_pool: Any) -> Any | None:
-    """Something that holds a row as a request does, or None if all are taken."""
-    holder = driver().row_holder()
+def take_row(request_pool: Any, holder: Any = None) -> Any | None:
+    """A request that has a row now, or None if all are taken. holder: it, else something that holds a row as one
+    does."""
+    holder = driver().row_holder() if holder is None else holder
     return holder if request_pool.alloc([holder]) else None
 
 

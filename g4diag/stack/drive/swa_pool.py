@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
+from g4diag.model import IntArray
 from g4diag.stack.drive.driver import driver
 from g4diag.stack.releases import current
 
@@ -48,6 +51,11 @@ def paged(pages: int, page_size: int) -> Any:
 def free_pages(sub_allocator: Any) -> list[int]:
     """Ids on a paged allocator's free list, those waiting to be sorted in included."""
     return [page for pages in current().read.free_lists(sub_allocator) for page in pages.tolist()]
+
+
+def free_page_ids(sub_allocator: Any) -> IntArray:
+    """The same as int64[N], a copy."""
+    return np.concatenate([pages.numpy() for pages in current().read.free_lists(sub_allocator)], dtype=np.int64)
 
 
 def next_pages(sub_allocator: Any) -> list[int]:

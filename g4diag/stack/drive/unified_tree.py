@@ -34,10 +34,17 @@ def slots(cache: Any) -> Slots:
         return np.asarray(walk.slot_indices.numpy(), dtype=np.int64)
 
     full_N = walked(unlocked_only=False, swa_only=False)
-    has_swa_N = np.isin(full_N, walked(unlocked_only=False, swa_only=True))
-    full_locked_N = ~np.isin(full_N, walked(unlocked_only=True, swa_only=False))
-    swa_locked_N = has_swa_N & ~np.isin(full_N, walked(unlocked_only=True, swa_only=True))
+    has_swa_N = among(full_N, walked(unlocked_only=False, swa_only=True))
+    full_locked_N = ~among(full_N, walked(unlocked_only=True, swa_only=False))
+    swa_locked_N = has_swa_N & ~among(full_N, walked(unlocked_only=True, swa_only=True))
     return Slots(full_N, has_swa_N, full_locked_N, swa_locked_N)
+
+
+def among(ids_N: IntArray, others_N: IntArray) -> BoolArray:
+    """bool[N]: which of these ids, none of them negative, are among the others: by a table, where numpy would sort."""
+    is_other_M = np.zeros(1 + max(ids_N.max(initial=0), others_N.max(initial=0)), dtype=np.bool_)
+    is_other_M[others_N] = True
+    return is_other_M[ids_N]
 
 
 def held(cache: Any, req: Any) -> IntArray:

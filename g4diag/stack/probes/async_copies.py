@@ -62,9 +62,9 @@ class Arrivals:
 
     def copy(self, tensors: Sequence[Any], then: Callable[..., None]) -> None:
         """Call `then` with the copies: now, if nothing is kept or in flight and none is on a device, else later."""
-        on_device = any(tensor.is_cuda for tensor in tensors)
+        on_device = any([tensor.is_cuda for tensor in tensors])
         if not on_device and not self._asked and not self._waiting:
-            then(*(_int64(tensor) for tensor in tensors))
+            then(*[_int64(tensor) for tensor in tensors])
             return
         if on_device:
             stream = self._device.stream()
@@ -151,4 +151,4 @@ def _safe(tensor: Any) -> Any:
 
 
 def _int64(tensor: Any) -> Any:
-    return tensor.detach().numpy().astype("int64")
+    return tensor.numpy().astype(np.int64)

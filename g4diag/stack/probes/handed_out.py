@@ -65,8 +65,10 @@ class HandedOut:
         if kept is None:
             return None
         inside = (full >= 0) & (full < len(kept.slots_M) - 1)
-        at = kept.slots_M.new_tensor(np.where(inside, full, 0))
-        return np.where(inside, kept.slots_M[at].cpu().numpy(), -1)
+        at = np.where(inside, full, 0)
+        if kept.slots_M.is_cpu:
+            return np.where(inside, kept.slots_M.numpy()[at], -1)
+        return np.where(inside, kept.slots_M[kept.slots_M.new_tensor(at)].cpu().numpy(), -1)
 
     def owners(self, pool: Any, swa: IntArray, page_size: int) -> IntArray | None:
         """int64, of each SWA page (any shape) the full page that it was handed out with, 0 for none. Copies all of what
@@ -140,9 +142,7 @@ class HandedOut:
         if not full.numel():
             return
         slots_M, page = self._keep(owner), owner.page_size
-        starts = full.long() // page * page
-        pages = (starts[:, None] + starts.new_ones(page).cumsum(0) - 1).reshape(-1) if page > 1 else starts
-        slots_M.index_fill_(0, pages, 0)
+        slots_M[: (len(slots_M) - 1) // page * page].view(-1, page).index_fill_(0, full.long() // page, 0)
 
     def _keep(self, owner: Any) -> Any:
         """An allocator that is first met in mid-life begins with the mapping as it is, this call's part included."""

@@ -9,6 +9,8 @@ import numpy as np
 
 from g4diag.model import IntArray
 
+_MANY = 128  # slots from which on a sort by numpy is the faster way
+
 
 class LivePages:
     """page_size: slots a page. num_pages: the dummy page 0 included; ids beyond are ignored, other traps tell."""
@@ -62,5 +64,9 @@ class LivePages:
         return before
 
     def _pages(self, slots_N: IntArray) -> IntArray:
-        pages = np.unique(slots_N // self.page_size)
-        return pages[(pages >= 0) & (pages < self.num_pages)]
+        ids = slots_N // self.page_size
+        if len(ids) > _MANY:
+            pages = np.unique(ids)
+            return pages[(pages >= 0) & (pages < self.num_pages)]
+        few = sorted({page for page in ids.tolist() if 0 <= page < self.num_pages})
+        return np.array(few, dtype=np.int64)

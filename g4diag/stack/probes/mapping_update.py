@@ -71,7 +71,9 @@ class MappingUpdateProbe:
     def _update(self, call: str, owner: Any, full: Any, swa: Any) -> None:
         def arrived(full_N: Any, swa_N: Any, mapped_N: Any) -> None:
             # Only the tail of a call may have SWA slots; what comes before is unmapped.
-            wanted_N = np.concatenate([np.zeros(len(full_N) - len(swa_N), dtype=np.int64), swa_N])
+            wanted_N = swa_N
+            if before := len(full_N) - len(swa_N):
+                wanted_N = np.concatenate([np.zeros(before, dtype=np.int64), swa_N])
             with guard("judging a mapping update"):
                 self._sink(MappingUpdate(call, full_N, wanted_N, mapped_N))
 

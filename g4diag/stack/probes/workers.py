@@ -34,9 +34,14 @@ _BLIND = "no trap sees what its layers are handed"
 
 class Backends:
     """Worker and pool names of live backends. sink: takes the PoolSwap of each finished constructor. books: what is
-    written down for views of backends, hooked apart: `handed_out` and `request_rows`."""
+    written down for views of backends, hooked apart: `handed_out` and `request_rows`, of their own unless given."""
 
-    def __init__(self, sink: Callable[[PoolSwap], None]) -> None:
+    def __init__(
+        self,
+        sink: Callable[[PoolSwap], None],
+        handed_out: HandedOut | None = None,
+        request_rows: RequestRows | None = None,
+    ) -> None:
         self._sink = sink
         self.attentions, self.unwatched = backends.fit()
         self._described: dict[type, Attention | None] = {}
@@ -47,7 +52,7 @@ class Backends:
         self.facts: dict[str, Any] = {}  # for a dump; what was built last, as a process has one server
         self._mapping: WeakKeyDictionary[Any, tuple[Any, Any, IndexMapping | None]] = WeakKeyDictionary()
         self._windows: WeakKeyDictionary[Any, Windows] = WeakKeyDictionary()
-        self.handed_out, self.request_rows = HandedOut(), RequestRows()
+        self.handed_out, self.request_rows = handed_out or HandedOut(), request_rows or RequestRows()
         self.books: tuple[Book, ...] = (self.handed_out, self.request_rows)
 
     def hooks(self) -> list[Hook]:
