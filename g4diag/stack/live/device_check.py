@@ -78,6 +78,11 @@ class DeviceCheck:
         return self.launched.total()
 
     @property
+    def judges_tables(self) -> bool:
+        """Whether anything of a table is judged."""
+        return bool(self._armed & (ON_DEVICE | IN_GRAPHS - OF_WRITES))
+
+    @property
     def judges_lengths(self) -> bool:
         """Whether lengths or request rows are held against the batch's in graphs."""
         return bool(self._armed & {TRAP_OF[LENGTHS], TRAP_OF[ROWS]})
@@ -119,7 +124,6 @@ class DeviceCheck:
             rid = rids.get(verdict.req_row)
             read = read or remembered_read(site, verdict, rid)
             yield violation_of(claim, site, verdict, read, rid), read
-
         yield from self._given_away.found()
 
     def _observed(self, attention: Attention, backend: Any, layer: Any, forward_batch: Any, table: Any) -> Any:

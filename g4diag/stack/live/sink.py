@@ -138,9 +138,10 @@ class Live:
             yield Part("scheduler", lambda _: Steps(self).hooks())
         if (device := self.device) is not None:
             judged_there: dict[str, type] = dict.fromkeys(self.on_device, AttentionRead)
-            if device.judges_lengths:
+            if device.judges_lengths or device.judges_writes:
                 yield Part("batches told to the device", lambda _: device.told.hooks())
-            yield Part("device check", lambda _: device.hooks(), judged_there, ("workers", "scheduler"))
+            if device.judges_tables:
+                yield Part("device check", lambda _: device.hooks(), judged_there, ("workers", "scheduler"))
             if device.judges_writes:
                 yield Part("device check of writes", lambda _: device.writes.hooks())
         for probe in chosen:

@@ -29,6 +29,8 @@ from tests.injected import server as small
 from tests.injected.rows import _row_to_another
 from tests.injected.tables import _after_plan, _lengths, _old_lengths
 
+ALL_PARTS = ("batches told to the device", "device check", "device check of writes")
+
 
 class OnDevice(Live):
     """The live sink, deaf to the probes: what it has is the device check's alone."""
@@ -330,6 +332,21 @@ def test_a_pool_smaller_than_its_allocator_is_named(
         assert check.writes.launches > launched
     assert said(caplog) == ["kv_slots_in_layer_space"]
     assert re.search(r"is outside the \S+ pool of \d+ slots", caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        ({"kv_slots_in_layer_space"}, {"batches told to the device", "device check of writes"}),
+        ({"table_is_of_this_step"}, {"batches told to the device", "device check"}),
+        ({"page_in_window_is_mapped"}, {"device check"}),
+        ({"page_table_stays_in_pool"}, {"device check"}),
+        ({"free_list_is_free"}, set()),
+    ],
+)
+def test_what_no_armed_trap_needs_is_not_hooked(names: set[str], parts: set[str], tmp_path: Path) -> None:
+    live = OnDevice([traps()[name] for name in sorted(names)], tmp_path, on_device=True)
+    assert {part.name for part in live.parts()} & set(ALL_PARTS) == parts
 
 
 def test_this_release_has_a_place_where_batches_are_handed_to_graphs() -> None:
