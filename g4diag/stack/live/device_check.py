@@ -36,7 +36,7 @@ from g4diag.stack.live.device_sites import (
 )
 from g4diag.stack.live.device_writes import OF_WRITES, WriteChecks
 from g4diag.stack.live.given_away import GivenAway
-from g4diag.stack.live.told_batch import ToldBatches
+from g4diag.stack.live.told_batch import ToldBatches, is_part
 from g4diag.stack.probes import page_table as host
 from g4diag.stack.probes.handed_tables import table_hooks
 from g4diag.stack.probes.kv_slots import kv_slots
@@ -208,7 +208,7 @@ class DeviceCheck:
             found["in_window"] = TRAP_OF[UNMAPPED] in self._armed
             if TRAP_OF[REMAPPED] in self._armed:
                 found["handed_out"] = self._backends.handed_out.tensor(mapped)
-        if self.judges_lengths and not handed.is_bound_only:
+        if self.judges_lengths and not handed.is_bound_only and not is_part(forward_batch):
             told = self.told.of(site.worker, site.phase, forward_batch.seq_lens)
             if "keys" not in done:  # of a verify it is a sum, on the device: once for both tables
                 done["keys"] = self._keys(attention, site, forward_batch, told)

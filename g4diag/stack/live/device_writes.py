@@ -13,7 +13,7 @@ from g4diag.hooks.install import Hook
 from g4diag.stack.kernels.claims import SLOTS, SLOTS_REMAPPED
 from g4diag.stack.live.device_boxes import Boxes, keep
 from g4diag.stack.live.device_sites import TRAP_OF, WriteSite
-from g4diag.stack.live.told_batch import ToldBatches
+from g4diag.stack.live.told_batch import ToldBatches, is_part
 from g4diag.stack.probes import page_table as host
 from g4diag.stack.probes.kv_slots import kv_slots
 from g4diag.stack.probes.workers import Backends
@@ -37,9 +37,9 @@ class WriteChecks:
     def _written(self, written: Written) -> None:
         with guard("checking K/V slots on the device"):
             if written.forward is not None and self._backends.knows(written.forward.backend):
-                self._checked(written, written.forward.backend)
+                self._checked(written, written.forward.backend, written.forward.forward_batch)
 
-    def _checked(self, written: Written, backend: Any) -> None:
+    def _checked(self, written: Written, backend: Any, forward_batch: Any) -> None:
         attention, capturing = self._backends.attention(backend), host.is_capturing()
         if not capturing and not attention.metadata_is_graph(backend):
             return
@@ -49,9 +49,9 @@ class WriteChecks:
         done = attention.metadata(backend).__dict__.setdefault("_g4diag_checked", {}) if capturing else {}
         if key not in done:
             done[key] = True
-            self._launch(written, backend, key)
+            self._launch(written, backend, forward_batch, key)
 
-    def _launch(self, written: Written, backend: Any, key: tuple[Any, ...]) -> None:
+    def _launch(self, written: Written, backend: Any, forward_batch: Any, key: tuple[Any, ...]) -> None:
         from g4diag.stack.kernels.kv_slots_check import check_kv_slots
 
         view = kv_slots(self._backends, written, None, None)
@@ -61,11 +61,9 @@ class WriteChecks:
         own = written.own if written.own is not None and written.own.shape == written.slots.shape else None
         mapping = getattr(written.pool, "full_to_swa_index_mapping", None) if view.pool.space.is_swa else None
         # A draft's steps have each a part of the batch's slots, in an order of their own.
-        told = (
-            self._told.of(view.worker, view.phase, written.slots)
-            if view.worker == "target" and own is not None
-            else None
-        )
+        told = None
+        if view.worker == "target" and own is not None and not is_part(forward_batch):
+            told = self._told.of(view.worker, view.phase, written.slots)
         slots_M = None
         if mapping is not None and TRAP_OF[SLOTS_REMAPPED] in self._claims:
             slots_M = self._backends.handed_out.tensor(written.pool)

@@ -72,6 +72,11 @@ class Told:
 _BUFFERS: dict[tuple[str, str, Any], Told] = {}
 
 
+def is_part(forward_batch: Any) -> bool:
+    """Whether it is one half of a batch that two-batch overlap split: which rows of it are its own nobody says."""
+    return getattr(forward_batch, "tbo_parent_token_range", None) is not None
+
+
 class ToldBatches:
     """Of both workers. `of` makes the buffers of a phase where its graph is captured; before that nothing is told.
     request_rows: whose rows they were when a batch was built; where it knows, those are what the device is told.

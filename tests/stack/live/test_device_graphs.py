@@ -334,6 +334,41 @@ def test_a_pool_smaller_than_its_allocator_is_named(
     assert re.search(r"is outside the \S+ pool of \d+ slots", caplog.text)
 
 
+def test_half_of_a_split_batch_is_held_against_no_batch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two-batch overlap: the second half's first row is not the batch's first."""
+    with armed(tmp_path, IN_GRAPHS) as live:
+        server = small.serving()
+        for i in range(2):
+            small.admit(server, f"r{i}", small.PROMPT - (2 + i) * small.PAGE)
+        server.decode()
+        as_captured(monkeypatch)
+        assert live.device is not None
+        for phase in ("decode", "target_verify"):
+            told = live.device.told.of("target", phase, torch.zeros(1))
+            assert told is not None
+            told.tell(torch.tensor([7, 7]), torch.tensor([5, 5]), torch.tensor([9, 9]), None)
+        batches, backend = [], server.runner.attn_backend
+        honest = backend.init_forward_metadata
+
+        def half(batch: Any) -> None:
+            batches.append(batch)
+            batch.tbo_parent_token_range = (2, 4)
+            honest(batch)
+
+        backend.init_forward_metadata = half
+        live.begin_step()
+        server.decode()
+        live.end_step(server.rid_of)
+        assert batches and live.device.launches and live.device.writes.launches and not said(caplog)
+        del backend.init_forward_metadata
+        live.begin_step()
+        server.decode()
+        live.end_step(server.rid_of)
+    assert {"table_is_of_this_step", "kv_slots_in_layer_space"} <= set(said(caplog)), "a whole one is"
+
+
 @pytest.mark.parametrize(
     ("names", "parts"),
     [
