@@ -7,7 +7,7 @@ from g4diag.fuzz.backend_steps import Step
 from g4diag.stack.drive.forwards import extends_all_drafts
 from g4diag.stack.drive.prepared import leave, newcomer
 from g4diag.stack.drive.request_state import give_row_back, take_row, write_row
-from g4diag.stack.drive.swa_pool import int64
+from g4diag.stack.drive.swa_pool import free_row, int64
 
 
 class BackendRequests(BackendSides):
@@ -48,8 +48,10 @@ class BackendRequests(BackendSides):
             self.append({self.model.admit(): length}, handed, before)
 
     def _give_back(self, rid: int) -> None:
+        evicted = self.model.requests[rid].evicted
         if slots := self.model.free(rid):
-            self.call(self.allocator.free, int64(slots))
+            for free, arguments, named in free_row("free", self.allocator, int64(slots), 0, evicted):
+                self.call(free, *arguments, **named)
         self.call(give_row_back, self.rig.rows, self.held[rid])
         self.call(leave, self.held.pop(rid))
         self.drafted.pop(rid, None)

@@ -3,7 +3,8 @@
 Under CUDA graphs the metadata lives in static buffers that each replay must fill anew; where that is skipped, or done
 for another batch, the kernel runs on an earlier step's lengths and pages: old keys only, or pages given back since.
 Python does not run inside a replay. There the tables' check on the device holds the lengths against the batch's own,
-which it is told where the batch is handed to the graph's runner, before any static buffer is filled.
+which it is told where the batch is handed to the graph's runner, before any static buffer is filled: a target's, a
+frozen-KV draft's, and that of EAGLE's drafting steps. Graphs of other runners are judged against no batch.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def test_what_is_not_ready_or_not_seen_to_be_on_is_said(
     rivals: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("STAND_IN_SILENT", "1")
-    limits = ("--time-limit", "60", "--sanitizer-seconds", "12", "--sanitizer", sanitizer(tmp_path, 300.0))
+    limits = ("--time-limit", "32", "--sanitizer-seconds", "6", "--sanitizer", sanitizer(tmp_path, 300.0))
     assert run(rivals, monkeypatch, "--only", "nothing, eager;fork's host check, eager", *limits) == 1
     shown = capsys.readouterr().out
     assert "compute-sanitizer memcheck, eager: not ready in" in shown

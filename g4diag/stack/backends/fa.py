@@ -126,6 +126,8 @@ def _keys_B(backend: Any, forward_batch: Any, serves_frozen_draft: bool) -> Any:
     """The batch's lengths, and what the forward's kind adds to them. A frozen-KV draft's metadata counts no new key."""
     lens_B = forward_batch.seq_lens
     mode = forward_batch.forward_mode
+    if getattr(forward_batch.spec_info, "ragged_verify_layout", None) is not None:  # rows verify more or fewer drafts
+        return None
     if _is_prefix(backend, forward_batch):  # a drafting tree's own table begins with the prefix's last page
         return lens_B if mode.is_target_verify() else lens_B - lens_B % backend.page_size
     if mode.is_target_verify():

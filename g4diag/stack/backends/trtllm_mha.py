@@ -72,6 +72,8 @@ def _keys_B(backend: Any, forward_batch: Any, serves_frozen_draft: bool) -> Any:
     """The batch's lengths, and what the forward's kind adds to them. A frozen-KV draft's metadata counts no new key."""
     lens_B = forward_batch.seq_lens
     mode = forward_batch.forward_mode
+    if getattr(forward_batch.spec_info, "ragged_verify_layout", None) is not None:  # rows verify more or fewer drafts
+        return None
     if mode.is_target_verify():
         return lens_B + int(backend.forward_metadata.max_seq_len_q)
     if mode.is_decode_or_idle() and forward_batch.spec_info is not None and not serves_frozen_draft:

@@ -52,12 +52,15 @@ def _check(
         if MAPPED:
             known = inside & (own >= 0) & (own < mapped_slots)
             expected = tl.load(mapping + own, mask=known, other=-1)
+            # The request may have left since its slots were translated, and given them back: they are nobody's.
+            given_back = known & (own > 0) & (expected == 0)
             if REMEMBERED:
                 handed = tl.load(handed_out + own, mask=known, other=-1)
-                strange = known & (handed != -2) & (expected != handed)
+                strange = known & (handed != -2) & (expected > 0) & (expected != handed)
                 if tl.sum(strange.to(tl.int32), axis=0) > 0:
                     at = verdict_V + _SLOTS_REMAPPED
                     count_wrong(at, strange, token, expected, handed, site, nobody, bound, step_1, nobody, nobody)
+            expected = tl.where(given_back, slot, expected)
     wrong = inside & (slot != expected)
     if tl.sum((outside | wrong).to(tl.int32), axis=0) > 0:
         at = verdict_V + _SLOTS

@@ -80,6 +80,8 @@ class VerdictBox:
         if not self._host_V[first]:
             return None
         words = self._host_V[first : first + len(WORDS)].tolist()
+        if words[SITE] < 0:  # claimed, and still being written
+            return None
         return Verdict(words[OUTSIDE], words[WRONG], *words[SITE:])
 
     def found(self) -> Iterator[tuple[int, Verdict]]:

@@ -100,7 +100,7 @@ def armed(
             _install(live, result)
         result.traps = tuple(name for name in names if name not in {refused.trap for refused in result.refused})
         _require(result, names, require or Selection())
-        live.keep_only(result.traps)
+        live.keep_only(result.traps, result.parts)
         attempt.pop_all()
     if result.traps:
         # WARNING: sglang loads plugins before it configures logging, and INFO would be lost.

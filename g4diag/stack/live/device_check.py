@@ -142,7 +142,9 @@ class DeviceCheck:
             # A warm-up before capture: its metadata outlives it, so nothing of it may be remembered.
             return self._launch(attention, backend, layer, forward_batch, table, pool, kind, {})
         done = metadata.__dict__.setdefault("_g4diag_checked", {})
-        key = (_address(table), pool.name, pool.num_pages, int(layer.sliding_window_size), capturing)
+        # By the batch under capture: graphs of several sizes may share their metadata, and each needs its own check.
+        captured = id(forward_batch) if capturing else None
+        key = (_address(table), pool.name, pool.num_pages, int(layer.sliding_window_size), captured)
         if key not in done:
             if not capturing and self._boxes.step % self._every:
                 return table
@@ -210,12 +212,13 @@ class DeviceCheck:
                 found["handed_out"] = self._backends.handed_out.tensor(mapped)
         if self.judges_lengths and not handed.is_bound_only and not is_part(forward_batch):
             told = self.told.of(site.worker, site.phase, forward_batch.seq_lens)
-            if "keys" not in done:  # of a verify it is a sum, on the device: once for both tables
-                done["keys"] = self._keys(attention, site, forward_batch, told)
-            site.keys_B = done["keys"]
+            keys = ("keys", id(forward_batch))
+            if keys not in done:  # of a verify it is a sum, on the device: once for both tables
+                done[keys] = self._keys(attention, site, forward_batch, told)
+            site.keys_B = done[keys]
             if site.keys_B is not None and len(site.keys_B) and not len(handed.rows_B) % len(site.keys_B):
                 found |= {"keys_B": site.keys_B, "told_rows_B": None if told is None else told.rows_M}
-        keep(*found.values())
+        keep(forward_batch, *found.values())
         return found
 
     def _keys(self, attention: Attention, site: Site, forward_batch: Any, told: Any) -> Any:

@@ -44,7 +44,7 @@ class WriteChecks:
         if not capturing and not attention.metadata_is_graph(backend):
             return
         pool, _ = self._backends.layer_pool(written.pool, int(written.layer.layer_id))
-        key = ("write", written.slots.data_ptr(), written.own.data_ptr(), pool.name, pool.num_pages)
+        key = ("write", written.slots.data_ptr(), written.own.data_ptr(), pool.name, pool.num_pages, id(forward_batch))
         # A warm-up before capture outlives it in the metadata: nothing of it may be remembered.
         done = attention.metadata(backend).__dict__.setdefault("_g4diag_checked", {}) if capturing else {}
         if key not in done:
@@ -59,6 +59,8 @@ class WriteChecks:
         self._boxes.place(WriteSite(view, written), number)
         box, step_1 = self._boxes.of(view.worker)
         own = written.own if written.own is not None and written.own.shape == written.slots.shape else None
+        if getattr(backend, "dcp_size", 1) > 1:  # each rank writes its part, to slots of its own count
+            own = None
         mapping = getattr(written.pool, "full_to_swa_index_mapping", None) if view.pool.space.is_swa else None
         # A draft's steps have each a part of the batch's slots, in an order of their own.
         told = None
@@ -67,7 +69,7 @@ class WriteChecks:
         slots_M = None
         if mapping is not None and TRAP_OF[SLOTS_REMAPPED] in self._claims:
             slots_M = self._backends.handed_out.tensor(written.pool)
-        keep(slots_M, told)
+        keep(slots_M, told, forward_batch)
         self.launches += 1
         check_kv_slots(
             written.slots,

@@ -63,6 +63,7 @@ DEVICE_REACH = (
     "outside graphs"
 )
 _DEVICE = "the device check"
+TOLD = "batches told to the device"
 _GROWTH = 10
 _KEPT_SWAPS = 8
 _SETTLED_EVERY = 5.0  # seconds between two looks at whole free lists while a server idles
@@ -139,7 +140,7 @@ class Live:
         if (device := self.device) is not None:
             judged_there: dict[str, type] = dict.fromkeys(self.on_device, AttentionRead)
             if device.judges_lengths or device.judges_writes:
-                yield Part("batches told to the device", lambda _: device.told.hooks())
+                yield Part(TOLD, lambda _: device.told.hooks())
             if device.judges_tables:
                 yield Part("device check", lambda _: device.hooks(), judged_there, ("workers", "scheduler"))
             if device.judges_writes:
@@ -174,9 +175,11 @@ class Live:
             for settle in self._settle:
                 settle()
 
-    def keep_only(self, names: Collection[str]) -> None:
-        """Judge no other traps: what the others look at was not hooked."""
+    def keep_only(self, names: Collection[str], parts: Collection[str]) -> None:
+        """Judge no other traps: what the others look at was not hooked. parts: what was."""
         self._traps = tuple(trap for trap in self._traps if trap.name in names)
+        if self.device is not None and TOLD not in parts:
+            self.device.told.refused()
 
     def disarm(self) -> None:
         """The hooks go. What graphs hold of ours stays, and is not to judge by what nobody keeps up to date."""

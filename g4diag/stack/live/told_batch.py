@@ -14,7 +14,7 @@ from typing import Any
 
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook
-from g4diag.stack.probes.page_table import phase_of
+from g4diag.stack.probes import page_table as host
 from g4diag.stack.probes.request_rows import RequestRows
 from g4diag.stack.releases import current
 
@@ -61,6 +61,13 @@ class Told:
         self.rows_M[:requests].copy_(rows_B[:requests] if known is None else known, non_blocking=True)
         self.rows = rows
 
+    def tell_nothing(self) -> None:
+        """A replay of padding alone."""
+        self.lengths_M[: self.requests].fill_(NOBODY)
+        self.rows_M[: self.requests].fill_(NOBODY)
+        self.slots_M[: self.tokens].fill_(NOBODY)
+        self.requests, self.tokens, self.rows = 0, 0, None
+
     def forget(self) -> None:
         """Nothing is told of a batch."""
         for tensor in (self.lengths_M, self.rows_M, self.slots_M):
@@ -95,17 +102,24 @@ class ToldBatches:
         return hooks
 
     def of(self, worker: str, phase: str, like: Any) -> Told | None:
-        """The buffers of a worker's phase, where `like` lies. None where this release has no place to hook."""
+        """The buffers of a worker's phase, where `like` lies. None where this release has no place to hook, and while a
+        graph is captured that was not warmed up: what is made then is only recorded."""
         import torch
 
         if not self._is_installed:
             return None
         key = (worker, phase, like.device)
         if key not in _BUFFERS:
+            if host.is_capturing():
+                return None
             with torch.inference_mode(False):  # or they could not be written to outside of it
                 sizes = (_ROWS, _ROWS, _TOKENS)
                 _BUFFERS[key] = Told(*(torch.full((n,), NOBODY, dtype=torch.int64, device=like.device) for n in sizes))
         return _BUFFERS[key]
+
+    def refused(self) -> None:
+        """The hooks were not put in place."""
+        self._is_installed = False
 
     def forget(self) -> None:
         """Batches are told of no more: what is captured judges none."""
@@ -115,7 +129,10 @@ class ToldBatches:
     def _replays(self, runner: Any, forward_batch: Any, *args: Any, **kwargs: Any) -> None:
         with guard("telling the device of a batch"):
             worker = "draft" if runner.model_runner.is_draft_worker else "target"
-            phase, lengths_B = phase_of(forward_batch, worker), forward_batch.seq_lens
+            phase, lengths_B = host.phase_of(forward_batch, worker), forward_batch.seq_lens
+            if forward_batch.forward_mode.is_idle():  # any graph of the worker's may be replayed for it
+                self._idles(worker)
+                return
             if (told := _BUFFERS.get((worker, phase, lengths_B.device))) is None:
                 return
             requests = forward_batch.batch_size
@@ -126,3 +143,8 @@ class ToldBatches:
                 self._request_rows.rows_of(forward_batch),
             )
             self._told_of(worker, phase, runner, forward_batch)
+
+    def _idles(self, worker: str) -> None:
+        for (whose, _, _), told in _BUFFERS.items():
+            if whose == worker:
+                told.tell_nothing()

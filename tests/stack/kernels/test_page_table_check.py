@@ -172,6 +172,41 @@ def test_the_device_counts_in_graphs_what_the_traps_of_the_mapping_count(
     assert {claim for claim, _ in box.found()} <= set(judged)
 
 
+def test_what_was_given_back_meanwhile_is_nobodys_in_a_graph() -> None:
+    """The request of a table's row may leave while the graph runs: its pages' mapping is 0 by then."""
+    w = world(4, 2)
+    w["seq_lens"] = torch.full((2,), COLUMNS * PAGE, dtype=torch.int32)
+    table = w["swa"].clone()
+    freed = int(w["full"][0, 2])
+    w["mapping"][:-1].view(FULL_PAGES, PAGE)[freed] = 0
+    for in_window, wrong in ((True, False), (False, True)):
+        box = VerdictBox()
+        more = {"request_table": w["request_table"], "mapping": w["mapping"]}
+        check_page_table(
+            table,
+            w["seq_lens"],
+            w["rows"],
+            box,
+            STEP,
+            site=1,
+            bound=SWA_PAGES,
+            page_size=PAGE,
+            window=-1,
+            queries=1,
+            in_graph=InGraph(in_window=in_window),
+            **more,
+        )
+        assert (box.read() is not None) is wrong
+
+
+def test_a_verdict_that_is_still_being_written_is_read_later() -> None:
+    box = VerdictBox()
+    box.words_V[0] = 1
+    assert box.read() is None and not list(box.found())
+    box.words_V[3] = 0
+    assert box.read() is not None
+
+
 def test_lengths_and_rows_are_held_against_what_the_batch_said() -> None:
     """Two rows a request, and a request of padding, of which nobody told."""
     w = world(2, 3)
@@ -246,6 +281,9 @@ def test_slots_of_a_write(tokens: int) -> None:
     assert strange is not None and strange.column == last and strange.expected == int(swa[last]) + 1
     assert remapped.read(SLOTS) is None
     assert not list(judged(swa, handed_out=torch.full_like(mapping, -2)).found()), "nobody wrote it down"
+    lost = mapping.clone()
+    lost[own[last]] = 0
+    assert not list(judged(swa, mapping=lost).found()), "given back meanwhile"
     told = own + 1
     assert judged(swa, told_N=told).read(SLOTS) is not None, "the graph's own buffer was not filled"
 

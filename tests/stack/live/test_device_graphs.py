@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -183,6 +184,46 @@ def test_a_row_given_away_before_a_replay_is_named(tmp_path: Path, caplog: pytes
     assert "given away since the batch was built" in line
 
 
+def test_a_replay_for_an_idle_rank_is_held_against_no_batch(tmp_path: Path) -> None:
+    """Under DP attention a rank without requests replays a verify's graph over padding, as a forward that idles."""
+    from sglang.srt.model_executor.forward_batch_info import ForwardMode
+
+    with armed(tmp_path) as live:
+        assert live.device is not None
+        told = {phase: live.device.told.of("target", phase, torch.zeros(1)) for phase in ("decode", "target_verify")}
+        runner = SimpleNamespace(model_runner=SimpleNamespace(is_draft_worker=False, req_to_token_pool=object()))
+        two = torch.tensor([3, 4])
+        batch = SimpleNamespace(
+            forward_mode=ForwardMode.TARGET_VERIFY,
+            batch_size=2,
+            seq_lens=two,
+            req_pool_indices=two,
+            out_cache_loc=two,
+            rids=None,
+        )
+        live.device.told._replays(runner, batch)
+        verify = told["target_verify"]
+        assert verify is not None and verify.rows_M[:3].tolist() == [3, 4, -1] and verify.slots_M[1] == 4
+        batch.forward_mode, batch.batch_size, batch.seq_lens = ForwardMode.IDLE, 0, two[:0]
+        live.device.told._replays(runner, batch)
+        assert max(int(tensor.max()) for tensor in (verify.lengths_M, verify.rows_M, verify.slots_M)) == -1
+        batch.forward_mode, batch.batch_size, batch.seq_lens = ForwardMode.TARGET_VERIFY, 2, two
+        live.device.told._replays(runner, batch)
+        assert verify.rows_M[:2].tolist() == [3, 4], "told anew"
+
+
+def test_what_could_only_be_recorded_is_not_made_while_a_graph_is_captured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with armed(tmp_path) as live:
+        assert live.device is not None
+        as_captured(monkeypatch)
+        assert live.device.told.of("target", f"never {tmp_path}", torch.zeros(1)) is None
+        monkeypatch.undo()
+        live.device.told.refused()
+        assert live.device.told.of("target", "decode", torch.zeros(1)) is None, "nor where its hooks were refused"
+
+
 def test_disarmed_checks_that_a_graph_still_holds_say_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with armed(tmp_path) as live:
         draft = drafting()
@@ -343,12 +384,11 @@ def test_half_of_a_split_batch_is_held_against_no_batch(
         for i in range(2):
             small.admit(server, f"r{i}", small.PROMPT - (2 + i) * small.PAGE)
         server.decode()
-        as_captured(monkeypatch)
         assert live.device is not None
-        for phase in ("decode", "target_verify"):
-            told = live.device.told.of("target", phase, torch.zeros(1))
-            assert told is not None
-            told.tell(torch.tensor([7, 7]), torch.tensor([5, 5]), torch.tensor([9, 9]), None)
+        told = live.device.told.of("target", "decode", torch.zeros(1))
+        assert told is not None
+        told.tell(torch.tensor([7, 7]), torch.tensor([5, 5]), torch.tensor([9, 9]), None)
+        as_captured(monkeypatch)
         batches, backend = [], server.runner.attn_backend
         honest = backend.init_forward_metadata
 

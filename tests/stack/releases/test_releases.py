@@ -167,7 +167,7 @@ ATTENTION = Attention(
     metadata_is_graph=lambda backend: False,
     swa_state=lambda backend: None,
     graph_tables=lambda backend: None,
-    keys_B=lambda backend, batch, frozen: backend.lengths.numpy(),
+    keys_B=lambda backend, batch, frozen: backend.lengths,
 )
 """
 
