@@ -34,7 +34,7 @@ STACKLESS = (
 # mechanism that asks sglang for nothing, or for something to work on. What skips on some release is not for here.
 ON_ONE_STACK = (
     "analyzers",
-    "benchmarks/test_serve_growth.py",
+    *(f"benchmarks/test_{name}.py" for name in ("serve_growth", "trap_rivals")),
     *(f"cli/test_{name}.py" for name in ("diff", "doctor_release", "fuzz", "inspect", "interrupt", "log_input")),
     *(f"cli/test_{name}.py" for name in ("match", "minimize", "report", "serve_signals")),
     *(f"cli/test_{name}.py" for name in ("repro", "repro_interrupted", "samples", "serve_postmortem")),

@@ -120,10 +120,12 @@ def test_a_job_is_found_and_stopped_whole(rivals: Any, tmp_path: Path) -> None:
         while len(states()) < 2 and time.monotonic() < end:
             time.sleep(0.1)
         rivals.tell(rivals.members(tmp_path), signal.SIGSTOP)
-        time.sleep(0.2)
+        while states() != ["T", "T"] and time.monotonic() < end:  # one that waits for a disk stops later
+            time.sleep(0.1)
         assert states() == ["T", "T"]
         rivals.tell(rivals.members(tmp_path), signal.SIGCONT)
-        time.sleep(0.2)
+        while "T" in states() and time.monotonic() < end:
+            time.sleep(0.1)
         assert "T" not in states() and rivals.members(tmp_path / "other") == []
     finally:
         rivals.tell(rivals.members(tmp_path), signal.SIGKILL)
