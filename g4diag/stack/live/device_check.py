@@ -218,7 +218,8 @@ class DeviceCheck:
             site.keys_B = done[keys]
             if site.keys_B is not None and len(site.keys_B) and not len(handed.rows_B) % len(site.keys_B):
                 found |= {"keys_B": site.keys_B, "told_rows_B": None if told is None else told.rows_M}
-        keep(forward_batch, *found.values())
+        if host.is_capturing():
+            keep(forward_batch, *found.values())
         return found
 
     def _keys(self, attention: Attention, site: Site, forward_batch: Any, told: Any) -> Any:

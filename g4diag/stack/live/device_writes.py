@@ -69,7 +69,8 @@ class WriteChecks:
         slots_M = None
         if mapping is not None and TRAP_OF[SLOTS_REMAPPED] in self._claims:
             slots_M = self._backends.handed_out.tensor(written.pool)
-        keep(slots_M, told, forward_batch)
+        if host.is_capturing():
+            keep(slots_M, told, forward_batch)
         self.launches += 1
         check_kv_slots(
             written.slots,

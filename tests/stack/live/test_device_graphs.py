@@ -21,6 +21,7 @@ from g4diag.stack.drive.frozen_worker import replay_of
 from g4diag.stack.drive.own_pool_draft import OwnPoolDraft
 from g4diag.stack.drive.request_state import request_row
 from g4diag.stack.drive.serving import Serving
+from g4diag.stack.live import device_boxes
 from g4diag.stack.live.device_check import IN_GRAPHS
 from g4diag.stack.live.selection import traps
 from g4diag.stack.live.sink import Live
@@ -222,6 +223,16 @@ def test_what_could_only_be_recorded_is_not_made_while_a_graph_is_captured(
         monkeypatch.undo()
         live.device.told.refused()
         assert live.device.told.of("target", "decode", torch.zeros(1)) is None, "nor where its hooks were refused"
+
+
+def test_what_no_graph_points_to_is_not_kept(tmp_path: Path) -> None:
+    with armed(tmp_path) as live:
+        draft = drafting()
+        replayed(live, draft)
+        kept = len(device_boxes._CAPTURED)
+        for _ in range(3):
+            replayed(live, draft)
+        assert live.device is not None and live.device.launches and len(device_boxes._CAPTURED) == kept
 
 
 def test_disarmed_checks_that_a_graph_still_holds_say_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
