@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from g4diag.errors import UsageError, VacuousError
-from g4diag.model import Grade
 
 DRAFT, NOT_TOLD = "speculative-draft-model-path", "(not named in the log)"
 
@@ -39,6 +38,8 @@ def named_log(arguments: Sequence[str]) -> Path | None:
 
 def read_arguments(path: Path) -> LogArguments:
     """Of the last start that the log tells. Raises as `inspect` does, and VacuousError for a log without any."""
+    # Here, since every command's help comes past this module.
+    from g4diag.model import Grade
     from g4diag.sandbox import inspect_files
 
     inspection = inspect_files([path])

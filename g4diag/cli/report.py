@@ -10,7 +10,6 @@ import typer
 
 from g4diag.cli.contract import Command, file_name
 from g4diag.errors import UsageError, VacuousError
-from g4diag.model import Outcome
 
 
 def report(
@@ -33,6 +32,7 @@ def report(
     Exit 1 defect found, 2 no such file or --out would overwrite one, 4 nothing to report or to judge, or a crash whose
     cause is not told, 5 corrupt, truncated, not ours or unsafe.
     """
+    from g4diag.model import Outcome
     from g4diag.report.markdown import render
     from g4diag.report.plain import plain
     from g4diag.report.save import refuse_to_overwrite, save
