@@ -43,5 +43,5 @@ def test_what_costs_the_square_is_seen(pattern: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(time_expressions, "MOST", 0.2)
     time_expressions.arm()
     flags = int(re.compile(pattern, re.MULTILINE).flags)
-    # On a busy machine one clock reading may be off.
-    assert any(time_expressions.slow(pattern, flags, searched=True) for _ in range(3))
+    # On a busy machine clock readings may be off.
+    assert any(time_expressions.slow(pattern, flags, searched=True) for _ in range(8))
