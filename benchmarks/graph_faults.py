@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -23,18 +22,7 @@ import graph_faults_plugin
 import servers
 from servers import Server
 
-from g4diag.servers import plugin_site
 from g4diag.servers.run import Job
-
-
-def plugin(folder: Path) -> None:
-    """Make `g4faults` loadable in every server that this process starts."""
-    info = folder / "g4faults-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: g4faults\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[{plugin_site.GROUP}]\ng4faults = graph_faults_plugin:register\n")
-    shutil.copyfile(graph_faults_plugin.__file__, folder / "graph_faults_plugin.py")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 
 def summary(rows: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
@@ -100,7 +88,7 @@ def main() -> int:
     options = parser.parse_args()
     end = time.monotonic() + options.time_limit
     servers.own_child()
-    plugin(Path(tempfile.mkdtemp(prefix="g4-faults-site-")))
+    servers.plugin(Path(tempfile.mkdtemp(prefix="g4-faults-site-")), "g4faults", "graph_faults_plugin")
     models = servers.tiny_models(Path(tempfile.mkdtemp(prefix="g4-faults-pair-")))
     started = [start(name, number, options, models) for number, name in enumerate(("", *graph_faults_plugin.ALONE))]
     while time.monotonic() < end - 10 and any(s.is_alive() and not s.saw("measured", number=0) for s in started):

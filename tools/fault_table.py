@@ -91,7 +91,6 @@ def _of_graphs(others: set[str]) -> Iterator[Row]:
 
 def _injected(same: list[Truth]) -> Iterator[Row]:
     shared: dict[Row, list[str]] = {}
-    told: dict[Row, str] = {}
     for truth in same:
         threads = f" ({', '.join(truth.threads)})" if truth.threads else ""
         replayed = _is_replayed(truth)
@@ -101,21 +100,18 @@ def _injected(same: list[Truth]) -> Iterator[Row]:
             release="",
             eager=NOT_DRIVEN if replayed else live,
             graph=live if replayed else NOT_DRIVEN,
-            gpu=in_graphs().get((truth.fault, truth.release), NOT_RUN),
+            gpu=NOT_RUN,
             fuzzing=NOT_DRIVEN,
             offline="yes" if truth.offline else "no",
             named="yes" if _is_named(truth) else "no",
         )
         shared.setdefault(row, []).append(truth.release)
-    alike: dict[Row, list[str]] = {}
     for row, releases in shared.items():
         # A run on a GPU is of one release, and the rest of the row of all that are alike.
-        ran = [release for release in releases if (row.fault.partition(" (")[0], release) in in_graphs()]
-        alike.setdefault(replace(row, gpu=NOT_RUN), []).extend(releases)
-        for release in ran:
-            told[replace(row, gpu=NOT_RUN)] = f"{row.gpu} on {release}"
-    for row, releases in alike.items():
-        yield Row(**{**vars(row), "release": ", ".join(releases), "gpu": told.get(row, NOT_RUN)})
+        ran = [
+            f"{in_graphs()[same[0].fault, each]} on {each}" for each in releases if (same[0].fault, each) in in_graphs()
+        ]
+        yield replace(row, release=", ".join(releases), gpu="; ".join(ran) or NOT_RUN)
 
 
 def _is_replayed(truth: Truth) -> bool:

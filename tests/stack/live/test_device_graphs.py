@@ -268,38 +268,28 @@ def old_swa_slots(server: Serving) -> None:
     backend.init_forward_metadata = stale
 
 
-def negative_slots(server: Serving) -> None:
-    """... to no slots at all."""
-    old_swa_slots(server)
-    backend = server.runner.attn_backend
-    inner = backend.init_forward_metadata
+def slots_become(value: int) -> Callable[[Serving], None]:
+    """... to this slot, each."""
 
-    def negative(batch: Any) -> None:
-        inner(batch)
-        backend.forward_metadata.swa_out_cache_loc = torch.full_like(backend.forward_metadata.swa_out_cache_loc, -1)
+    def put(server: Serving) -> None:
+        backend = server.runner.attn_backend
+        honest = backend.init_forward_metadata
 
-    backend.init_forward_metadata = negative
+        def changed(batch: Any) -> None:
+            honest(batch)
+            slots = backend.forward_metadata.swa_out_cache_loc
+            backend.forward_metadata.swa_out_cache_loc = torch.full_like(slots, value)
 
+        backend.init_forward_metadata = changed
 
-def past_the_pool(server: Serving) -> None:
-    """... past the end of the SWA pool, as where a pool is smaller than its allocator."""
-    old_swa_slots(server)
-    backend = server.runner.attn_backend
-    inner = backend.init_forward_metadata
-
-    def past(batch: Any) -> None:
-        inner(batch)
-        slots = backend.forward_metadata.swa_out_cache_loc
-        backend.forward_metadata.swa_out_cache_loc = torch.full_like(slots, 1 << 20)
-
-    backend.init_forward_metadata = past
+    return put
 
 
 WRITES: dict[str, tuple[Callable[[Serving], None] | None, str]] = {
     "healthy": (None, ""),
     "a step old": (old_swa_slots, r"slot \d+, where SWA slot \d+ belongs"),
-    "negative": (negative_slots, r"slot -1 is outside the swa pool of \d+ slots"),
-    "past the pool": (past_the_pool, r"slot 1048576 is outside the swa pool of \d+ slots"),
+    "negative": (slots_become(-1), r"slot -1 is outside the swa pool of \d+ slots"),
+    "past the pool": (slots_become(1 << 20), r"slot 1048576 is outside the swa pool of \d+ slots"),
 }
 
 
