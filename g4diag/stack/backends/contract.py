@@ -187,6 +187,11 @@ class Attention:
         return self.backend.rpartition(".")[2]
 
 
+def rows_differ(spec_info: Any) -> bool:
+    """Whether the rows of a verify have more or fewer drafts each, which only its layout tells."""
+    return getattr(spec_info, "ragged_verify_layout", None) is not None
+
+
 def shortest_query(forward_batch: Any, longest: int) -> int:
     """Queries of the row that has fewest: extend rows differ in length, and the shortest judges too few old entries
     rather than too many. longest: of a row, by the backend's metadata."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from g4diag.model import IndexSpace
-from g4diag.stack.backends.contract import Attention, Handed, keyword, shortest_query
+from g4diag.stack.backends.contract import Attention, Handed, keyword, rows_differ, shortest_query
 from g4diag.stack.releases.contract import Point
 
 _MODULE = "sglang.srt.layers.attention.flashattention_backend"
@@ -126,7 +126,7 @@ def _keys_B(backend: Any, forward_batch: Any, serves_frozen_draft: bool) -> Any:
     """The batch's lengths, and what the forward's kind adds to them. A frozen-KV draft's metadata counts no new key."""
     lens_B = forward_batch.seq_lens
     mode = forward_batch.forward_mode
-    if getattr(forward_batch.spec_info, "ragged_verify_layout", None) is not None:  # rows verify more or fewer drafts
+    if rows_differ(forward_batch.spec_info):
         return None
     if _is_prefix(backend, forward_batch):  # a drafting tree's own table begins with the prefix's last page
         return lens_B if mode.is_target_verify() else lens_B - lens_B % backend.page_size

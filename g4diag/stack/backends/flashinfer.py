@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from g4diag.model import IndexSpace
-from g4diag.stack.backends.contract import Attention, Handed, KernelCall, Rail, as_called, shortest_query
+from g4diag.stack.backends.contract import Attention, Handed, KernelCall, Rail, as_called, rows_differ, shortest_query
 from g4diag.stack.releases.contract import Point
 
 _BACKEND = "sglang.srt.layers.attention.flashinfer_backend.FlashInferAttnBackend"
@@ -66,8 +66,7 @@ def _asked_B(backend: Any, forward_batch: Any) -> Any:
     """int[B]: keys a row that the batch asks the paged wrapper for; None where it does not tell."""
     mode, spec_info = forward_batch.forward_mode, forward_batch.spec_info
     if mode.is_target_verify():
-        rows_differ = getattr(spec_info, "ragged_verify_layout", None) is not None
-        return None if rows_differ else forward_batch.seq_lens + int(spec_info.draft_token_num)
+        return None if rows_differ(spec_info) else forward_batch.seq_lens + int(spec_info.draft_token_num)
     if mode.is_decode_or_idle():
         is_draft_step = getattr(spec_info, "kv_indptr", None) is not None  # whose indices come with the batch
         return None if is_draft_step else forward_batch.seq_lens

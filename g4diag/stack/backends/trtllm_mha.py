@@ -14,7 +14,7 @@ from typing import Any
 from g4diag.hooks.anchors import Anchor
 from g4diag.model import IndexSpace
 from g4diag.stack.backends import fmha_v2
-from g4diag.stack.backends.contract import Attention, Handed, Kernel, Write, shortest_query
+from g4diag.stack.backends.contract import Attention, Handed, Kernel, Write, rows_differ, shortest_query
 from g4diag.stack.releases.contract import Point
 
 _MODULE = "sglang.srt.layers.attention.trtllm_mha_backend"
@@ -72,7 +72,7 @@ def _keys_B(backend: Any, forward_batch: Any, serves_frozen_draft: bool) -> Any:
     """The batch's lengths, and what the forward's kind adds to them. A frozen-KV draft's metadata counts no new key."""
     lens_B = forward_batch.seq_lens
     mode = forward_batch.forward_mode
-    if getattr(forward_batch.spec_info, "ragged_verify_layout", None) is not None:  # rows verify more or fewer drafts
+    if rows_differ(forward_batch.spec_info):
         return None
     if mode.is_target_verify():
         return lens_B + int(backend.forward_metadata.max_seq_len_q)

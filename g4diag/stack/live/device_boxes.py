@@ -20,6 +20,7 @@ class Boxes:
         self._told: dict[tuple[str, int], int] = {}
         self._step_1: Any = None
         self.sites: list[Site | WriteSite] = []
+        self._number_of: dict[tuple[Any, ...], int] = {}
         self.step = 0
 
     def begin_step(self) -> None:
@@ -43,10 +44,11 @@ class Boxes:
             _CAPTURED.append(self._boxes[worker])
         return self._boxes[worker], self._step_1
 
-    def place(self, site: Site | WriteSite, index: int) -> int:
-        """Keep what is checked at this number, in place of what was; a number past the last is a new one."""
-        self.sites[index : index + 1] = [site]
-        return index
+    def place(self, site: Site | WriteSite, key: tuple[Any, ...]) -> int:
+        """Keep what is checked under this key, in place of what was; its number in `sites`."""
+        number = self._number_of.setdefault(key, len(self.sites))
+        self.sites[number : number + 1] = [site]
+        return number
 
     def of_phase(self, worker: str, phase: str) -> Site | None:
         """A table's place in that graph."""

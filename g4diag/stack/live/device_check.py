@@ -68,7 +68,6 @@ class DeviceCheck:
         self._given_away = GivenAway(backends.request_rows, self._boxes, TRAP_OF[ROWS] in armed)
         self.told = ToldBatches(backends.request_rows, self._given_away.replays)
         self.writes = WriteChecks(backends, self._boxes, self.told, armed)
-        self._site_of: dict[tuple[Any, ...], int] = {}
         self._pools: dict[tuple[int, int], tuple[PoolView, LayerKind | None]] = {}
         self.launched: Counter[tuple[str, str]] = Counter()  # by worker and layer kind, from Python: no graph's replays
 
@@ -237,7 +236,6 @@ class DeviceCheck:
         mine = handed.table_BP.data_ptr() if handed.is_graph else 0
         phase = host.phase_of(forward_batch, worker)
         key = (id(backend), phase, handed.path, int(layer.layer_id), window, mine)
-        index = self._site_of.setdefault(key, len(self._boxes.sites))
         site = Site(
             worker=worker,
             phase=phase,
@@ -254,7 +252,7 @@ class DeviceCheck:
             is_clipped=handed.is_clipped,
             is_bound_only=handed.is_bound_only,
         )
-        return self._boxes.place(site, index)
+        return self._boxes.place(site, key)
 
     def _copied(self, site: Site, step: int, rids: Rids) -> AttentionRead:
         """The site's latest table as a view."""

@@ -27,7 +27,6 @@ class WriteChecks:
 
     def __init__(self, backends: Backends, boxes: Boxes, told: ToldBatches, claims: frozenset[str]) -> None:
         self._backends, self._boxes, self._told, self._claims = backends, boxes, told, claims
-        self._site_of: dict[tuple[Any, ...], int] = {}
         self.launches = 0
 
     def hooks(self) -> list[Hook]:
@@ -55,8 +54,7 @@ class WriteChecks:
         from g4diag.stack.kernels.kv_slots_check import check_kv_slots
 
         view = kv_slots(self._backends, written, None, None)
-        number = self._site_of.setdefault((id(backend), view.phase, *key), len(self._boxes.sites))
-        self._boxes.place(WriteSite(view, written), number)
+        number = self._boxes.place(WriteSite(view, written), (id(backend), view.phase, *key))
         box, step_1 = self._boxes.of(view.worker)
         own = written.own if written.own is not None and written.own.shape == written.slots.shape else None
         if getattr(backend, "dcp_size", 1) > 1:  # each rank writes its part, to slots of its own count
