@@ -1,6 +1,7 @@
 """What traps cost a healthy server, told inside one decode run: what is armed changes every 50 steps.
 
     bash tools/on_gpu.sh exec python3 benchmarks/trap_blocks.py --shape 26b [--time-limit 550] [--block-steps 25]
+    ... trap_blocks.py --hook-times --time-limit 150      # the host's time in each hook, in place of what a step takes
     .venv/bin/python benchmarks/trap_blocks.py --pool A B      # no GPU: runs that wrote A.json, A.npz and so on, as one
 
 One server (`trap_toggle.py`'s), everything armed while its graphs are captured, so the device's share of the captured
@@ -22,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hook_times
 import numpy as np
 import servers
 import trap_toggle
@@ -69,6 +71,10 @@ def main() -> int:
     parser.add_argument("--time-limit", type=float, default=540.0)
     parser.add_argument("--intermediate", type=int, default=3072)
     parser.add_argument("--out", default="trap_blocks", help="name of the files in $OUT")
+    parser.add_argument(
+        "--hook-times", action="store_true", help="time each hook, which costs too: steps are not judged"
+    )
+    parser.add_argument("--number", type=int, default=0, help="of this server, where several run on one machine")
     parser.add_argument("--pool", nargs="+", type=Path, help="runs' files, without .json: judge them, and run nothing")
     options = parser.parse_args()
     if options.pool:
@@ -80,7 +86,14 @@ def main() -> int:
     servers.clock_plugin(Path(tempfile.mkdtemp(prefix="g4-blocks-site-")))
     asked = {"steps": options.steps, "batch": shape.batch, "modes": {name: MODES[name] for name in NAMES}}
     more = {"TRAPBENCH_BLOCKS": json.dumps(asked), "TRAPBENCH_MODES": ""}
-    server = trap_toggle.start(shape, 0, options.time_limit, options.intermediate, (shape.batch,), **more)
+    times = servers.out() / f"{options.out}.json"
+    if options.hook_times:
+        servers.plugin(Path(tempfile.mkdtemp(prefix="g4-times-site-")), "g4times", "hook_times")
+        more |= {
+            "SGLANG_PLUGINS": "g4diag,g4bench,g4times",
+            "HOOKTIMES_FILE": str(servers.out() / f"{options.out}.json"),
+        }
+    server = trap_toggle.start(shape, options.number, options.time_limit, options.intermediate, (shape.batch,), **more)
     bench = Bench(shape, server, end - 15)
     if not wait_for(server, lambda: server.saw("ready"), end):
         print(f"trap_blocks: never ready: {server.why()}")
@@ -92,6 +105,9 @@ def main() -> int:
         bench.serve(shape.batch, shape.new, seed=0)
         batches += 1
         print(f"trap_blocks: batch {batches}, {_count(ledger)} blocks, {end - time.monotonic():.0f} s left", flush=True)
+    if options.hook_times:
+        servers.stop_all([server])
+        return show_hooks(times)
     blocks = [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else []
     rows = servers.read_clock(server.clock)[2]
     steps = steps_of(blocks, rows, shape.batch)
@@ -140,6 +156,14 @@ def show(blocks: Sequence[Mapping[str, Any]], steps: Sequence[Steps], begun: Seq
         {name: round(100 * v, 2) for name, v in late.items()},
     )
     return {"summary": table, "noise": said, "settling": late}
+
+
+def show_hooks(file: Path) -> int:
+    """Print what each hook takes of a step; 1 when nothing was timed."""
+    rows = hook_times.read(file) if file.exists() else []
+    told = [[armed, hook, f"{calls:.2f}", f"{us:.1f}"] for armed, hook, calls, us in rows]
+    servers.show(("armed", "hook", "calls a step", "us a step"), told)
+    return 0 if rows else 1
 
 
 def read(path: Path) -> tuple[list[dict[str, Any]], list[Steps], list[int | None]]:
