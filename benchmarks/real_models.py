@@ -16,9 +16,10 @@ Static memory is 0.9 of the GPU throughout; the fork's B200 has more, so pools a
 Norms and scales of the dummy weights are put to one, or the experts' load would be no load: see real_plugin.py. The
 experts that were used are counted in the warm-up.
 Writes $OUT/OUT.json after every server, and OUT-logs.txt.gz. Exit 0; 1 when a figure that was asked for is missing.
-Not run yet, for a machine with two GPUs, custom all-reduce and without (output tokens/s is in each server's line):
-    ... real_models.py --tp-size 2 --only 31b-0.8 --patches jit-bit-cast --out tp2_on
-    ... real_models.py --tp-size 2 --only 31b-0.8 --custom-all-reduce off --out tp2_off
+On two GPUs, at ratio 0.8 and the static memory fraction that sglang chooses, asked for by name:
+31b-released: multimodal, as released, over a processor of ours (real_processor.py). 31b-mm-disabled: the same folder
+with that patch and jit-bit-cast: weights, fraction and pools of both, and the same load. There the decode step with
+custom all-reduce and with NCCL's is told as the routers are: by graphs of even and of odd batch sizes.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import real_configs
+import real_processor
 import real_readings
 import real_table
 import servers
@@ -62,12 +64,15 @@ ENGINE: dict[str, Any] = {
 CHUNK = 8192
 # Past the load's batch sizes, so that no graph of the load's holds the chain. Odd ones do.
 ROUTED = tuple(range(66, 74))
-CHAINED = frozenset(size for size in ROUTED if size % 2) | {CHUNK - 1}
+ODD = frozenset(size for size in ROUTED if size % 2)
+CHAINED = ODD | {CHUNK - 1}
+TWO_GPUS = ("31b-released", "31b-mm-disabled")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One server. seconds: what it may take at most, start included."""
+    """One server. seconds: what it may take at most, start included. chained: batch sizes with the chain's router.
+    nccl: those that NCCL sums. folder_only: multimodal and memory are left to sglang's own choice."""
 
     name: str
     model: str
@@ -77,6 +82,9 @@ class Plan:
     seconds: float
     patches: tuple[str, ...] = ()
     chained: frozenset[int] = frozenset()
+    nccl: frozenset[int] = frozenset()
+    gpus: int = 1
+    folder_only: bool = False
 
 
 def load(name: str, requests: int, prompt: int, new: int, concurrency: int, seconds: float) -> Phase:
@@ -127,11 +135,26 @@ def plans(options: argparse.Namespace) -> list[Plan]:
         )
     for ratio in (0.15, 0.8):
         few_graphs = tuple(sorted({1, 4, 8, 12, 16, 20, options.stall_requests}))
-        found.append(Plan(f"31b-{ratio}", "31b", ratio, few_graphs, (*warm_up("31b", few), stall), 150.0))
-    wanted = options.only.split(",") if options.only else [plan.name for plan in found]
+        found.append(Plan(f"31b-{ratio}", "31b", ratio, few_graphs, (*warm_up("31b", few), stall), 200.0))
+    alone = [plan.name for plan in found]
+    found += two_gpus(few_graphs, (*warm_up("31b", few), stall))
+    wanted = options.only.split(",") if options.only else alone
     if unknown := set(wanted) - {plan.name for plan in found}:
         raise SystemExit(f"real_models: no server {', '.join(sorted(unknown))}; there are {[p.name for p in found]}")
     return [plan for plan in found if plan.name in wanted]
+
+
+def two_gpus(graphs: tuple[int, ...], phases: tuple[Phase, ...]) -> list[Plan]:
+    """TWO_GPUS."""
+    steps: Phase = {"kind": "steps", "name": "steps", "seconds": 45.0, "batches": list(ROUTED)}
+    steps |= {"prompt": 256, "new": 48, "rounds": 2}
+    patches = ("mm-disabled", "jit-bit-cast")
+    told = (*phases, switch("counted"), steps)
+    more: dict[str, Any] = {"gpus": 2, "folder_only": True}
+    return [
+        Plan(TWO_GPUS[0], "31b", 0.8, graphs, phases, 200.0, **more),
+        Plan(TWO_GPUS[1], "31b", 0.8, (*graphs, *ROUTED), told, 240.0, patches, nccl=ODD, **more),
+    ]
 
 
 def job(plan: Plan, options: argparse.Namespace, number: int, seconds: float) -> Job:
@@ -147,20 +170,26 @@ def job(plan: Plan, options: argparse.Namespace, number: int, seconds: float) ->
         "cuda_graph_bs": list(plan.graphs),
         "max_running_requests": max(plan.graphs),
         "port": options.port + 150 * number,
-        "tp_size": options.tp_size,
+        "tp_size": plan.gpus,
     }
-    if options.custom_all_reduce == "off":
-        engine["disable_custom_all_reduce"] = True
+    if plan.folder_only:
+        real_processor.write(Path(engine["model_path"]))
+        del engine["mem_fraction_static"], engine["enable_multimodal"]
+        engine["enforce_disable_flashinfer_allreduce_fusion"] = True  # or nothing is left for the all-reduce to do
     environment = {
         "SGLANG_PLUGINS": "g4diag,g4bench,g4real",
         "TRAPBENCH_CLOCK": str(folder / "steps.i64"),
         "REALBENCH_FOLDER": str(folder),
         "REALBENCH_CHAIN": ",".join(map(str, sorted(plan.chained))),
+        "REALBENCH_NCCL": ",".join(map(str, sorted(plan.nccl))),
         "REALBENCH_PHASES": json.dumps(plan.phases),
     }
+    if plan.gpus > 1:
+        # NVLink multicast can be out of service on a shared host, and takes it out of service for others.
+        environment |= {"NCCL_NVLS_ENABLE": "0", "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1"}
     return Job(
         engine=engine,
-        patches=(*plan.patches, *filter(None, options.patches.split(","))),
+        patches=plan.patches,
         folder=folder,
         seconds=seconds,
         environment=environment,
@@ -188,7 +217,13 @@ def reading(plan: Plan, server: Server) -> dict[str, Any]:
             real_readings.tiles(events),
         )
         found["router_steps"] = real_readings.steps_by_batch(real_readings.between(events, "steps", rows))
-        found["router"] = real_readings.router_effect(found["router_steps"], plan.chained)
+        found["router"] = real_readings.jump(found["router_steps"], plan.chained)
+    if plan.folder_only:
+        found["fraction"] = real_readings.fraction(text)
+    if plan.nccl:
+        found["sums"] = real_readings.sums(events)
+        found["sum_steps"] = real_readings.steps_by_batch(real_readings.between(events, "steps", rows))
+        found["all_reduce"] = real_readings.jump(found["sum_steps"], plan.nccl)
     at = {(event["event"], event.get("name")): event["at"] for event in events}
     found["phases"] = {
         name: round(at["phase over", name] - begun, 1)
@@ -213,6 +248,11 @@ def problem(plan: Plan, found: dict[str, Any], server: Server) -> str:
         wanted["no launch got the patch's tile"] = found["tile_launches"]
         wanted["the prompts alone were not timed four ways"] = len(found["prefill"]) == 4
         wanted["the routers' steps were not timed"] = found["router"]
+    if plan.nccl:
+        wanted["no sum was custom all-reduce's, or none NCCL's, in a graph"] = min(found["sums"], default=0)
+        wanted["the sums' steps were not timed"] = found["all_reduce"]
+    if plan.folder_only:
+        wanted["no static memory fraction in the log"] = found["fraction"]
     return "; ".join(name for name, value in wanted.items() if not value)
 
 
@@ -256,9 +296,6 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--mem-fraction", type=float, default=0.9)
     parser.add_argument("--free-gib", type=float, default=130.0, help="wait a while for this much free memory")
     parser.add_argument("--port", type=int, default=41_000)
-    parser.add_argument("--tp-size", type=int, default=1)
-    parser.add_argument("--patches", default="", help="armed in every server besides, comma between")
-    parser.add_argument("--custom-all-reduce", choices=("on", "off"), default="on")
     parser.add_argument("--moe", default="26b", choices=sorted(real_configs.MODELS), help="what stands for the 26B")
     return parser.parse_args(arguments)
 

@@ -2,12 +2,14 @@
 server runs.
 
 REALBENCH_FOLDER: the folder of `switch.json`: {"number", "tile", "census"}. A new number is answered in
-`switch-N.ack`, {"tiles", "experts"}: launches so far that were given the patch's tile, and of the census since the
-last answer a row a layer's call, [experts used, largest share of one].
+`switch-N.ack`, {"tiles", "experts", "sums"}: launches so far that were given the patch's tile; of the census since
+the last answer a row a layer's call, [experts used, largest share of one]; sums under capture that custom all-reduce
+took and that it left to NCCL.
 tile: hopper-extend-tile, armed at the start since the backend keeps the functions it finds then, is in force. census:
 eager routings of 1024 tokens or more are counted.
 REALBENCH_CHAIN: numbers of tokens, comma between, that are routed by the chain of torch calls in place of the fused
 kernel: those batch sizes' graphs hold it.
+REALBENCH_NCCL: numbers of tokens, comma between, whose sums over GPUs custom all-reduce leaves to NCCL, likewise.
 
 Why the weights: sglang fills every parameter with 1e-3 noise, norms and Gemma-4's layer scalar too (-0.00094 in all
 layers), so what flows shrinks with every layer, and routers that see nothing but zeros send every token to the
@@ -25,6 +27,7 @@ from typing import Any
 SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
 DUMMY = "sglang.srt.model_loader.weight_utils.initialize_dummy_weights"
 ROUTER = "sglang.kernels.ops.moe.gemma4_routing.gemma4_fused_routing"
+SUM = "sglang.srt.distributed.device_communicators.custom_all_reduce_v2.CustomAllReduceV2.should_custom_ar"
 ONES = ("norm.weight", "layer_scalar", "router.scale", "per_expert_scale")
 
 
@@ -72,6 +75,21 @@ def capturing() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
+class Sums:
+    """Around custom all-reduce's choice. left: numbers of tokens that NCCL sums."""
+
+    def __init__(self, left: frozenset[int]) -> None:
+        self.left, self.seen = left, [0, 0]
+
+    def around(self, original: Any, communicator: Any, inp: Any) -> bool:
+        taken = bool(original(communicator, inp))
+        if not taken:
+            return False
+        is_left = inp.shape[0] in self.left
+        self.seen[is_left] += capturing()
+        return not is_left
+
+
 class Tile:
     """hopper-extend-tile in or out of force; counts the launches that got a tile of it."""
 
@@ -90,11 +108,19 @@ class Tile:
         self._patch._is_ours = self._is_ours if on else lambda *row: False
 
 
+def is_first_rank() -> bool:
+    """Of this server's processes, as far as they know each other."""
+    from torch import distributed
+
+    return not (distributed.is_initialized() and distributed.get_rank())
+
+
 class Switch:
     """What `switch.json` says, looked for some twenty times a second, between a scheduler's steps."""
 
-    def __init__(self, folder: Path, router: Router, tile: Tile) -> None:
+    def __init__(self, folder: Path, router: Router, tile: Tile, sums: Sums | None = None) -> None:
         self._file, self._router, self._tile = folder / "switch.json", router, tile
+        self._sums = sums or Sums(frozenset())
         self._number, self._next = -1, 0.0
 
     def after(self, chosen: Any, *args: Any, **kwargs: Any) -> None:
@@ -111,8 +137,10 @@ class Switch:
         self._number = wanted["number"]
         self._tile.put(bool(wanted["tile"]))
         self._router.counting = bool(wanted["census"])
-        said = {"tiles": self._tile.launches, "experts": self._router.experts}
+        said = {"tiles": self._tile.launches, "experts": self._router.experts, "sums": self._sums.seen}
         self._router.experts = []
+        if not is_first_rank():
+            return
         ack = self._file.with_name(f"switch-{self._number}.ack")
         ack.with_suffix(".part").write_text(json.dumps(said))
         ack.with_suffix(".part").rename(ack)
@@ -125,9 +153,15 @@ def register() -> None:
     folder = os.environ.get("REALBENCH_FOLDER")
     if not folder:
         return
-    router = Router(frozenset(int(size) for size in os.environ.get("REALBENCH_CHAIN", "").split(",") if size))
+    router, sums = Router(_sizes("REALBENCH_CHAIN")), Sums(_sizes("REALBENCH_NCCL"))
     HookRegistry.register(DUMMY, healthy, HookType.AFTER)
     HookRegistry.register(ROUTER, router.around, HookType.AROUND)
     HookRegistry.register(
-        f"{SCHEDULER}.get_next_batch_to_run", Switch(Path(folder), router, Tile()).after, HookType.AFTER
+        f"{SCHEDULER}.get_next_batch_to_run", Switch(Path(folder), router, Tile(), sums).after, HookType.AFTER
     )
+    if sums.left:
+        HookRegistry.register(SUM, sums.around, HookType.AROUND)
+
+
+def _sizes(name: str) -> frozenset[int]:
+    return frozenset(int(size) for size in os.environ.get(name, "").split(",") if size)

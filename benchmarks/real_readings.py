@@ -13,6 +13,7 @@ from real_child import MARK
 
 _POOLS = re.compile(r"full_layer_tokens=(\d+), swa_layer_tokens=(\d+)")
 _WEIGHTS = re.compile(r"Load weight end\..*?mem usage=([\d.]+) GB")
+_FRACTION = re.compile(r"'mem_fraction_static': ([\d.]+)")
 _PREFILL = re.compile(r"Prefill batch.*?#new-token: (\d+), #cached-token: (\d+)")
 _DECODE = re.compile(
     r"Decode batch.*?#running-req: (\d+),.*?full token usage: ([\d.]+),.*?swa token usage: ([\d.]+),"
@@ -31,6 +32,19 @@ def weights_gib(text: str) -> float | None:
     """What loading took, by the server's own figure, in GiB; it writes GB and divides by 2**30."""
     found = _WEIGHTS.findall(text)
     return float(found[-1]) if found else None
+
+
+def fraction(text: str) -> float | None:
+    """The static memory fraction as the server resolved it."""
+    found = _FRACTION.findall(text)
+    return float(found[0]) if found else None
+
+
+def sums(events: Events) -> tuple[int, int]:
+    """All-reduces that custom all-reduce took, and that NCCL took by the benchmark's choice, while graphs were
+    captured."""
+    rows = [row["sums"] for row in events if row["event"] == "switched" and "sums" in row]
+    return (int(rows[-1][0]), int(rows[-1][1])) if rows else (0, 0)
 
 
 def of_phase(text: str, name: str) -> str:
@@ -124,22 +138,22 @@ def steps_by_batch(rows: Sequence[tuple[int, int, int]], least: int = 10) -> dic
     }
 
 
-def router_effect(steps: Mapping[int, Mapping[str, Any]], chained: frozenset[int]) -> dict[str, Any] | None:
-    """us a step that the chain adds to the fused router: a line through the batches' medians, and a jump at those whose
-    graphs hold the chain. None with fewer than three of either kind. error_us: the jump's standard error."""
+def jump(steps: Mapping[int, Mapping[str, Any]], others: frozenset[int]) -> dict[str, Any] | None:
+    """us a step that `others` add, batch sizes whose graphs hold something else: a line through the batches' medians,
+    and a jump at those. None with fewer than three of either kind. us: without it; error_us: its standard error."""
     import numpy as np
 
     batches = sorted(steps)
-    odd = [batch for batch in batches if batch in chained]
+    odd = [batch for batch in batches if batch in others]
     if min(len(odd), len(batches) - len(odd)) < 3:
         return None
     middle = sum(batches) / len(batches)
-    terms = np.array([[1.0, batch - middle, float(batch in chained)] for batch in batches])
+    terms = np.array([[1.0, batch - middle, float(batch in others)] for batch in batches])
     values = np.array([steps[batch]["us"] for batch in batches])
     found, *_ = np.linalg.lstsq(terms, values, rcond=None)
     spread = np.sum((values - terms @ found) ** 2) / (len(batches) - 3)
     error = float(np.sqrt(spread * np.linalg.inv(terms.T @ terms)[2, 2]))
-    return {"fused_us": float(found[0]), "chain_us": float(found[0] + found[2]), "added_us": float(found[2])} | {
+    return {"us": float(found[0]), "others_us": float(found[0] + found[2]), "added_us": float(found[2])} | {
         "error_us": error,
         "batches": batches,
     }

@@ -9,12 +9,7 @@ from typing import Any
 import servers
 
 Servers = Mapping[str, Mapping[str, Any]]
-NOT_RUN = (
-    "mm-disabled served (the fork: KV tokens +21.6 %, 31B, two H100): computed in real_memory.py; 0.5.23 starts no "
-    "multimodal Gemma-4 without a processor's files",
-    "two GPUs: custom all-reduce with jit-bit-cast (the fork: output +5.0 %), the tile and the router there",
-    "the tile's verify: these servers have no draft",
-)
+NOT_RUN = ("the tile's verify: these servers have no draft", "on two GPUs: the tile and the router")
 
 
 @dataclass(frozen=True)
@@ -60,6 +55,21 @@ def rows(found: Servers) -> Iterator[Row]:
             yield Row(f"{model}: SWA tokens", (old["pools"][1], new["pools"][1]), fork_swa)
         yield from _loaded(model, old, new, timed)
     yield from _toggled(found)
+    yield from _text_only(found)
+
+
+def _text_only(found: Servers) -> Iterator[Row]:
+    """Two GPUs: as released, and with mm-disabled."""
+    old, new = found.get("31b-released"), found.get("31b-mm-disabled")
+    if not (old and new and old["pools"] and new["pools"] and old["fraction"] and new["fraction"]):
+        return
+    what = "31b on two GPUs, as released -> mm-disabled"
+    yield Row(f"{what}: static memory fraction", (old["fraction"], new["fraction"]), (0.712, 0.778), 3)
+    yield Row(f"{what}: weights a GPU, GiB", (old["weights_gib"], new["weights_gib"]), None, 2)
+    yield Row(f"{what}: full tokens", (old["pools"][0], new["pools"][0]), (1000.0, 1216.0), 0, "the fork: +21.6 %")
+    if all(row["load"].get("whole") for row in (old, new)):
+        pair = old["load"]["output_rate"], new["load"]["output_rate"]
+        yield Row("the same: output tokens/s of two servers", pair, None, 1)
 
 
 def _loaded(model: str, old: Mapping[str, Any], new: Mapping[str, Any], timed: bool) -> Iterator[Row]:
@@ -106,7 +116,11 @@ def _toggled(found: Servers) -> Iterator[Row]:
                 f"added {router['added_us']:.0f} us, standard error {router['error_us']:.0f}; decode GPU time, the fork"
             )
             what = f"{server['model']}: decode step near batch 70, ms, chain -> fused router"
-            yield Row(what, (router["chain_us"] / 1000, router["fused_us"] / 1000), None, 3, note + ": 5.8 -> 1.1 %")
+            yield Row(what, (router["others_us"] / 1000, router["us"] / 1000), None, 3, note + ": 5.8 -> 1.1 %")
+        if summed := server.get("all_reduce"):
+            note = f"{summed['added_us']:.0f} us, standard error {summed['error_us']:.0f}; the fork: output +5.0 %"
+            what = f"{server['model']}: decode step near batch 70, ms, NCCL's all-reduce -> custom"
+            yield Row(what, (summed["others_us"] / 1000, summed["us"] / 1000), None, 3, note)
 
 
 def show(contents: Sequence[Mapping[str, Any]]) -> int:

@@ -235,8 +235,9 @@ def read_clock(path: Path, start: int = 0) -> tuple[int, int, list[tuple[int, in
 
 
 def free_gib() -> float | None:
-    """Free memory of GPU 0, None where nobody can say."""
-    command = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits", "-i", "0"]
+    """Free memory of this process's first GPU, None where nobody can say."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
+    command = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits", "-i", first]
     try:
         return int(subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.split()[0]) / 1024
     except (OSError, subprocess.TimeoutExpired, ValueError, IndexError):

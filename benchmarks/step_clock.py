@@ -1,7 +1,8 @@
 """The `g4bench` sglang plugin: when each scheduler step begins, in a mapped file; and the fork's check, re-made.
 
 TRAPBENCH_CLOCK: the file. int64 [rows, 3]; row 0 is (rows written, launches of g4diag's device check or -1, 0), the
-others (ns, 1 for decode, batch). Loaded in every configuration that is compared, so its microsecond is in all of them.
+others (ns, 1 for decode, batch), of rank 0. Loaded in every configuration that is compared, so its microsecond is in
+all of them.
 TRAPBENCH_MODES: a folder; what `mode.json` there sets of G4DIAG_* is disarmed and armed anew in this process, between
 steps, and said in `mode-N.ack`. Graphs stay as they were captured.
 TRAPBENCH_BLOCKS: JSON of `Blocks`' arguments: what is armed changes by itself, every so many decode steps of the whole
@@ -128,6 +129,13 @@ class Blocks:
         arming.armed = kept  # type: ignore[assignment]
 
 
+def is_first_rank() -> bool:
+    """Of this server's processes, as far as they know each other."""
+    from torch import distributed
+
+    return not (distributed.is_initialized() and distributed.get_rank())
+
+
 class Clock:
     """One scheduler's steps. The file is made at the first one."""
 
@@ -147,6 +155,9 @@ class Clock:
         if not batch or self._count >= ROWS - 1:
             return
         try:
+            if not self._count and not is_first_rank():
+                self._count = ROWS
+                return
             self._note(batch)
         except Exception:
             logging.getLogger("g4bench").exception("g4bench: the clock stops")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import subprocess
@@ -98,7 +99,7 @@ def test_the_tile_is_out_of_force_until_it_is_switched_on(tmp_path: Path, monkey
     (tmp_path / "switch.json").write_text('{"number": 0, "tile": true, "census": false}')
     switch.after(None)
     assert patch._is_ours(tensor, tensor, tensor) and patch.tile_for(1, 8, 9, 1, 0) and tile.launches == 1
-    assert json.loads((tmp_path / "switch-0.ack").read_text()) == {"tiles": 0, "experts": []}
+    assert json.loads((tmp_path / "switch-0.ack").read_text()) == {"tiles": 0, "experts": [], "sums": [0, 0]}
 
 
 def test_the_plugin_is_where_sglang_calls(tmp_path: Path) -> None:
@@ -122,6 +123,40 @@ for found in (loader.initialize_dummy_weights, gemma4_causal.gemma4_fused_routin
     assert told.stdout.count("hooked True") == 3, told.stdout + told.stderr[-2000:]
 
 
+def test_sums_are_left_to_nccl_where_asked_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin, torch = module("real_plugin"), module("torch")
+    from sglang.srt.distributed.device_communicators.custom_all_reduce_v2 import CustomAllReduceV2
+
+    path, _, name = plugin.SUM.rpartition(".")
+    assert path.endswith(CustomAllReduceV2.__qualname__) and list(
+        inspect.signature(getattr(CustomAllReduceV2, name)).parameters
+    ) == ["self", "inp"]
+    sums = plugin.Sums(frozenset({67}))
+    monkeypatch.setattr(plugin, "capturing", lambda: True)
+    taken = [sums.around(lambda _, inp: len(inp) > 1, None, torch.zeros(rows, 8)) for rows in (1, 66, 67, 68)]
+    assert taken == [False, True, False, True] and sums.seen == [2, 1]
+
+
+def test_a_folder_with_our_processor_is_served_multimodal(tmp_path: Path) -> None:
+    configs, processor = module("real_configs"), module("real_processor")
+    from sglang.srt.configs.model_config import ModelConfig
+    from sglang.srt.managers.multimodal_processor import get_mm_processor, import_processors
+    from sglang.srt.utils.hf_transformers_utils import get_processor
+
+    from g4diag.stack.drive import cpu
+
+    cpu.start_process(cpu.server_args(page_size=64, mm_process_config={}))
+    folder = configs.write(configs.MODELS["31b"], tmp_path)
+    processor.write(folder)
+    config, made = ModelConfig(str(folder), dtype="bfloat16"), get_processor(str(folder))
+    assert config.is_multimodal and made.image_token_id == config.hf_config.image_token_id
+    import_processors("sglang.srt.multimodal.processors")
+    args = cpu.server_args(page_size=64, mm_process_config={})
+    assert type(get_mm_processor(config.hf_config, args, made, "default", model_config=config)).__name__ == (
+        "Gemma4SGLangProcessor"
+    )
+
+
 def test_arguments_are_those_of_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = module("real_models")
     from sglang.srt.server_args import ServerArgs
@@ -131,15 +166,19 @@ def test_arguments_are_those_of_the_release(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("G4_WORK", str(tmp_path))
     plans = real.plans(real.parsed([]))
     assert [plan.name for plan in plans] == ["26b-0.8", "26b-0.15", "31b-0.15", "31b-0.8"]
+    plans += real.plans(real.parsed(["--only", ",".join(real.TWO_GPUS)]))
     release = chosen()
     assert release is not None
     for plan in plans:
-        job = real.job(plan, real.parsed(["--custom-all-reduce", "off"]), 0, 100.0)
+        job = real.job(plan, real.parsed([]), 0, 100.0)
         assert set(release.release.arguments(job.engine)) <= set(ServerArgs.__struct_fields__)
         assert json.loads(job.environment["REALBENCH_PHASES"])[0]["name"] in ("count", "warm")
         chained = {int(size) for size in job.environment["REALBENCH_CHAIN"].split(",") if size}
         loaded = [size for size in plan.graphs if size not in real.ROUTED]
         assert not chained & set(loaded) and max(loaded) == (64 if plan.model == "26b" else 24)
+        left = {int(size) for size in job.environment["REALBENCH_NCCL"].split(",") if size}
+        assert bool(left) == (plan.name == "31b-mm-disabled") and left <= set(plan.graphs) - set(loaded)
+        assert ("enable_multimodal" in job.engine) == ("mem_fraction_static" in job.engine) == (plan.gpus == 1)
         assert not chained or (max(plan.graphs) > 64 and chained & set(plan.graphs))
 
 
@@ -200,13 +239,24 @@ def test_the_routers_jump_is_told_from_the_batch_and_from_noise() -> None:
         batch: {"steps": 90, "us": 15_000 + 40 * batch + 600 * (batch in chained) + random.normal(0, 5)}
         for batch in range(66, 74)
     }
-    found = readings.router_effect(steps, chained)
+    found = readings.jump(steps, chained)
     assert found["added_us"] == pytest.approx(600, abs=25) and 0 < found["error_us"] < 15
-    none = readings.router_effect(
+    none = readings.jump(
         {batch: row | {"us": row["us"] - 600 * (batch in chained)} for batch, row in steps.items()}, chained
     )
     assert abs(none["added_us"]) < 25
-    assert readings.router_effect({66: steps[66], 67: steps[67]}, chained) is None
+    assert readings.jump({66: steps[66], 67: steps[67]}, chained) is None
+
+
+def test_two_gpus_have_their_rows() -> None:
+    common = {"model": "31b", "load": {"whole": 24, "output_rate": 100.0}, "weights_gib": 30.0}
+    old = common | {"pools": (90_880, 72_704), "fraction": 0.759}
+    new = common | {"pools": (109_888, 87_910), "fraction": 0.834}
+    new |= {"all_reduce": {"others_us": 21_000.0, "us": 20_000.0, "added_us": 1000.0, "error_us": 50.0}}
+    cells = [row.cells() for row in module("real_table").rows({"31b-released": old, "31b-mm-disabled": new})]
+    shown = {cell[0].rpartition(": ")[2]: cell[3] for cell in cells}
+    assert shown["static memory fraction"] == "1.099 / 1.093" and shown["full tokens"] == "1.209 / 1.216"
+    assert shown["decode step near batch 70, ms, NCCL's all-reduce -> custom"] == "0.952" and len(cells) == 5
 
 
 @pytest.fixture
@@ -251,7 +301,7 @@ def test_the_whole_script_over_a_stand_in(stand_in: Any, tmp_path: Path, capsys:
     assert stand_in.main(["--table", str(renamed)]) == 0
     table = capsys.readouterr().out
     assert "10,459.0 -> 8,763.0" in table and "593,956 -> 2,138,243" in table and "tile off -> on" in table
-    assert "not run: two GPUs" in table
+    assert "not run: on two GPUs" in table
 
 
 def test_a_server_that_dies_is_no_figure(
