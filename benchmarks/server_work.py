@@ -88,6 +88,7 @@ class _Soak:
     """Arrivals at random times, bursts, shared prefixes, long and short, aborts; the same for the same seed."""
 
     IN_FLIGHT = 120
+    STOPS = 24  # token ids that end a request which may stop by itself, of VOCAB: as a rule before its last token
 
     def __init__(self, engine: Any, seed: int, note: Any) -> None:
         self.engine, self.note, self.random = engine, note, random.Random(seed)
@@ -153,7 +154,11 @@ class _Soak:
             own = prefix[: self.random.choice((len(prefix), len(prefix), len(prefix) // 2))] + own
         own = own[: CONTEXT - new_tokens]
         abort_after = self.random.expovariate(0.7) if self.random.random() < 0.2 else None
-        sampling = {"temperature": 0.0, "max_new_tokens": new_tokens, "ignore_eos": True}
+        sampling: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": new_tokens, "ignore_eos": True}
+        if self.random.random() < 0.4:
+            # The scheduler learns of it a step late: the next batch with the request in it is under way by then.
+            stops = self.random.sample(range(VOCAB), self.STOPS)
+            sampling |= {"ignore_eos": False, "stop_token_ids": stops}
         timer = None
         if abort_after is not None:
             abort = self.engine.tokenizer_manager.abort_request
@@ -164,7 +169,9 @@ class _Soak:
             self.cached += int(output["meta_info"].get("cached_tokens") or 0)
             whole = len(output["output_ids"]) == new_tokens
             aborted = isinstance(reason, dict) and reason.get("type") == "abort"
-            self.count["aborted" if aborted else "finished" if whole else "short"] += 1
+            stopped = isinstance(reason, dict) and reason.get("type") == "stop"
+            kind = "aborted" if aborted else "finished" if whole else "stopped by itself" if stopped else "short"
+            self.count[kind] += 1
             self.count["output tokens"] += len(output["output_ids"])
             self.count["input tokens"] += len(own)
             if aborted and abort_after is None:

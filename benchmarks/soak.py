@@ -56,7 +56,10 @@ def main() -> int:
     servers.show(columns, [[row[column] for column in columns] for row in rows])
     for row in rows:
         print(row["server"], row["counts"], row["error"] or row["first_violations"])
-    return int(any(row["violations"] or not row["alive_at_end"] for row in rows))
+    unseen = [row["server"] for row in rows if not row["counts"].get("stopped by itself")]
+    for name in unseen:
+        print(f"soak: {name}: no request stopped by itself, which is to be part of the load")
+    return int(bool(unseen) or any(row["violations"] or not row["alive_at_end"] for row in rows))
 
 
 def _named(options: argparse.Namespace) -> str:
