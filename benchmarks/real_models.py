@@ -137,15 +137,16 @@ def plans(options: argparse.Namespace) -> list[Plan]:
         few_graphs = tuple(sorted({1, 4, 8, 12, 16, 20, options.stall_requests}))
         found.append(Plan(f"31b-{ratio}", "31b", ratio, few_graphs, (*warm_up("31b", few), stall), 200.0))
     alone = [plan.name for plan in found]
-    found += two_gpus(few_graphs, (*warm_up("31b", few), stall))
+    found += two_gpus((1, 4, 8))
     wanted = options.only.split(",") if options.only else alone
     if unknown := set(wanted) - {plan.name for plan in found}:
         raise SystemExit(f"real_models: no server {', '.join(sorted(unknown))}; there are {[p.name for p in found]}")
     return [plan for plan in found if plan.name in wanted]
 
 
-def two_gpus(graphs: tuple[int, ...], phases: tuple[Phase, ...]) -> list[Plan]:
+def two_gpus(graphs: tuple[int, ...]) -> list[Plan]:
     """TWO_GPUS."""
+    phases = (load("main", 8, 2048, 64, 8, 60.0),)
     steps: Phase = {"kind": "steps", "name": "steps", "seconds": 45.0, "batches": list(ROUTED)}
     steps |= {"prompt": 256, "new": 48, "rounds": 2}
     patches = ("mm-disabled", "jit-bit-cast")

@@ -88,13 +88,14 @@ class _Soak:
     """Arrivals at random times, bursts, shared prefixes, long and short, aborts; the same for the same seed."""
 
     IN_FLIGHT = 120
-    STOPS = 24  # token ids that end a request which may stop by itself, of VOCAB: as a rule before its last token
+    STOPS = 12  # token ids that end a request which may stop by itself: so many of those that others were answered with
 
     def __init__(self, engine: Any, seed: int, note: Any) -> None:
         self.engine, self.note, self.random = engine, note, random.Random(seed)
         self.count: Counter[str] = Counter()
         self.prefixes = [ids(self.random, self.random.randrange(200, 2600)) for _ in range(8)]
         self.errors: list[str] = []
+        self.said: list[int] = []  # tokens of answers, the latest
         self.cached = 0
 
     async def run(self, seconds: float) -> None:
@@ -157,7 +158,7 @@ class _Soak:
         sampling: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": new_tokens, "ignore_eos": True}
         if self.random.random() < 0.4:
             # The scheduler learns of it a step late: the next batch with the request in it is under way by then.
-            stops = self.random.sample(range(VOCAB), self.STOPS)
+            stops = self.random.sample(self.said, min(self.STOPS, len(self.said)))
             sampling |= {"ignore_eos": False, "stop_token_ids": stops}
         timer = None
         if abort_after is not None:
@@ -166,6 +167,7 @@ class _Soak:
         try:
             output = await self.engine.async_generate(input_ids=own, sampling_params=sampling, rid=rid)
             reason = output["meta_info"].get("finish_reason") or {}
+            self.said = [*dict.fromkeys([*self.said, *output["output_ids"]])][-200:]
             self.cached += int(output["meta_info"].get("cached_tokens") or 0)
             whole = len(output["output_ids"]) == new_tokens
             aborted = isinstance(reason, dict) and reason.get("type") == "abort"

@@ -1,7 +1,7 @@
 """What traps cost a healthy server, told inside one decode run: what is armed changes every 50 steps.
 
     bash tools/on_gpu.sh exec python3 benchmarks/trap_blocks.py --shape 26b [--time-limit 550] [--block-steps 25]
-    ... trap_blocks.py --hook-times --time-limit 150      # the host's time in each hook, in place of what a step takes
+    ... trap_blocks.py --hook-times 60      # the last 60 s not for what a step takes, but the host's time in each hook
     .venv/bin/python benchmarks/trap_blocks.py --pool A B      # no GPU: runs that wrote A.json, A.npz and so on, as one
 
 One server (`trap_toggle.py`'s), everything armed while its graphs are captured, so the device's share of the captured
@@ -17,6 +17,7 @@ import argparse
 import json
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -86,13 +87,20 @@ def main() -> int:
     servers.clock_plugin(Path(tempfile.mkdtemp(prefix="g4-blocks-site-")))
     asked = {"steps": options.steps, "batch": shape.batch, "modes": {name: MODES[name] for name in NAMES}}
     more = {"TRAPBENCH_BLOCKS": json.dumps(asked), "TRAPBENCH_MODES": ""}
-    times = servers.out() / f"{options.out}.json"
+    times, folder = servers.out() / f"{options.out}-hooks.json", servers.workplace() / "toggle" / shape.name
+    untimed = list[int]()
     if options.hook_times:
         servers.plugin(Path(tempfile.mkdtemp(prefix="g4-times-site-")), "g4times", "hook_times")
-        more |= {
-            "SGLANG_PLUGINS": "g4diag,g4bench,g4times",
-            "HOOKTIMES_FILE": str(servers.out() / f"{options.out}.json"),
-        }
+        more |= {"SGLANG_PLUGINS": "g4diag,g4bench,g4times", "HOOKTIMES_FILE": str(times)}
+        times.with_suffix(".on").unlink(missing_ok=True)
+
+        def switch() -> None:
+            untimed.append(_count(folder / "blocks.jsonl"))
+            times.with_suffix(".on").touch()
+
+        timer = threading.Timer(end - 15 - options.hook_times - time.monotonic(), switch)
+        timer.daemon = True
+        timer.start()
     server = trap_toggle.start(shape, options.number, options.time_limit, options.intermediate, (shape.batch,), **more)
     bench = Bench(shape, server, end - 15)
     if not wait_for(server, lambda: server.saw("ready"), end):
@@ -105,10 +113,8 @@ def main() -> int:
         bench.serve(shape.batch, shape.new, seed=0)
         batches += 1
         print(f"trap_blocks: batch {batches}, {_count(ledger)} blocks, {end - time.monotonic():.0f} s left", flush=True)
-    if options.hook_times:
-        servers.stop_all([server])
-        return show_hooks(times)
     blocks = [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else []
+    blocks = blocks[: untimed[0]] if untimed else blocks
     rows = servers.read_clock(server.clock)[2]
     steps = steps_of(blocks, rows, shape.batch)
     begun = places(blocks, rows, shape.batch)
@@ -130,7 +136,7 @@ def main() -> int:
     armed = {name: [b["seconds"] for b in blocks if b["mode"] == name] for name in NAMES}
     print({name: round(float(np.median(seconds)), 3) for name, seconds in armed.items()}, "s a change")
     print(f"violations: {content['violations']}; blocks in which armed traps saw too few steps: {len(blind)}")
-    return 1 if blind else 0
+    return 1 if blind or (untimed and not show_hooks(times)) else 0
 
 
 def show(blocks: Sequence[Mapping[str, Any]], steps: Sequence[Steps], begun: Sequence[int | None]) -> dict[str, Any]:
@@ -158,12 +164,12 @@ def show(blocks: Sequence[Mapping[str, Any]], steps: Sequence[Steps], begun: Seq
     return {"summary": table, "noise": said, "settling": late}
 
 
-def show_hooks(file: Path) -> int:
-    """Print what each hook takes of a step; 1 when nothing was timed."""
+def show_hooks(file: Path) -> bool:
+    """Print what each hook takes of a step; False when nothing was timed."""
     rows = hook_times.read(file) if file.exists() else []
     told = [[armed, hook, f"{calls:.2f}", f"{us:.1f}"] for armed, hook, calls, us in rows]
     servers.show(("armed", "hook", "calls a step", "us a step"), told)
-    return 0 if rows else 1
+    return bool(rows)
 
 
 def read(path: Path) -> tuple[list[dict[str, Any]], list[Steps], list[int | None]]:

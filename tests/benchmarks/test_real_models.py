@@ -172,10 +172,10 @@ def test_arguments_are_those_of_the_release(tmp_path: Path, monkeypatch: pytest.
     for plan in plans:
         job = real.job(plan, real.parsed([]), 0, 100.0)
         assert set(release.release.arguments(job.engine)) <= set(ServerArgs.__struct_fields__)
-        assert json.loads(job.environment["REALBENCH_PHASES"])[0]["name"] in ("count", "warm")
+        assert json.loads(job.environment["REALBENCH_PHASES"])[0]["name"] in ("count", "warm", "main")
         chained = {int(size) for size in job.environment["REALBENCH_CHAIN"].split(",") if size}
         loaded = [size for size in plan.graphs if size not in real.ROUTED]
-        assert not chained & set(loaded) and max(loaded) == (64 if plan.model == "26b" else 24)
+        assert not chained & set(loaded) and max(loaded) == (64 if plan.model == "26b" else 24 if plan.gpus == 1 else 8)
         left = {int(size) for size in job.environment["REALBENCH_NCCL"].split(",") if size}
         assert bool(left) == (plan.name == "31b-mm-disabled") and left <= set(plan.graphs) - set(loaded)
         assert ("enable_multimodal" in job.engine) == ("mem_fraction_static" in job.engine) == (plan.gpus == 1)

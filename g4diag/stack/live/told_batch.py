@@ -34,18 +34,24 @@ class Told:
     requests: int = 0
     tokens: int = 0
     rows: tuple[int, ...] | None = None
+    _sizes: tuple[int, int] = (-1, -1)
+    _places: tuple[Any, Any] = (None, None)  # the parts of lengths_M and slots_M for a batch of those sizes
 
     def tell(self, lengths_B: Any, rows_B: Any, slots_N: Any, rows: tuple[int, ...] | None) -> None:
-        """Without a wait, on the stream that replays; what costs is the host's time for each copy. slots_N: None for a
-        batch that writes no K/V. rows: of the batch's requests by the host, rows_B where it does not know."""
+        """Without a wait, on the stream that replays; what costs is the host's time for each copy. slots_N: None where
+        no K/V is written, or nobody judges it. rows: of the batch's requests by the host, rows_B where it does not
+        know."""
         requests, tokens = len(lengths_B), 0 if slots_N is None else len(slots_N)
-        if requests > len(self.lengths_M) or tokens > len(self.slots_M):
+        if requests > _ROWS or tokens > _TOKENS:
             requests, tokens, rows = 0, 0, None
-        self.lengths_M[:requests].copy_(lengths_B[:requests] if requests < len(lengths_B) else lengths_B)
+        if (requests, tokens) != self._sizes:
+            self._sizes, self._places = (requests, tokens), (self.lengths_M[:requests], self.slots_M[:tokens])
+        lengths, slots = self._places
+        lengths.copy_(lengths_B[:requests] if requests < len(lengths_B) else lengths_B)
         if rows is None or rows != self.rows or requests != self.requests:
             self._tell_rows(requests, rows_B, rows)
         if tokens:
-            self.slots_M[:tokens].copy_(slots_N)
+            slots.copy_(slots_N)
         if requests < self.requests:
             self.lengths_M[requests : self.requests].fill_(NOBODY)
             self.rows_M[requests : self.requests].fill_(NOBODY)
@@ -87,10 +93,13 @@ def is_part(forward_batch: Any) -> bool:
 class ToldBatches:
     """Of both workers. `of` makes the buffers of a phase where its graph is captured; before that nothing is told.
     request_rows: whose rows they were when a batch was built; where it knows, those are what the device is told.
-    replays: called with (worker, phase, runner, batch) before each replay of a graph that was told of."""
+    replays: called with (worker, phase, runner, batch) before each replay of a graph that was told of. tells_slots:
+    whether K/V slots are held against the batch's, of the target: a draft's steps have each a part of them."""
 
-    def __init__(self, request_rows: RequestRows, replays: Callable[[str, str, Any, Any], None]) -> None:
-        self._request_rows, self._told_of = request_rows, replays
+    def __init__(
+        self, request_rows: RequestRows, replays: Callable[[str, str, Any, Any], None], tells_slots: bool = True
+    ) -> None:
+        self._request_rows, self._told_of, self._tells_slots = request_rows, replays, tells_slots
         self._is_installed = False
 
     def hooks(self) -> list[Hook]:
@@ -139,7 +148,7 @@ class ToldBatches:
             told.tell(
                 lengths_B if len(lengths_B) == requests else lengths_B[:requests],
                 forward_batch.req_pool_indices,
-                forward_batch.out_cache_loc,
+                forward_batch.out_cache_loc if self._tells_slots and worker == "target" else None,
                 self._request_rows.rows_of(forward_batch),
             )
             self._told_of(worker, phase, runner, forward_batch)

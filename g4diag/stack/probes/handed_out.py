@@ -9,7 +9,7 @@ put back leaves the mapping, and so this, as it is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -30,10 +30,11 @@ _UNMAP = ("free_swa", "free_swa_segment", "clear_full_to_swa_mapping")
 @dataclass(frozen=True)
 class _Kept:
     """slots_M: int64, of each full slot the SWA slot handed out with it, 0 for none; as long as the mapping. at: where
-    the mapping lies, which tells it in a pool that only shares it."""
+    the mapping lies, which tells it in a pool that only shares it. pages: by page size, a view of whole pages."""
 
     slots_M: Any
     at: int
+    pages: dict[int, Any] = field(default_factory=dict)
 
 
 class HandedOut:
@@ -123,7 +124,7 @@ class HandedOut:
         if tail < len(full):
             slots_M.index_fill_(0, full[: len(full) - tail].long(), 0)
         if tail:
-            slots_M[full[len(full) - tail :].long()] = swa.long()
+            slots_M[(full if tail == len(full) else full[len(full) - tail :]).long()] = swa.long()
 
     def _was_set(self, result: Any, owner: Any, full: Any, swa: Any) -> None:
         if full.numel():
@@ -142,7 +143,10 @@ class HandedOut:
         if not full.numel():
             return
         slots_M, page = self._keep(owner), owner.page_size
-        slots_M[: (len(slots_M) - 1) // page * page].view(-1, page).index_fill_(0, full.long() // page, 0)
+        kept = self._kept[owner.get_kvcache()]
+        if page not in kept.pages:
+            kept.pages[page] = slots_M[: (len(slots_M) - 1) // page * page].view(-1, page)
+        kept.pages[page].index_fill_(0, full.long() // page, 0)
 
     def _keep(self, owner: Any) -> Any:
         """An allocator that is first met in mid-life begins with the mapping as it is, this call's part included."""

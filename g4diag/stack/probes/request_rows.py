@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,7 @@ from g4diag.hooks.install import Hook
 from g4diag.model import IntArray, RowOwners
 from g4diag.stack.releases import current
 
+_RID = attrgetter("rid")
 _KEPT = 64  # batches; one that was built before the last so many is not known any more
 
 
@@ -29,7 +31,7 @@ class _Row:
     holder: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Built:
     """What a batch was built with, a row each. listed: the list of its requests' ids itself, which copies of the batch
     share; kept, so that no other list is taken for it. moves: of rows, until then."""
@@ -50,11 +52,14 @@ class RequestRows:
         self._rows: WeakKeyDictionary[Any, dict[int, _Row]] = WeakKeyDictionary()
         self._built: OrderedDict[int, _Built] = OrderedDict()
         self._moves = 0  # rows given or taken back, by whichever pool
+        self._asked: tuple[Any, ...] = ()
+        self._answer: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
     def hooks(self) -> list[Hook]:
         """Rows given, taken back and all cleared, and batches built. What was known is forgotten."""
         self._rows.clear()
         self._built.clear()
+        self._asked = ()
         release = current()
         return [
             release.hook("rows.alloc", "after", self._given),
@@ -131,16 +136,15 @@ class RequestRows:
     def built(self, listed: list[str], reqs: Any, pool: Any) -> None:
         """A batch of these requests was built, with rows of `pool`. listed: its list of their ids, by which it and
         copies of it are known."""
-        row_of = current().read.request_row
-        numbers = tuple(-1 if (row := row_of(req)) is None else int(row) for req in reqs)
-        held = [self._row(pool, row) for row in numbers]
-        self._built[id(listed)] = _Built(
-            listed=listed,
-            rids=tuple(req.rid for req in reqs),
-            rows=numbers,
-            taken=tuple(-1 if row is None or not row.rid else row.taken for row in held),
-            moves=self._moves,
-        )
+        # A batch's next step is built with the same rows, and nothing has moved: what they are is known.
+        asked = (self._moves, id(pool), tuple(map(current().read.request_row, reqs)))
+        if asked != self._asked:
+            rows = tuple(-1 if row is None else int(row) for row in asked[2])
+            held = [self._row(pool, row) for row in rows]
+            taken = tuple(-1 if row is None or not row.rid else row.taken for row in held)
+            self._asked, self._answer = asked, (rows, taken)
+        rows, taken = self._answer
+        self._built[id(listed)] = _Built(listed, tuple(map(_RID, reqs)), rows, taken, self._moves)
         if len(self._built) > _KEPT:
             self._built.popitem(last=False)
 

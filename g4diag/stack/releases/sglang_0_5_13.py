@@ -8,6 +8,7 @@ runner captures one batch size at a time. Source: the released wheel, and runs o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 from g4diag.hooks.anchors import Anchor
@@ -103,7 +104,7 @@ RELEASE = Release(
         "swa.free_group_end": Point(f"{_BASE}.free_group_end"),
     },
     read=Readers(
-        request_row=lambda req: req.req_pool_idx,
+        request_row=attrgetter("req_pool_idx"),
         free_lists=lambda allocator: (allocator.free_pages, allocator.release_pages),
         is_deferred=lambda allocator: not allocator.is_not_in_free_group,
         is_swa_pool=_is_swa_pool,

@@ -8,6 +8,7 @@ has a worker of spec v2 alone, and its graph runner captures a shape. Source: th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 from g4diag.hooks.anchors import Anchor
@@ -122,7 +123,7 @@ RELEASE = Release(
         "paged.free": "pages come back through _release_page_ids",
     },
     read=Readers(
-        request_row=lambda req: req.kv.req_pool_idx,
+        request_row=attrgetter("kv.req_pool_idx"),
         free_lists=_free_lists,
         is_deferred=lambda allocator: allocator.free_group is not None,
         is_swa_pool=_is_swa_pool,
