@@ -72,9 +72,7 @@ def main() -> int:
     parser.add_argument("--time-limit", type=float, default=540.0)
     parser.add_argument("--intermediate", type=int, default=3072)
     parser.add_argument("--out", default="trap_blocks", help="name of the files in $OUT")
-    parser.add_argument(
-        "--hook-times", action="store_true", help="time each hook, which costs too: steps are not judged"
-    )
+    parser.add_argument("--hook-times", type=float, default=0.0, help="seconds at the end in which each hook is timed")
     parser.add_argument("--number", type=int, default=0, help="of this server, where several run on one machine")
     parser.add_argument("--pool", nargs="+", type=Path, help="runs' files, without .json: judge them, and run nothing")
     options = parser.parse_args()
