@@ -27,11 +27,9 @@ class GivenAway:
         self._request_rows, self._boxes, self._is_armed = request_rows, boxes, is_armed
         self._kept: list[tuple[str, str, RowOwners]] = []
 
-    def replays(self, worker: str, phase: str, runner: Any, forward_batch: Any) -> None:
-        """Before a replay. Host attributes only."""
-        if not self._is_armed or not self._request_rows.have_moved(forward_batch) or len(self._kept) >= _MOST_KEPT:
-            return
-        if (rows := self._request_rows.rows_of(forward_batch)) is None:
+    def replays(self, worker: str, phase: str, runner: Any, forward_batch: Any, rows: tuple[int, ...]) -> None:
+        """Before a replay of a batch of these rows, where any row has moved since it was built."""
+        if not self._is_armed or len(self._kept) >= _MOST_KEPT:
             return
         pool = runner.model_runner.req_to_token_pool
         owners = self._request_rows.of(pool, forward_batch, np.array(rows, dtype=np.int64))

@@ -7,7 +7,7 @@ verdict: for an illegal access that look is the only witness.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from g4diag.guard import guard
@@ -30,13 +30,15 @@ class Steps:
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
+        self._given_back: dict[str, int] = {}  # rid -> row, while a result is processed
 
     def hooks(self) -> list[Hook]:
-        """Launching a step, and processing its result."""
+        """Launching a step, processing its result, and rows that finished requests give back meanwhile."""
         release = current()
         return [
             release.hook("scheduler.run_batch", "around", self._run),
             release.hook("scheduler.process_batch_result", "around", self._process),
+            release.hook("rows.free", "before", self._freed),
         ]
 
     def _run(self, original: Any, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
@@ -45,10 +47,15 @@ class Steps:
         return self._watched(original, scheduler, batch, args, kwargs)
 
     def _process(self, original: Any, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        rids = rids_of(batch)  # before: finished requests give their rows back while the result is processed
+        self._given_back.clear()
+        reqs = tuple(getattr(batch, "reqs", None) or ())  # before: who finishes leaves the batch
         result = self._watched(original, scheduler, batch, args, kwargs)
-        self._watcher.end_step(rids)
+        self._watcher.end_step(Rids(reqs, self._given_back))
         return result
+
+    def _freed(self, pool: Any, req: Any) -> None:
+        if (row := current().read.request_row(req)) is not None:
+            self._given_back[req.rid] = int(row)
 
     def _watched(self, original: Any, scheduler: Any, batch: Any, args: Any, kwargs: Any) -> Any:
         try:
@@ -57,6 +64,31 @@ class Steps:
             with guard("looking at the verdict after a crash"):
                 self._watcher.crashed(rids_of(batch), error)
             raise
+
+
+class Rids(Mapping[int, str]):
+    """Request row -> rid of a step's requests, asked of them when somebody wants to know: nearly never. given_back: by
+    rid, rows of those that have none any more."""
+
+    def __init__(self, reqs: tuple[Any, ...], given_back: Mapping[str, int]) -> None:
+        self.reqs, self._given_back = reqs, given_back
+        self._known: dict[int, str] | None = None
+
+    def _all(self) -> dict[int, str]:
+        if self._known is None:
+            rids = {req.rid for req in self.reqs}
+            gone = {row: rid for rid, row in self._given_back.items() if rid in rids}
+            self._known = gone | rids_of(self)
+        return self._known
+
+    def __getitem__(self, row: int) -> str:
+        return self._all()[row]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
 
 
 class IdleWork:

@@ -48,7 +48,7 @@ class Told:
             self._sizes, self._places = (requests, tokens), (self.lengths_M[:requests], self.slots_M[:tokens])
         lengths, slots = self._places
         lengths.copy_(lengths_B[:requests] if requests < len(lengths_B) else lengths_B)
-        if rows is None or rows != self.rows or requests != self.requests:
+        if rows is None or (rows is not self.rows and rows != self.rows) or requests != self.requests:
             self._tell_rows(requests, rows_B, rows)
         if tokens:
             slots.copy_(slots_N)
@@ -93,13 +93,13 @@ def is_part(forward_batch: Any) -> bool:
 class ToldBatches:
     """Of both workers. `of` makes the buffers of a phase where its graph is captured; before that nothing is told.
     request_rows: whose rows they were when a batch was built; where it knows, those are what the device is told.
-    replays: called with (worker, phase, runner, batch) before each replay of a graph that was told of. tells_slots:
+    moved: called with (worker, phase, runner, batch, rows) before a replay where a row has moved since. tells_slots:
     whether K/V slots are held against the batch's, of the target: a draft's steps have each a part of them."""
 
     def __init__(
-        self, request_rows: RequestRows, replays: Callable[[str, str, Any, Any], None], tells_slots: bool = True
+        self, request_rows: RequestRows, moved: Callable[[str, str, Any, Any, Any], None], tells_slots: bool = True
     ) -> None:
-        self._request_rows, self._told_of, self._tells_slots = request_rows, replays, tells_slots
+        self._request_rows, self._moved, self._tells_slots = request_rows, moved, tells_slots
         self._is_installed = False
 
     def hooks(self) -> list[Hook]:
@@ -144,14 +144,15 @@ class ToldBatches:
                 return
             if (told := _BUFFERS.get((worker, phase, lengths_B.device))) is None:
                 return
-            requests = forward_batch.batch_size
+            requests, (rows, have_moved) = forward_batch.batch_size, self._request_rows.rows_of(forward_batch)
             told.tell(
                 lengths_B if len(lengths_B) == requests else lengths_B[:requests],
                 forward_batch.req_pool_indices,
                 forward_batch.out_cache_loc if self._tells_slots and worker == "target" else None,
-                self._request_rows.rows_of(forward_batch),
+                rows,
             )
-            self._told_of(worker, phase, runner, forward_batch)
+            if have_moved and rows is not None:
+                self._moved(worker, phase, runner, forward_batch, rows)
 
     def _idles(self, worker: str) -> None:
         for (whose, _, _), told in _BUFFERS.items():

@@ -56,25 +56,28 @@ class MappingUpdateProbe:
     def _after_free(self, result: Any, owner: Any, free_index: Any) -> None:
         # Upstream's free calls free_swa with the same tensor; one look is enough.
         if free_index.numel() and not current().read.is_deferred(owner) and free_index is not self._freed:
-            self._update("free", owner, free_index, free_index[:0])
+            self._update("free", owner, free_index)
         self._freed = None
 
     def _after_free_swa(self, result: Any, owner: Any, free_index: Any) -> None:
         if free_index.numel() and not current().read.is_swa_deferred(owner):
-            self._update("free_swa", owner, free_index, free_index[:0])
+            self._update("free_swa", owner, free_index)
             self._freed = free_index
 
     def _after_free_segment(self, result: Any, owner: Any, free_index: Any, *args: Any, **kwargs: Any) -> None:
         if free_index.numel():
-            self._update("free_swa_segment", owner, free_index, free_index[:0])
+            self._update("free_swa_segment", owner, free_index)
 
-    def _update(self, call: str, owner: Any, full: Any, swa: Any) -> None:
-        def arrived(full_N: Any, swa_N: Any, mapped_N: Any) -> None:
+    def _update(self, call: str, owner: Any, full: Any, swa: Any = None) -> None:
+        """swa: what was handed out with the last of them; None for a free."""
+
+        def arrived(full_N: Any, mapped_N: Any, *handed: Any) -> None:
             # Only the tail of a call may have SWA slots; what comes before is unmapped.
-            wanted_N = swa_N
-            if before := len(full_N) - len(swa_N):
-                wanted_N = np.concatenate([np.zeros(before, dtype=np.int64), swa_N])
+            wanted_N = np.zeros(len(full_N), dtype=np.int64)
+            for swa_N in handed:
+                wanted_N = np.concatenate([wanted_N[: len(full_N) - len(swa_N)], swa_N])
             with guard("judging a mapping update"):
                 self._sink(MappingUpdate(call, full_N, wanted_N, mapped_N))
 
-        self._arrivals.copy([full, swa, owner.full_to_swa_index_mapping[full]], arrived)
+        asked = [full, owner.full_to_swa_index_mapping[full]]
+        self._arrivals.copy(asked if swa is None else [*asked, swa], arrived)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,7 +17,6 @@ from g4diag.hooks.install import Hook
 from g4diag.model import IntArray, RowOwners
 from g4diag.stack.releases import current
 
-_RID = attrgetter("rid")
 _KEPT = 64  # batches; one that was built before the last so many is not known any more
 
 
@@ -52,14 +50,14 @@ class RequestRows:
         self._rows: WeakKeyDictionary[Any, dict[int, _Row]] = WeakKeyDictionary()
         self._built: OrderedDict[int, _Built] = OrderedDict()
         self._moves = 0  # rows given or taken back, by whichever pool
-        self._asked: tuple[Any, ...] = ()
-        self._answer: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+        self._asked: list[str] = []  # the last batch's requests, and what was built of it
+        self._answer: tuple[int, int, _Built] | None = None
 
     def hooks(self) -> list[Hook]:
         """Rows given, taken back and all cleared, and batches built. What was known is forgotten."""
         self._rows.clear()
         self._built.clear()
-        self._asked = ()
+        self._answer = None
         release = current()
         return [
             release.hook("rows.alloc", "after", self._given),
@@ -86,19 +84,15 @@ class RequestRows:
             now_taken_B=np.array([-1 if row is None else row.taken for row in now], dtype=np.int64),
         )
 
-    def rows_of(self, batch: Any) -> tuple[int, ...] | None:
-        """The rows that this ForwardBatch's requests had when it was built, host numbers. None for a batch that was not
-        seen to be built, or of which one request's row was not known."""
+    def rows_of(self, batch: Any) -> tuple[tuple[int, ...] | None, bool]:
+        """(rows, have moved). rows: those that this ForwardBatch's requests had when it was built, host numbers; None
+        for a batch that was not seen to be built, or of which one request's row was not known. have moved: whether any
+        row, of whomever, was given or taken back since: nearly never when it is about to run."""
         built = self._built.get(id(getattr(batch, "rids", None)))
-        if built is None or batch.batch_size != len(built.rows) or min(built.rows, default=-1) < 0:
-            return None
-        return built.rows
-
-    def have_moved(self, batch: Any) -> bool:
-        """Whether any row, of whomever, was given or taken back since this batch was built: nearly never when it is
-        about to run, and cheap to ask. False for a batch that was not seen to be built."""
-        built = self._built.get(id(getattr(batch, "rids", None)))
-        return built is not None and built.moves != self._moves
+        if built is None:
+            return None, False
+        is_known = batch.batch_size == len(built.rows) and -1 not in built.rows
+        return built.rows if is_known else None, built.moves != self._moves
 
     def _row(self, pool: Any, row: int) -> _Row | None:
         return self._rows.get(pool, {}).get(row)
@@ -136,15 +130,20 @@ class RequestRows:
     def built(self, listed: list[str], reqs: Any, pool: Any) -> None:
         """A batch of these requests was built, with rows of `pool`. listed: its list of their ids, by which it and
         copies of it are known."""
-        # A batch's next step is built with the same rows, and nothing has moved: what they are is known.
-        asked = (self._moves, id(pool), tuple(map(current().read.request_row, reqs)))
-        if asked != self._asked:
-            rows = tuple(-1 if row is None else int(row) for row in asked[2])
+        # Most are the next step of the same requests, and nothing has moved. Their ids are compared by identity; asking
+        # each request, cold in the cache by now, is what costs.
+        if listed != self._asked or self._answer is None or self._answer[:2] != (self._moves, id(pool)):
+            row_of = current().read.request_row
+            rows = tuple(-1 if (row := row_of(req)) is None else int(row) for req in reqs)
             held = [self._row(pool, row) for row in rows]
             taken = tuple(-1 if row is None or not row.rid else row.taken for row in held)
-            self._asked, self._answer = asked, (rows, taken)
-        rows, taken = self._answer
-        self._built[id(listed)] = _Built(listed, tuple(map(_RID, reqs)), rows, taken, self._moves)
+            built = _Built(listed, tuple(req.rid for req in reqs), rows, taken, self._moves)
+            # A row that came past our hooks may be given to another so too.
+            self._asked, self._answer = list(listed), None if -1 in taken else (self._moves, id(pool), built)
+        else:
+            known = self._answer[2]
+            built = _Built(listed, known.rids, known.rows, known.taken, self._moves)
+        self._built[id(listed)] = built
         if len(self._built) > _KEPT:
             self._built.popitem(last=False)
 

@@ -218,9 +218,14 @@ def batch() -> Any:
 
 def test_steps_tell_begin_and_end_with_the_rows_from_before() -> None:
     watcher = Watcher()
-    run, process = (hook.function for hook in Steps(watcher).hooks())
+    run, process, freed = (hook.function for hook in Steps(watcher).hooks())
 
     def gives_rows_back(scheduler: Any, it: Any) -> str:
+        others = batch().reqs[0]
+        others.rid = "of no batch"
+        for req in (others, *it.reqs):
+            freed(None, req)
+            req.req_pool_idx = req.kv.req_pool_idx = None
         it.reqs.clear()
         return "done"
 
@@ -231,7 +236,7 @@ def test_steps_tell_begin_and_end_with_the_rows_from_before() -> None:
 
 def test_the_servers_own_exception_passes_untouched_after_a_last_look() -> None:
     watcher = Watcher()
-    run, process = (hook.function for hook in Steps(watcher).hooks())
+    run, process, _ = (hook.function for hook in Steps(watcher).hooks())
     error = RuntimeError("illegal")
 
     def dies(scheduler: Any, it: Any) -> None:

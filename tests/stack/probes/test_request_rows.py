@@ -93,6 +93,46 @@ def test_a_part_of_a_batch_and_other_rows_are_not_taken_for_it() -> None:
     assert book.of(_Pool(), SimpleNamespace(rids=rids, batch_size=2), np.array([0, 1, 1])) is None
 
 
+def asked_of(book: RequestRows, pool: Any, reqs: list[Any]) -> tuple[tuple[int, ...] | None, int]:
+    """(rows of the batch that is built now, requests that were asked for theirs)."""
+    asked = 0
+
+    class Asking(list[Any]):
+        def __iter__(self) -> Any:
+            nonlocal asked
+            asked += len(self)
+            return super().__iter__()
+
+    rids = [req.rid for req in reqs]
+    book.built(rids, Asking(reqs), pool)
+    return book.rows_of(SimpleNamespace(rids=rids, batch_size=len(rids)))[0], asked
+
+
+def test_the_next_step_of_the_same_requests_asks_none_of_them_until_a_row_moves() -> None:
+    book = RequestRows()
+    with install("test", book.hooks()), cpu.attention_kernels(blind, blind):
+        draft = drafting()
+        pool, reqs = draft.serving.request_pool, list(draft.serving.running.reqs)
+        rows = tuple(request_row(req) for req in reqs)
+        assert asked_of(book, pool, reqs)[0] == rows
+        assert asked_of(book, pool, reqs) == (rows, 0)
+        assert asked_of(book, pool, reqs[::-1]) == (rows[::-1], 4)  # others: their rows, then their ids
+        assert asked_of(book, pool, reqs) == (rows, 4)
+        give_row_back(pool, reqs[0])
+        other = take_row(pool)
+        reqs[0] = SimpleNamespace(rid=reqs[0].rid, req_pool_idx=request_row(other), kv=getattr(other, "kv", None))
+        found, asked = asked_of(book, pool, reqs)
+        assert found == (request_row(other), rows[1]) and asked == 4
+
+
+def test_rows_that_came_past_the_hooks_are_asked_for_each_time() -> None:
+    with cpu.attention_kernels(blind, blind):
+        draft, book = drafting(), RequestRows()
+        book.hooks()
+        pool, reqs = draft.serving.request_pool, draft.serving.running.reqs
+        assert [asked_of(book, pool, reqs)[1] for _ in range(2)] == [4, 4]
+
+
 class _Pool:
     """Something that rows are of."""
 
