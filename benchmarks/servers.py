@@ -6,12 +6,14 @@ traffic; the benchmark and the child talk through files in the job's folder.
 
 from __future__ import annotations
 
+import atexit
 import gzip
 import itertools
 import json
 import os
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -103,8 +105,16 @@ def big_models(folder: Path, intermediate: int) -> dict[str, str]:
 
 
 def own_child(name: str = "server_work") -> None:
-    """Jobs of this process run benchmarks/NAME.py. -P: the folder's module names stay out of the server."""
+    """Jobs of this process run benchmarks/NAME.py, and end with it, also where it is ended. -P: the folder's module
+    names stay out of the server."""
+    end_servers_with_us()
     server_run.COMMAND = (sys.executable, "-P", str(ROOT / "benchmarks" / f"{name}.py"))
+
+
+def end_servers_with_us() -> None:
+    """A server that is left alone keeps its GPU's memory from whatever is measured next."""
+    atexit.register(lambda: stop_all(list(_STARTED)))
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def clock_plugin(folder: Path) -> None:
@@ -123,6 +133,9 @@ def plugin(folder: Path, name: str, source: str) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 
+_STARTED: list[Server] = []
+
+
 class Server(threading.Thread):
     """One job, from start to its last reading. `result` is None until it is over."""
 
@@ -131,6 +144,7 @@ class Server(threading.Thread):
         self.job, self.after, self.stop = job, after, threading.Event()
         self.result: Result | None = None
         self.problem = ""
+        _STARTED.append(self)
 
     def run(self) -> None:
         try:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -122,3 +127,31 @@ def test_ratios_of_blocks_are_told_from_what_a_batch_costs_as_it_grows() -> None
     assert table["all traps"]["median_high"] < 1.021 and abs(table["page-table"]["mean"] - 1) < 0.001
     with pytest.raises(ValueError, match="in two cycles each, found 3 whole blocks"):
         module.ratios(blocks[2:5], steps[2:5], begun[2:5])
+
+
+def test_a_server_ends_with_the_benchmark_that_is_ended(tmp_path: Path) -> None:
+    child, parent = tmp_path / "child.py", tmp_path / "parent.py"
+    child.write_text(
+        f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(100)\n"
+    )
+    benchmarks = Path(__file__).resolve().parents[2] / "benchmarks"
+    parent.write_text(f"""
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {str(benchmarks)!r})
+import servers
+servers.own_child()
+servers.server_run.COMMAND = (sys.executable, {str(child)!r})
+job = servers.Job(engine={{}}, patches=(), folder=Path({str(tmp_path / "work")!r}), seconds=100.0)
+servers.Server("a", job).start()
+time.sleep(100)
+""")
+    running = subprocess.Popen([sys.executable, str(parent)])
+    end = time.monotonic() + 60
+    while not (tmp_path / "pid").exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    pid = int((tmp_path / "pid").read_text())
+    running.terminate()
+    assert running.wait(60) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
