@@ -148,10 +148,11 @@ time.sleep(100)
 """)
     running = subprocess.Popen([sys.executable, str(parent)])
     end = time.monotonic() + 60
-    while not (tmp_path / "pid").exists() and time.monotonic() < end:
+    pid = ""
+    while not pid and time.monotonic() < end:
         time.sleep(0.1)
-    pid = int((tmp_path / "pid").read_text())
+        pid = (tmp_path / "pid").read_text() if (tmp_path / "pid").exists() else ""
     running.terminate()
     assert running.wait(60) == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+        os.kill(int(pid), 0)
