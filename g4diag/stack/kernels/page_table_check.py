@@ -86,33 +86,34 @@ def _extent(
 
 @triton.jit
 def _belongs(
-    request_row, mapping, handed_out, verdict_V, step_1, site, bound, mapped_pages, page, column, value, known, row,
-    seq_len, req_row, PAGE: tl.constexpr, MAPPED: tl.constexpr, IN_WINDOW: tl.constexpr, REMEMBERED: tl.constexpr,
+    request_row, mapping, handed_out, mapped_pages, page, column, value, known,
+    PAGE: tl.constexpr, MAPPED: tl.constexpr, IN_WINDOW: tl.constexpr, REMEMBERED: tl.constexpr,
 ):  # fmt: skip
-    """Id that belongs at each column, `value` where that is not known. Tells of what has no SWA page, or another than
-    was handed out with it."""
+    """(id that belongs at each column, `value` where not known; its full page; where that has no SWA page; where
+    it has another than was handed out with it; which that was)."""
     slot = tl.load(request_row + page * PAGE, mask=known, other=0)
     full = _page(slot.to(tl.int64), PAGE)
-    belongs = full
+    belongs, own, lost, strange = full, full, column < 0, column < 0
     if MAPPED:
+        # Both are asked for before either is looked at, or a row would wait for memory twice.
         belongs = _mapped(mapping, full, mapped_pages, known, PAGE)
-        if IN_WINDOW:
-            lost = known & (value == 0) & (belongs == 0) & (full != 0)
-            if tl.sum(lost.to(tl.int32), axis=0) > 0:
-                at = verdict_V + _UNMAPPED
-                count_wrong(at, lost, column, value, full, site, row, bound, step_1, seq_len, req_row)
         if REMEMBERED:
             inside = known & (full >= 0) & (full < mapped_pages)
             handed = tl.load(handed_out + full * PAGE, mask=inside, other=-1)
             own = _page(handed, PAGE)
             strange = known & (belongs > 0) & (handed != -2) & (belongs != own)
-            if tl.sum(strange.to(tl.int32), axis=0) > 0:
-                at = verdict_V + _REMAPPED
-                count_wrong(at, strange, column, belongs, own, site, row, bound, step_1, seq_len, req_row)
-    if MAPPED and IN_WINDOW:
-        # In a graph the request may have left since the table was made, and given its pages back: they are nobody's.
-        known = known & ((belongs != 0) | (full <= 0))
-    return tl.where(known, belongs, value)
+        if IN_WINDOW:
+            lost = known & (value == 0) & (belongs == 0) & (full != 0)
+            # In a graph the request may have left since the table was made, and given its pages back: they are
+            # nobody's.
+            known = known & ((belongs != 0) | (full <= 0))
+    return tl.where(known, belongs, value), full, belongs, own, lost, strange
+
+
+@triton.jit
+def _count_any(block_V, wrong, column, value, expected, site, row, bound, step_1, seq_len, req_row):
+    if tl.sum(wrong.to(tl.int32), axis=0) > 0:
+        count_wrong(block_V, wrong, column, value, expected, site, row, bound, step_1, seq_len, req_row)
 
 
 @triton.jit(do_not_specialize=["site", "bound", "columns", "request_rows", "request_columns", "mapped_pages"])
@@ -141,22 +142,35 @@ def _check(
         live = in_row & (column >= first) & (column <= last)
         value = tl.load(table_BP + row_at + column, mask=in_row, other=0).to(tl.int64)
         outside = live & ((value < 0) | (value >= bound))
-        expected = value
+        expected, full, belongs, own, lost, strange = value, value, value, value, column < 0, column < 0
         if KNOWS_FULL:
             page = skipped + column
             # Row 0 of the request table is the padding row of graph batches: nothing belongs there.
             known = live & (req_row > 0) & (req_row < request_rows) & (page < request_columns)
-            expected = _belongs(
-                request_table + req_row * stride_request, mapping, handed_out, verdict_V, step_1, site, bound,
-                mapped_pages, page, column, value, known, row, seq_len, req_row, PAGE, MAPPED, IN_WINDOW, REMEMBERED,
+            expected, full, belongs, own, lost, strange = _belongs(
+                request_table + req_row * stride_request, mapping, handed_out, mapped_pages, page, column, value, known,
+                PAGE, MAPPED, IN_WINDOW, REMEMBERED,
             )  # fmt: skip
         wrong = (live & (value != expected)) if KNOWS_FULL else outside
         if CONTAIN:
             # The whole row, not only what is live: kernels load whole tiles and mask keys afterwards.
             legal = (value >= 0) & (value < bound)
             tl.store(out_BP + out_at + column, tl.where(legal, value, 0), mask=in_row)
-        if tl.sum((outside | wrong).to(tl.int32), axis=0) > 0:
-            count(verdict_V, outside, wrong, column, value, expected, site, row, bound, step_1, seq_len, req_row)
+        # One look at all of it: on healthy state nothing below runs.
+        bad = outside | wrong
+        if MAPPED and IN_WINDOW:
+            bad = bad | lost
+        if MAPPED and REMEMBERED:
+            bad = bad | strange
+        if tl.sum(bad.to(tl.int32), axis=0) > 0:
+            if MAPPED and IN_WINDOW:
+                at = verdict_V + _UNMAPPED
+                _count_any(at, lost, column, value, full, site, row, bound, step_1, seq_len, req_row)
+            if MAPPED and REMEMBERED:
+                at = verdict_V + _REMAPPED
+                _count_any(at, strange, column, belongs, own, site, row, bound, step_1, seq_len, req_row)
+            if tl.sum((outside | wrong).to(tl.int32), axis=0) > 0:
+                count(verdict_V, outside, wrong, column, value, expected, site, row, bound, step_1, seq_len, req_row)
 
 
 class InGraph(NamedTuple):
