@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from g4diag.model import AttentionRead, Severity, Violation
+from g4diag.model import AttentionRead, BoolArray, Severity, Violation
 from g4diag.traps.contract import Trap
 from g4diag.traps.reads import lacks_expected, violation_at
 
@@ -26,7 +26,7 @@ def judge(read: AttentionRead) -> Iterator[Violation]:
     zero_BP = read.live_BP() & (read.page_table_BP == 0)
     if not zero_BP.any():
         return
-    live_BP = read.live_BP() & (read.full_page_table_BP != 0)
+    live_BP = read.live_BP() & (read.full_page_table_BP != 0) & ~_has_left_B(read)[:, None]
     dummy_BP = live_BP & zero_BP & (expected_BP == 0)
     if not dummy_BP.any():
         return
@@ -42,6 +42,15 @@ def judge(read: AttentionRead) -> Iterator[Violation]:
         count=int(dummy_BP.sum()),
         checked=int(live_BP.sum()),
     )
+
+
+def _has_left_B(read: AttentionRead) -> BoolArray:
+    """bool[B]: nobody has the row that is read. A result may be processed between a batch's making and its forward, as
+    with a grammar: a request that finished is in the batch still, its pages are not its any more, and what it reads is
+    thrown away."""
+    if (owners := read.row_owners) is None or len(owners.now_rids) != len(read.page_table_BP):
+        return np.zeros(len(read.page_table_BP), dtype=np.bool_)
+    return np.array([rid == "" for rid in owners.now_rids], dtype=np.bool_)
 
 
 def needs(read: AttentionRead) -> str:
@@ -61,4 +70,5 @@ TRAP = Trap(
     group="page-table",
     needs=needs,
     counts="live table entries that stand for a full page",
+    remembers=("request rows",),
 )

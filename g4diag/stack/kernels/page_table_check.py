@@ -54,11 +54,10 @@ def _flat_row(indptr_B1, row, size, seq_len, CLIPPED: tl.constexpr):
 
 @triton.jit
 def _check_row(
-    keys_B, told_rows_B, verdict_V, step_1, site, row, found, bound, req_row, EACH: tl.constexpr, TOLD: tl.constexpr
+    keys_B, told_row, verdict_V, step_1, site, row, found, bound, req_row, EACH: tl.constexpr, TOLD: tl.constexpr
 ):
     """Whether a row's length and request are those of the batch. found: keys that the kernel will read."""
     keys = tl.load(keys_B + row // EACH).to(tl.int64)
-    told_row = tl.load(told_rows_B + row // EACH).to(tl.int64) if TOLD else req_row
     is_real = ((told_row >= 0) if TOLD else (req_row > 0)) & (tl.program_id(1) == 0)
     if is_real & (found.to(tl.int64) != keys):
         count_row(verdict_V + _LENGTHS, found, keys, site, row, bound, step_1, found, req_row)
@@ -132,8 +131,9 @@ def _check(
         indptr_B1, row, stride_table, stride_out, columns, seq_len, PAGE, WINDOW, QUERIES, FLAT, CLIPPED
     )
     req_row = tl.load(req_rows_B + row).to(tl.int64)
+    told_row = tl.load(told_rows_B + row // EACH).to(tl.int64) if TOLD else req_row
     if KEYS:
-        _check_row(keys_B, told_rows_B, verdict_V, step_1, site, row, keys, bound, req_row, EACH, TOLD)
+        _check_row(keys_B, told_row, verdict_V, step_1, site, row, keys, bound, req_row, EACH, TOLD)
     start = 0 if CONTAIN else (first // BLOCK) * BLOCK
     end = columns if CONTAIN else tl.minimum(last + 1, columns)
     for block in range(start + tl.program_id(1) * BLOCK, end, BLOCK * SPLITS):
@@ -159,6 +159,8 @@ def _check(
         # One look at all of it: on healthy state nothing below runs.
         bad = outside | wrong
         if MAPPED and IN_WINDOW:
+            if TOLD:  # not of a request that has left since the batch was made: what it still reads is thrown away
+                lost = lost & (told_row >= 0)
             bad = bad | lost
         if MAPPED and REMEMBERED:
             bad = bad | strange

@@ -83,8 +83,8 @@ class DeviceCheck:
 
     @property
     def judges_lengths(self) -> bool:
-        """Whether lengths or request rows are held against the batch's in graphs."""
-        return bool(self._armed & {TRAP_OF[LENGTHS], TRAP_OF[ROWS]})
+        """Whether lengths or request rows are held against the batch's in graphs, or who of it has left matters."""
+        return bool(self._armed & {TRAP_OF[LENGTHS], TRAP_OF[ROWS], TRAP_OF[UNMAPPED]})
 
     @property
     def judges_writes(self) -> bool:

@@ -85,13 +85,13 @@ class RequestRows:
         )
 
     def rows_of(self, batch: Any) -> tuple[tuple[int, ...] | None, bool]:
-        """(rows, have moved). rows: those that this ForwardBatch's requests had when it was built, host numbers; None
-        for a batch that was not seen to be built, or of which one request's row was not known. have moved: whether any
-        row, of whomever, was given or taken back since: nearly never when it is about to run."""
+        """(rows, have moved). rows: those that this ForwardBatch's requests had when it was built, host numbers, -1 for
+        one that had left by then; None for a batch that was not seen to be built, or of none that had any. have moved:
+        whether any row, of whomever, was given or taken back since: nearly never when it is about to run."""
         built = self._built.get(id(getattr(batch, "rids", None)))
         if built is None:
             return None, False
-        is_known = batch.batch_size == len(built.rows) and -1 not in built.rows
+        is_known = batch.batch_size == len(built.rows) and max(built.rows, default=-1) >= 0
         return built.rows if is_known else None, built.moves != self._moves
 
     def _row(self, pool: Any, row: int) -> _Row | None:

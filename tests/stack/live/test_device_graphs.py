@@ -3,6 +3,7 @@ frozen-KV draft, whose graphs are closures, and the same kernels, interpreted.""
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -183,6 +184,64 @@ def test_a_row_given_away_before_a_replay_is_named(tmp_path: Path, caplog: pytes
     assert "request_row_is_of_its_request" in said(caplog)
     (line,) = [record.message for record in caplog.records if "trap=request_row" in record.message]
     assert "given away since the batch was built" in line
+
+
+@contextmanager
+def result_processed(draft: FrozenDraft, index: int) -> Iterator[None]:
+    """As `Scheduler.event_loop_overlap` has it with a grammar: a batch is scheduled, then the result before it is
+    processed, in which one of its requests finishes, then the batch runs. In the body that batch is the running one."""
+    serving = draft.serving
+    scheduled, hidden = copy.copy(serving.running), dict(serving.hidden)
+    scheduled.reqs = list(scheduled.reqs)
+    serving.release(scheduled.reqs[index])
+    rest, serving.running = serving.running, scheduled
+    serving.hidden.update(hidden)
+    yield
+    serving.running = rest
+
+
+def test_a_request_that_finished_after_its_batch_was_scheduled_is_held_against_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has given its pages back, and what its row still reads is thrown away."""
+    with armed(tmp_path) as live:
+        draft = drafting()
+        replayed(live, draft)
+        left, stays = draft.serving.running.reqs
+        row = request_row(left)
+        with result_processed(draft, 0):
+            replayed(live, draft)
+        assert not said(caplog) and live.device is not None
+        told = live.device.told.of("draft", "draft_decode", torch.zeros(1))
+        assert told is not None and told.rows_M[:2].tolist() == [-1, request_row(stays)]
+        assert row is not None and draft.serving.request_pool.req_to_token[row].any(), "its row reads as it did"
+        window_lost(draft)
+        replayed(live, draft)
+    assert said(caplog) == ["page_in_window_is_mapped"], "who stays is judged"
+
+
+def judged(live: Live) -> int:
+    """Reads of the draft that the trap about a window's pages has had."""
+    return live.tally._seen["page_in_window_is_mapped", "draft", "swa", "draft_decode"]
+
+
+def test_the_same_where_python_runs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = sorted(name for name, trap in traps().items() if trap.group == "page-table")
+
+    def blind(query: Any, **arguments: Any) -> Any:
+        return torch.zeros_like(query)
+
+    live = Live([traps()[name] for name in names], tmp_path)
+    with cpu.attention_kernels(blind, blind), install("traps", live.hooks()):
+        draft = drafting()
+        draft.eager()
+        before = judged(live)
+        with result_processed(draft, 0):
+            draft.eager()
+        assert not said(caplog) and judged(live) > before > 0
+        window_lost(draft)
+        draft.eager()
+    assert said(caplog) == ["page_in_window_is_mapped"]
 
 
 def test_a_replay_for_an_idle_rank_is_held_against_no_batch(tmp_path: Path) -> None:
@@ -415,7 +474,7 @@ def test_half_of_a_split_batch_is_held_against_no_batch(
     [
         ({"kv_slots_in_layer_space"}, {"batches told to the device", "device check of writes"}),
         ({"table_is_of_this_step"}, {"batches told to the device", "device check"}),
-        ({"page_in_window_is_mapped"}, {"device check"}),
+        ({"page_in_window_is_mapped"}, {"batches told to the device", "device check"}),
         ({"page_table_stays_in_pool"}, {"device check"}),
         ({"free_list_is_free"}, set()),
     ],
