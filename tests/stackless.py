@@ -42,7 +42,7 @@ ON_ONE_STACK = (
     "doctor/test_elsewhere.py",
     *(f"dump/test_{name}.py" for name in ("case", "core_dump", "format", "legacy", "reader", "runs")),
     *(f"fuzz/test_{name}.py" for name in ("jobs", "machines", "runner", "session")),
-    *(f"hooks/test_{name}.py" for name in ("attribute_patches", "targets")),
+    *(f"hooks/test_{name}.py" for name in ("attribute_patches", "on_demand", "targets")),
     "hostile/test_directories.py",
     "hostile/test_mutants.py",
     "machines/test_hooks_machine.py",
