@@ -48,7 +48,7 @@ ON_ONE_STACK = (
     "machines/test_hooks_machine.py",
     "minimize",
     "sandbox",
-    *(f"scenario/test_{name}.py" for name in ("catalogue", "on_server", "score", "standing")),
+    *(f"scenario/test_{name}.py" for name in ("catalogue", "on_server", "score", "standing", "two_workers")),
     "serve",
     *(f"servers/test_{name}.py" for name in ("load_metrics", "run")),
     "stack/drive/test_reference.py",
