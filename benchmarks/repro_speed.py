@@ -33,13 +33,12 @@ ENVIRONMENT = {
 RUN = "import sys; from g4diag.cli.main import main; sys.argv[0] = 'g4diag'; main()"
 # In import order, so that the bare process meets circular imports the same way round.
 LIST = """
-import sys
+import atexit, sys
 from g4diag.cli.main import main
 into, *sys.argv[1:] = sys.argv[1:]
-try:
-    main()
-finally:
-    open(into, "w").write("\\n".join(m for m in list(sys.modules) if m.split(".")[0] == "sglang"))
+write = lambda: open(into, "w").write("\\n".join(m for m in list(sys.modules) if m.split(".")[0] == "sglang"))
+atexit.register(write)
+main()
 """
 # Some modules import only where g4diag's stand-ins for what wants a GPU's driver are.
 READY = "from g4diag.stack.drive import cpu; cpu.prepare_environment(); "

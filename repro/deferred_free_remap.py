@@ -24,10 +24,10 @@ _BY_SLOT = ((f"{_ALLOCATOR}.free_swa", "self.swa_free_group.append(self._copy_fo
 
 def drive(*, grouped: bool) -> Found:
     """grouped: the free is inside a free group. Damaged: slots that lost the SWA page they were given after it."""
-    from g4diag.stack.drive.allocators import PAGE, extend, small_server
+    from g4diag.stack.drive.allocators import PAGE, extend, small_allocator
     from g4diag.stack.drive.swa_pool import free_pages
 
-    allocator = small_server().allocator
+    allocator = small_allocator()
     slots = extend(allocator, 2 * PAGE)[:PAGE]
     before = allocator.full_to_swa_index_mapping[slots].clone()
     if grouped:
@@ -51,6 +51,7 @@ def drive(*, grouped: bool) -> Found:
 
 SCENARIO = driven(
     drive,
+    allocator_alone=True,
     name="deferred-free-remap",
     symptom="SWA pool off by one page after a prefix was evicted and recovered within one group of frees",
     upstream="sglang #36135, #36081 (in 0.5.18; cured by #36381, #36646)",

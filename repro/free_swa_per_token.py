@@ -26,9 +26,9 @@ _PER_SLOT = ((_FREE, "self.full_to_swa_index_mapping[free_index] = 0"),)
 
 def drive(*, first: int) -> Found:
     """first: slots of the two pages that the first free is given. Damaged: pages that are on the free list twice."""
-    from g4diag.stack.drive.allocators import PAGE, extend, freed_twice, small_server
+    from g4diag.stack.drive.allocators import PAGE, extend, freed_twice, small_allocator
 
-    allocator = small_server().allocator
+    allocator = small_allocator()
     slots = extend(allocator, 2 * PAGE)
     allocator.free_swa(slots[:first])
     mapped = int((allocator.full_to_swa_index_mapping[slots] > 0).sum())
@@ -50,6 +50,7 @@ def clearing_whole_pages(original: Callable[..., None], allocator: Any, free_ind
 
 SCENARIO = driven(
     drive,
+    allocator_alone=True,
     name="free-swa-per-token",
     symptom="assert available_size() <= size in the SWA allocator, or two requests with one page, under speculation",
     upstream="sglang #27779 (merged 2026-06-10), not in 0.5.13; see #27789",

@@ -22,9 +22,9 @@ _FAULT = ("tail-alloc-keeps-stale-mapping",)
 def drive(*, freed: int) -> Found:
     """freed: slots of two pages that their first owner gives back. Damaged: slots before the tail that map to an SWA
     page."""
-    from g4diag.stack.drive.allocators import PAGE, extend, int64, small_server
+    from g4diag.stack.drive.allocators import PAGE, extend, int64, small_allocator
 
-    allocator = small_server().allocator
+    allocator = small_allocator()
     mapping = allocator.full_to_swa_index_mapping
     first = extend(allocator, 2 * PAGE)
     before = mapping[first].clone()
@@ -54,6 +54,7 @@ def drive(*, freed: int) -> Found:
 
 SCENARIO = driven(
     drive,
+    allocator_alone=True,
     name="stale-mapping-on-recycle",
     symptom="assert swa_attn_allocator.available_size() <= size after thousands of requests, disaggregated with MTP",
     upstream="sglang #25805 (merged 2026-05-19)",

@@ -10,6 +10,9 @@ from pathlib import Path
 from g4diag.discover import contributions
 from g4diag.errors import UsageError
 
+# Whether this process is one command's and ends with it: `main` says so. What is called from elsewhere is a guest.
+own_process = False
+
 
 @dataclass(frozen=True)
 class Command:

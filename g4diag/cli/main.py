@@ -11,12 +11,15 @@ import shutil
 import signal
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
 from g4diag import __version__
+from g4diag.cli import contract
 from g4diag.discover import Contribution, contributions
 from g4diag.errors import GET_THE_STACK, CannotRunError, G4DiagError, UsageError
 from g4diag.report.console import Color, choose
@@ -44,10 +47,11 @@ def main() -> None:
     # A terminal that does not know a letter of a file's name gets its number; that is no error.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    contract.own_process = True
     code = run(sys.argv[1:])
     lost = _unwritten()
-    if code == INTERRUPTED and not lost:
-        _leave_at_once()
+    if not lost and (code == INTERRUPTED or ("torch" in sys.modules and sys.argv[1:2] != ["serve"])):
+        _leave_at_once(code)
     sys.exit(_complain(lost, CannotRunError.exit_code) if lost else code)
 
 
@@ -57,11 +61,17 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _leave_at_once() -> None:
-    """After Ctrl-C, what was opened is closed by now and what was registered runs; taking torch down takes seconds."""
+def _leave_at_once(code: int) -> None:
+    """What was opened is closed by now, threads are waited for and what was registered runs, as at any exit; taking
+    torch and sglang down module by module takes seconds."""
+    if code != INTERRUPTED:
+        threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    sys.stderr.flush()
-    os._exit(INTERRUPTED)
+    for stream in (sys.stdout, sys.stderr):  # what those printed
+        if stream is not None:
+            with suppress(OSError):
+                stream.flush()
+    os._exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

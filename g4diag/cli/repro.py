@@ -16,6 +16,7 @@ import typer
 
 from g4diag import settings
 from g4diag.atomic_write import atomic_write
+from g4diag.cli import contract
 from g4diag.cli.contract import Command, completing
 from g4diag.errors import UsageError, unknown
 
@@ -129,10 +130,12 @@ def _on_cpu(scenario: Scenario, options: Options, json: bool) -> int:
     """sglang's classes in this process; the exit code."""
     from g4diag.report import repro_drive_json, repro_drive_text, repro_json, repro_text
     from g4diag.report.console import console
-    from g4diag.scenario import DriveOutcome
+    from g4diag.scenario import DriveOutcome, start
 
     (scenario.selected_drives if scenario.drives else scenario.selected)(options.states)
     settings.require_writable(settings.dump_dir(options.dump_dir))
+    if contract.own_process:
+        start.begin(scenario)
     with _progress(lines=True) as progress:
         outcome = scenario.run(options, progress)
     if isinstance(outcome, DriveOutcome):

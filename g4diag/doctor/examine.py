@@ -32,8 +32,8 @@ def examine(arguments: Sequence[str] = (), environ: Mapping[str, str] = os.envir
     capability = hardware.capability_of(gpus)
     settings = Settings.from_env(environ)
     patches, traps = applying.selected_patches(settings.patches), selection.selected_traps(settings.traps)
-    hazards, remarks = judged(arguments, environ, patches, capability)
     deployment = deployment_of(arguments, environ, capability) if arguments else None
+    hazards, remarks = _judged(deployment, patches)
     by_name = possible(deployment, patches) if deployment else ()
     flags = checked_flags(arguments, environ, values=True)
     return Checkup(
@@ -68,10 +68,11 @@ def judged(
     arguments: Sequence[str], environ: Mapping[str, str], patches: Sequence[str], capability: tuple[int, int] | None
 ) -> tuple[tuple[HazardRow, ...], tuple[str, ...]]:
     """(hazards of this command line, what could not be judged). patches: those that will be on."""
-    deployment = deployment_of(arguments, environ, capability)
-    if deployment is None or not arguments:
-        return (), ()
-    return judge(deployment, patches), tuple(unknown(deployment))
+    return _judged(deployment_of(arguments, environ, capability) if arguments else None, patches)
+
+
+def _judged(deployment: Deployment | None, patches: Sequence[str]) -> tuple[tuple[HazardRow, ...], tuple[str, ...]]:
+    return ((), ()) if deployment is None else (judge(deployment, patches), tuple(unknown(deployment)))
 
 
 def deployment_of(

@@ -20,7 +20,7 @@ from g4diag.stack.drive import cpu
 from g4diag.traps.contract import Trap
 
 if TYPE_CHECKING:
-    from g4diag.scenario.driving import Seen
+    from g4diag.scenario.seen import Seen
 
 PACKAGE = "g4diag.selftests"
 
@@ -40,7 +40,7 @@ def selftest() -> Selftest:
 
 def _rows(known: Mapping[str, Trap]) -> Iterator[SelftestRow]:
     """Free lists are looked at after each call."""
-    from g4diag.scenario.driving import watching
+    from g4diag.scenario.seen import watching
 
     breaks = {row.name: row for row in contributions(PACKAGE, "SELFTEST")}
     with watching(stock_every=1) as seen:

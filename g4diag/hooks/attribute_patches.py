@@ -16,6 +16,7 @@ from typing import Any
 
 from g4diag.errors import PatchRefused
 from g4diag.guard import guard
+from g4diag.hooks import on_demand
 from g4diag.hooks.aliases import aliases_of
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ def _seat(each: Swap) -> _Seat:
     path, _, name = each.target.rpartition(".")
     try:
         module = importlib.import_module(path)
+        on_demand.run(module)
     except Exception as error:
         raise PatchRefused(each.target, f"{path} to import", f"{type(error).__name__}: {error}") from error
     if name not in vars(module):

@@ -82,9 +82,8 @@ class Dispatcher:
         target = self.target
         if not target.own:
             self._place_forwarder()
-        aliases_of(self.original)  # the registry is about to bind these anew
         try:
-            applied = _apply_through_registry(target.path, self.dispatch)
+            applied = _apply_through_registry(target.path, self.dispatch, self.original)
             installed = target.current()
             kept_kind = type(installed) is type(target.raw) or not isinstance(target.raw, staticmethod | classmethod)
             if not applied or not kept_kind or not self._is_wrapper(unwrapped(installed)):
@@ -96,7 +95,8 @@ class Dispatcher:
                 _rebind(self.installed, self.wrapper)
             if isinstance(target.holder, ModuleType):
                 # The registry skips the target's own module, so `g = f` beside it would go on unhooked.
-                _rebind(self.original, self.wrapper)
+                for name in [name for name, bound in vars(target.holder).items() if bound is self.original]:
+                    setattr(target.holder, name, self.wrapper)
         except BaseException:
             half_done = target.current()
             self._put_back()
@@ -197,12 +197,13 @@ def _settled(raw: Any) -> Any:
 
 
 @contextmanager
-def _aliases_bound_by_our_index() -> Iterator[None]:
+def _aliases_bound_by_our_index(original: Function) -> Iterator[None]:
     """The registry binds a function's aliases anew by going through every name of every module, for each target: 70
     times in an arming of all traps. For the body our index tells it where they are."""
     registry = sys.modules[_registry()[0].__module__]
     upstreams = getattr(registry, _PROPAGATE, None)
     if upstreams is None:
+        aliases_of(original)  # the registry is about to bind these anew
         yield
         return
     setattr(registry, _PROPAGATE, _propagate)
@@ -231,12 +232,12 @@ def _registry() -> tuple[Any, Any, Any]:
     return HookRegistry, HookSource, HookType
 
 
-def _apply_through_registry(path: str, dispatch: Function) -> bool:
+def _apply_through_registry(path: str, dispatch: Function, original: Function) -> bool:
     """Wrap one target with sglang's own code on fresh tables; its failures are logged there and come back False."""
     registry, source, kinds = _registry()
     tables: Any = type("G4DiagHooks", (registry,), {"_hooks": defaultdict(list), "_patched": set()})
     tables.register(path, dispatch, kinds.AROUND, source=source("g4diag", "g4diag"))
-    with _aliases_bound_by_our_index():
+    with _aliases_bound_by_our_index(original):
         tables.apply_hooks()
     return path in tables._patched
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from g4diag.errors import PatchRefused
+from g4diag.hooks import on_demand
 
 Function = Callable[..., Any]
 
@@ -52,6 +53,7 @@ def resolve(path: str) -> Target:
     holder_path, _, name = path.rpartition(".")
     try:
         holder = imported(holder_path)
+        on_demand.run(holder)
     except Exception as error:
         raise PatchRefused(path, f"{holder_path} to import", told(error)) from error
     if not isinstance(holder, types.ModuleType | type):

@@ -121,7 +121,7 @@ class Scenario:
     release is left out. server_states, load: the same on a GPU, each a real server in a process of its own. since:
     lines that came with the bug's code, before: lines that it replaced; a release that is older by them, and in which
     no damage is done, does not have the bug yet. launches: parts of the paths of the Python files that launch the
-    kernel which faults."""
+    kernel which faults. allocator_alone: its drives build allocators and pools, and nothing that runs a model."""
 
     name: str
     symptom: str
@@ -134,6 +134,7 @@ class Scenario:
     since: tuple[Line, ...] = ()
     before: tuple[Line, ...] = ()
     launches: tuple[str, ...] = ()
+    allocator_alone: bool = False
 
     @property
     def needs(self) -> tuple[str, ...]:

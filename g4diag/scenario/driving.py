@@ -6,27 +6,14 @@ classes, in the shortest way that shows the bug, and counts the damage by itself
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from g4diag.errors import CannotRunError, UsageError
-from g4diag.model import (
-    Allocation,
-    AttentionRead,
-    FreeList,
-    Incident,
-    MappingUpdate,
-    PoolView,
-    Release,
-    View,
-    Violation,
-    by_field,
-)
+from g4diag.model import Incident, View
 from g4diag.scenario import (
     SILENT,
     Drive,
@@ -39,17 +26,17 @@ from g4diag.scenario import (
     Progress,
     Scenario,
     ServerState,
+    start,
 )
+from g4diag.scenario.seen import Seen, watching, watching_allocators
 from g4diag.settings import dump_dir
 
 if TYPE_CHECKING:
     from g4diag.traps.contract import Trap
 
 _LOAD = Load()
-_OF_THE_ALLOCATOR = (Allocation, Release, FreeList, MappingUpdate)
 _SIZES = ("requests", "page_size", "ratio", "window", "chunk")
 _AND = " + "  # between the traps that fired in one state
-_BEFORE, _AFTER = 12, 4  # views of the allocator before the first bad one, and bad ones, that a dump keeps
 
 
 def driven(
@@ -63,9 +50,10 @@ def driven(
     before: tuple[Line, ...] = (),
     server_states: tuple[ServerState, ...] = (),
     load: Load = _LOAD,
+    allocator_alone: bool = False,
 ) -> Scenario:
     """A scenario whose states are drives. drive: called once a state with the state's arguments; it may import sglang
-    inside, and finds the process set up for driving it on the CPU."""
+    inside, and finds the process set up for driving it on the CPU. allocator_alone: as a Scenario has it."""
 
     def run(options: Options, progress: Progress) -> DriveOutcome:
         return run_drives(made, drive, options, progress)
@@ -81,6 +69,7 @@ def driven(
         drives=drives,
         since=since,
         before=before,
+        allocator_alone=allocator_alone,
     )
     return made
 
@@ -102,12 +91,13 @@ def run_drives(scenario: Scenario, drive: Callable[..., Found], options: Options
     from g4diag.scenario.measure import faults_of
 
     readings, seconds, dumps, lines = [], {}, dict[str, Path](), list[str]()
-    with as_old_as_it_is(scenario), watching() as seen:
+    with as_old_as_it_is(scenario), _watching(scenario) as seen:
+        start.imported()
         for i, state in enumerate(states):
             progress(f"{state.name}: {state.what}", i, len(states))
-            start = time.perf_counter()
+            begun = time.perf_counter()
             reading, incident = _driven(scenario, state, drive, seen)
-            seconds[state.name] = time.perf_counter() - start
+            seconds[state.name] = time.perf_counter() - begun
             readings.append(reading)
             if incident is not None:
                 folder = dump_dir(options.dump_dir)
@@ -129,76 +119,8 @@ def run_drives(scenario: Scenario, drive: Callable[..., Found], options: Options
     return outcome
 
 
-@dataclass
-class Seen:
-    """What probes saw and traps said of one state. pools: as they were at the first violation."""
-
-    pools_now: Callable[[], tuple[PoolView, ...]] = tuple
-    views: list[View] = field(default_factory=list)
-    violations: list[tuple[int, Violation]] = field(default_factory=list)
-    pools: tuple[PoolView, ...] = ()
-
-    def sink(self, view: View) -> None:
-        """Keep and judge one view."""
-        from g4diag.scenario.measure import judge_all
-
-        found = [(len(self.views), violation) for violation in judge_all(view)]
-        self.views.append(view)
-        if found and not self.violations:
-            self.pools = self.pools_now()
-        self.violations += found
-
-    def clear(self) -> None:
-        """Begin another state. The servers of the one before are in cycles, and probes know what is alive."""
-        gc.collect()
-        self.views, self.violations, self.pools = [], [], ()
-
-    def fired(self) -> tuple[str, ...]:
-        """Names of the traps that fired, sorted."""
-        return tuple(sorted({violation.trap for _, violation in self.violations}))
-
-    def incident(self) -> Incident | None:
-        """The first bad view with what the allocator did just before it, and the next bad ones; None if none was."""
-        if not self.violations:
-            return None
-        bad = list(dict.fromkeys(i for i, _ in self.violations))[:_AFTER]
-        calls = [i for i in range(bad[0]) if isinstance(self.views[i], _OF_THE_ALLOCATOR)]
-        kept = [self.views[i] for i in [*calls[-_BEFORE:], *bad]]
-        places: dict[str, Any] = by_field(kept)
-        first = self.views[bad[0]]
-        return Incident(
-            origin="g4diag",
-            **places,
-            pools=self.pools or ((first.pool,) if isinstance(first, Allocation | Release | FreeList) else ()),
-            mapping=first.mapping if isinstance(first, AttentionRead) else None,
-            violations=tuple(violation for i, violation in self.violations if i in bad),
-        )
-
-
-@contextmanager
-def watching(stock_every: int = 256) -> Iterator[Seen]:
-    """Every probe hooked for the body: that costs more than a state. Attention kernels look at nothing. stock_every:
-    calls on an allocator between two looks at its free list."""
-    import torch
-
-    from g4diag.hooks.install import install
-    from g4diag.hooks.manifest import recorded
-    from g4diag.stack.drive import cpu
-    from g4diag.stack.live.selection import traps
-    from g4diag.stack.probes.contract import Context, made
-    from g4diag.stack.probes.workers import Backends
-
-    seen = Seen()
-    backends = Backends(seen.sink)
-    seen.pools_now = backends.pools
-    hooks = [hook for probe in made(Context(backends, seen.sink, stock_every=stock_every)) for hook in probe.hooks()]
-
-    def blind(query: Any, **arguments: Any) -> Any:
-        return torch.zeros_like(query)
-
-    # The kernels first: a probe that looks at their calls stands around them.
-    with cpu.attention_kernels(blind, blind), install("g4diag repro", hooks), recorded("traps", list(traps())):
-        yield seen
+def _watching(scenario: Scenario) -> AbstractContextManager[Seen]:
+    return watching_allocators(scenario.name) if scenario.allocator_alone else watching()
 
 
 def _driven(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, replace
 
-from g4diag.scenario import Options, Outcome, Progress, Reading, Scenario
+from g4diag.scenario import Options, Outcome, Progress, Reading, Scenario, start
 
 
 def run_on_cpu(scenario: Scenario, options: Options, progress: Progress, dumped: str = "") -> Outcome:
@@ -32,11 +32,12 @@ def run_on_cpu(scenario: Scenario, options: Options, progress: Progress, dumped:
     seconds: dict[str, float] = {}
     kept = None
     with as_old_as_it_is(scenario), in_torch(options.interpreted), probed() as probes:
+        start.imported()
         for i, state in enumerate(states):
             progress(f"{state.name}: {state.what}", i, len(states))
-            start = time.perf_counter()
+            begun = time.perf_counter()
             measured = measure(state, geometry, options.seed, probes)
-            seconds[state.name] = time.perf_counter() - start
+            seconds[state.name] = time.perf_counter() - begun
             readings += measured.readings
             kept = measured if state.name == dumped else kept
     outcome = Outcome(

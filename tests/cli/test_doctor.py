@@ -124,6 +124,19 @@ def test_a_known_bad_command_line_is_1_and_its_cure_is_0(
     assert out.startswith("UNHEALTHY: ") and f"--patches {','.join(['hybrid-wrapper-pool-swap', *STRIDED])} | " in out
 
 
+def test_each_models_config_is_read_once(
+    h100: None,
+    parsed: None,
+    pair: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    read, asked = examine.model_config, list[str | None]()
+    monkeypatch.setattr(examine, "model_config", lambda path, environ: (asked.append(path), read(path, environ))[1])
+    doctor(capsys, "--", *pair)
+    assert len(asked) == len(set(asked)) == 2 and None not in asked
+
+
 def test_a_flag_that_sglang_does_not_know_is_1_and_told_first(
     h100: None, asked_here: None, pair: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,5 @@
-"""Ctrl-C is answered at once: 130, what was registered runs, and nothing heavy is taken down first."""
+"""A command that imported torch, and one that Ctrl-C ends, leave at once: what was printed is there, what was
+registered runs, and nothing heavy is taken down first."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import time
 import pytest
 
 CODE = """
-import atexit, sys, time
+import atexit, sys, threading, time
 from g4diag.cli import diff, main
 from g4diag.cli.contract import Command
 from g4diag.discover import Contribution
@@ -30,9 +31,19 @@ def wait():
             raise RuntimeError("half imported") from None
         raise
 
-main.contributions = lambda *_: [Contribution("wait", "x", Command("wait", wait)), Contribution("b", "y", diff.COMMAND)]
-swallows = "swallow" in sys.argv
-sys.argv = ["g4diag", "wait"]
+def compute():
+    import torch
+    atexit.register(print, "registered")
+    sys.modules["slow"] = Slow()
+    threading.Thread(target=lambda: (time.sleep(0.5), print("thread"))).start()
+    print("done")
+    if fails:
+        raise main.typer.Exit(4)
+
+commands = Command("wait", wait), Command("compute", compute), diff.COMMAND
+main.contributions = lambda *_: [Contribution(each.name, "x", each) for each in commands]
+swallows, fails = "swallow" in sys.argv, "fails" in sys.argv
+sys.argv = ["g4diag", "compute" if "compute" in sys.argv else "wait"]
 main.main()
 """
 
@@ -53,3 +64,12 @@ def test_it_leaves_with_130_before_the_interpreter_is_taken_down(how: str) -> No
         rest = running.communicate(timeout=60)[0]
     assert running.returncode == 130 and rest == "registered\n"
     assert time.monotonic() - began < 20, "the thirty seconds of its teardown were not waited for"
+
+
+@pytest.mark.parametrize(("how", "code"), [("", 0), ("fails", 4)])
+def test_a_command_that_imported_torch_leaves_before_it_is_taken_down(how: str, code: int) -> None:
+    pytest.importorskip("torch")
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", CODE, "compute", how], stdout=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (code, ["done", "thread", "registered"])
+    assert time.monotonic() - began < 25, "the thirty seconds of its teardown were not waited for"

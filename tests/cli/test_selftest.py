@@ -81,7 +81,7 @@ def test_a_broken_selftest_is_a_row_and_not_a_traceback() -> None:
     """A drive that raises, and one whose break does nothing."""
     pytest.importorskip("sglang")
     from g4diag.doctor import selftest as runner
-    from g4diag.scenario.driving import Seen
+    from g4diag.scenario.seen import Seen
 
     def raises(broken: bool) -> None:
         raise ValueError("no such thing")

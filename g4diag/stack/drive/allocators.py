@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from g4diag.stack.drive.serving import Geometry, Serving
-from g4diag.stack.drive.swa_pool import free_pages
+from g4diag.stack.drive.swa_pool import build, free_pages
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +20,11 @@ _EIGHT_PAGES = Geometry(
 def small_server() -> Serving:
     """Eight full and six SWA pages, and a model that is not run."""
     return Serving(_EIGHT_PAGES, 0)
+
+
+def small_allocator() -> Any:
+    """The allocator of a server of that size, without the server."""
+    return build(PAGE, full_pages=8, swa_pages=6, need_sort=False)
 
 
 def int64(*values: int) -> torch.Tensor:

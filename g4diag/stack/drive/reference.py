@@ -24,7 +24,7 @@ def attend(q_QHD: torch.Tensor, k_NKD: torch.Tensor, v_NKD: torch.Tensor, scale:
     k = k_NKD.float().repeat_interleave(repeat, dim=1).transpose(0, 1)
     v = v_NKD.float().repeat_interleave(repeat, dim=1).transpose(0, 1)
     scores = torch.matmul(q_QHD.float().transpose(0, 1), k.transpose(1, 2)) * scale
-    if queries > 1 or window >= 0:
+    if queries > 1 or 0 <= window < keys - 1:  # else the one query sees them all
         at_Q = torch.arange(keys - queries, keys)[:, None]
         key_N = torch.arange(keys)[None, :]
         seen = key_N <= at_Q

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from g4diag.errors import G4DiagError
+from g4diag.errors import G4DiagError, PatchRefused
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook
 from g4diag.model import IndexMapping, LayerKind, PoolSwap, PoolView, Windows
@@ -43,7 +43,6 @@ class Backends:
         request_rows: RequestRows | None = None,
     ) -> None:
         self._sink = sink
-        self.attentions, self.unwatched = backends.fit()
         self._described: dict[type, Attention | None] = {}
         self._worker: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._pool_owner: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
@@ -54,6 +53,20 @@ class Backends:
         self._windows: WeakKeyDictionary[Any, Windows] = WeakKeyDictionary()
         self.handed_out, self.request_rows = handed_out or HandedOut(), request_rows or RequestRows()
         self.books: tuple[Book, ...] = (self.handed_out, self.request_rows)
+
+    @cached_property
+    def attentions(self) -> tuple[Attention, ...]:
+        """The backends that can be watched in this process. Asking imports them."""
+        return self._fit.watched
+
+    @cached_property
+    def unwatched(self) -> dict[str, PatchRefused]:
+        """By name, those of another form than we know, and what was wanted."""
+        return self._fit.refused
+
+    @cached_property
+    def _fit(self) -> backends.Fit:
+        return backends.fit()
 
     def hooks(self) -> list[Hook]:
         """The constructor of every backend that is known and installed, and where a runner takes any backend."""

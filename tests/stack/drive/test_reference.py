@@ -58,6 +58,15 @@ def test_a_window_of_w_sees_the_query_and_w_keys_before_it() -> None:
     )
 
 
+def test_one_query_whose_window_holds_all_keys_sees_them_all_and_one_less_does_not() -> None:
+    q, k, v = random_kv(5)
+    everything = attend(q[-1:], k, v, 0.5, -1)
+    assert torch.equal(attend(q[-1:], k, v, 0.5, 4), everything)
+    assert torch.equal(attend(q[-1:], k, v, 0.5, 9), everything)
+    assert not torch.allclose(attend(q[-1:], k, v, 0.5, 3), everything)
+    torch.testing.assert_close(attend(q[-1:], k, v, 0.5, 3), attend(q[-1:], k[1:], v[1:], 0.5, -1))
+
+
 def test_paged_decode_equals_the_logical_truth_bit_for_bit() -> None:
     q, k, v = random_kv(11)
     cache = paged(k, v, [5, 2, 6], pool=8)

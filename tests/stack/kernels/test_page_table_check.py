@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,26 +46,30 @@ def world(seed: int, rows: int) -> dict[str, torch.Tensor]:
     }
 
 
+def checked(
+    table: torch.Tensor,
+    lens: torch.Tensor,
+    rows: torch.Tensor,
+    *,
+    site: int = 1,
+    bound: int = SWA_PAGES,
+    window: int = -1,
+    queries: int = 1,
+    **more: Any,
+) -> tuple[VerdictBox, torch.Tensor]:
+    """The box of one check of a table, and the table it hands on. more: as `check_page_table` has them."""
+    box = VerdictBox()
+    sizes = {"site": site, "bound": bound, "page_size": PAGE, "window": window, "queries": queries}
+    out = check_page_table(table, lens, rows, box, STEP, **sizes, **more)
+    return box, out
+
+
 def judged_on_device(
     table: torch.Tensor, w: dict[str, torch.Tensor], window: int, queries: int, contain: bool = False
 ) -> tuple[Verdict | None, torch.Tensor]:
     """The verdict of one check of an SWA layer's table, and the table it hands on."""
-    box = VerdictBox()
-    out = check_page_table(
-        table,
-        w["seq_lens"],
-        w["rows"],
-        box,
-        STEP,
-        site=1,
-        bound=SWA_PAGES,
-        page_size=PAGE,
-        window=window,
-        queries=queries,
-        request_table=w["request_table"],
-        mapping=w["mapping"],
-        contain=contain,
-    )
+    batch = {"request_table": w["request_table"], "mapping": w["mapping"]}
+    box, out = checked(table, w["seq_lens"], w["rows"], window=window, queries=queries, contain=contain, **batch)
     return box.read(), out
 
 
@@ -140,22 +145,9 @@ def test_the_device_counts_in_graphs_what_the_traps_of_the_mapping_count(
     full = torch.div(w["request_table"][1:, ::PAGE], PAGE, rounding_mode="floor")
     table = torch.where(full < 0, 0, slots[full.long().clamp(min=0), 0] // PAGE).int()
     w["full"] = full
-    box = VerdictBox()
-    check_page_table(
-        table,
-        w["seq_lens"],
-        w["rows"],
-        box,
-        STEP,
-        site=1,
-        bound=SWA_PAGES,
-        page_size=PAGE,
-        window=window,
-        queries=1,
-        request_table=w["request_table"],
-        mapping=w["mapping"],
-        in_graph=InGraph(in_window=True, handed_out=handed_out),
-    )
+    batch = {"request_table": w["request_table"], "mapping": w["mapping"]}
+    in_graph = InGraph(in_window=True, handed_out=handed_out)
+    box, _ = checked(table, w["seq_lens"], w["rows"], window=window, in_graph=in_graph, **batch)
     handed_BP = np.where(full.numpy() < 0, -1, handed_out.numpy()[full.clamp(min=0).numpy() * PAGE] // PAGE)
     read = replace(as_read(table, w, window, 1), handed_out_BP=handed_BP)
     judged = {
@@ -179,23 +171,9 @@ def test_what_was_given_back_meanwhile_is_nobodys_in_a_graph() -> None:
     table = w["swa"].clone()
     freed = int(w["full"][0, 2])
     w["mapping"][:-1].view(FULL_PAGES, PAGE)[freed] = 0
+    batch = {"request_table": w["request_table"], "mapping": w["mapping"]}
     for in_window, wrong in ((True, False), (False, True)):
-        box = VerdictBox()
-        more = {"request_table": w["request_table"], "mapping": w["mapping"]}
-        check_page_table(
-            table,
-            w["seq_lens"],
-            w["rows"],
-            box,
-            STEP,
-            site=1,
-            bound=SWA_PAGES,
-            page_size=PAGE,
-            window=-1,
-            queries=1,
-            in_graph=InGraph(in_window=in_window),
-            **more,
-        )
+        box, _ = checked(table, w["seq_lens"], w["rows"], in_graph=InGraph(in_window=in_window), **batch)
         assert (box.read() is not None) is wrong
 
 
@@ -214,21 +192,7 @@ def test_lengths_and_rows_are_held_against_what_the_batch_said() -> None:
     table = w["swa"].repeat_interleave(2, 0)
 
     def judged(keys: torch.Tensor, told: torch.Tensor | None, read: torch.Tensor = rows) -> VerdictBox:
-        box = VerdictBox()
-        check_page_table(
-            table,
-            lens,
-            read,
-            box,
-            STEP,
-            site=1,
-            bound=SWA_PAGES,
-            page_size=PAGE,
-            window=3,
-            queries=1,
-            in_graph=InGraph(keys_B=keys, told_rows_B=told),
-        )
-        return box
+        return checked(table, lens, read, window=3, in_graph=InGraph(keys_B=keys, told_rows_B=told))[0]
 
     keys, told = w["seq_lens"].long(), torch.tensor([1, 2, -1, -1, -1])
     assert not list(judged(keys, told).found()) and not list(judged(keys, None).found())
@@ -331,19 +295,8 @@ def test_contain_hands_on_equal_bytes_when_nothing_is_wrong() -> None:
 def test_tables_wider_than_a_block_are_checked_to_the_last_live_column(columns: int) -> None:
     table = torch.ones((2, columns), dtype=torch.int32)
     table[1, columns - 1] = 50
-    box = VerdictBox()
-    check_page_table(
-        table,
-        torch.full((2,), columns * PAGE, dtype=torch.int32),
-        torch.ones(2, dtype=torch.int64),
-        box,
-        STEP,
-        site=0,
-        bound=50,
-        page_size=PAGE,
-        window=-1,
-        queries=1,
-    )
+    lens = torch.full((2,), columns * PAGE, dtype=torch.int32)
+    box, _ = checked(table, lens, torch.ones(2, dtype=torch.int64), site=0, bound=50)
     verdict = box.read()
     assert verdict is not None and (verdict.row, verdict.column, verdict.value) == (1, columns - 1, 50)
     box.clear()
