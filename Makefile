@@ -107,7 +107,7 @@ gpu-pack:
 	@if [ "$$(cat .gpu/release 2>/dev/null)" = $(STACK) ]; then ls -l .gpu; exit 0; fi; \
 	$(call find_python,12,$(GPU_PYTHON)); \
 	stack=$$("$$python" tools/stack_env.py stack $(STACK)) || exit $$?; \
-	rm -rf .gpu/release .gpu/count .gpu/site.tar.xz .gpu/part.* && "$$stack/bin/python" tools/gpu_pack.py .gpu && echo $(STACK) > .gpu/release && ls -l .gpu
+	rm -rf .gpu/release .gpu/count .gpu/site.tar.xz .gpu/part.* .gpu/q[0-9]* && "$$stack/bin/python" tools/gpu_pack.py .gpu && echo $(STACK) > .gpu/release && ls -l .gpu
 
 clean:
 	rm -rf .gpu build dist out .hypothesis .mypy_cache .pytest_cache .ruff_cache .venv*/.g4diag-stamp

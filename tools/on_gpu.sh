@@ -3,11 +3,11 @@
 #
 #   bash tools/on_gpu.sh repro SCENARIO [options]   real servers; text on stdout; report, results and logs in $OUT
 #   bash tools/on_gpu.sh exec COMMAND...            COMMAND with the same environment (a benchmark, pytest tests/gpu)
-#   bash tools/on_gpu.sh receive                    keep the part in .gpu/now: a release that needs another torch than
+#   bash tools/on_gpu.sh receive NN                 keep the part in .gpu/qNN: a release that needs another torch than
 #                                                   the machine's, as 0.5.23 does, comes in parts
 #
-# A part at a time, since what travels is limited: link or copy it into .gpu/now, carry .gpu/now, receive; again for the
-# next. After the last one, repro and exec find all of them in $PARTS and unpack once.
+# A part at a time, since what travels is limited: carry .gpu/qNN, receive NN; again for the next. After the last one,
+# repro and exec find all of them in $PARTS and unpack once.
 # LIMIT: seconds for all of it, 560 by default; then servers are ended and what came so far is kept. Results of an
 # earlier run are not repeated: those of this machine, and .gpu/NAME-results.jsonl brought from another.
 # TAG: keeps this run's files apart from those of another with the same scenario; NAME is SCENARIO[-TAG].
@@ -49,7 +49,7 @@ write_dist_info(Path(sys.argv[1]))' "$SITE" || exit 3
 mode=${1:-}
 [ $# -gt 0 ] && shift
 if [ "$mode" = receive ]; then
-  mkdir -p "$PARTS" && cp .gpu/now/* "$PARTS/" && ls "$PARTS"
+  mkdir -p "$PARTS" && cp ".gpu/q${1:?which part}"/* "$PARTS/" && ls "$PARTS" | wc -l
   exit
 fi
 host=$(env -u PYTHONPATH "$PYTHON" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')

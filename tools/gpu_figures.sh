@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Issue 19's figures that take a call of a GPU machine each, on a bare CUDA machine with this checkout and .gpu/:
+#
+#   BUDGET=590 bash tools/gpu_figures.sh PART...
+#
+#   two      31B on two GPUs, as released and with mm-disabled, custom all-reduce in one server (real_models.py)
+#   cost     what traps add to a step (trap_blocks.py), a server on each GPU at a time, judged as one run
+#   rivals   what a user would pick in place of traps (trap_rivals.py)
+#   checks   launches of the device check, faults in graphs, and a soak of SOAK seconds (250) beside those
+#
+# One after the other; each has what is left of BUDGET. Files in $OUT (default ./out): figures.tgz with all that was
+# written, figures.log.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+kept=${OUT:-$PWD/out}
+BUDGET=${BUDGET:-590}
+SOAK=${SOAK:-250}
+PYTHON=${PYTHON:-python3}
+work=${G4_WORK:-/tmp/g4diag-out}/figures
+mkdir -p "$kept" "$work"
+left() { echo $((BUDGET - SECONDS - 15)); }
+say() { echo "gpu_figures: $SECONDS s: $*"; }
+bench() { # FOLDER SECONDS NAME ARGUMENTS: what it writes and prints goes to a folder of its own
+  local folder=$work/$1 limit=$2 name=$3
+  shift 3
+  mkdir -p "$folder"
+  OUT=$folder G4_WORK=$folder/work LIMIT=$((limit + 8)) bash tools/on_gpu.sh exec "$PYTHON" "benchmarks/$name.py" "$@" \
+    > "$folder/$name.txt" 2>&1
+  say "$name: exit $?"
+  tail -n 30 "$folder/$name.txt"
+}
+two() {
+  bench two "$(left)" real_models --only 31b-released,31b-mm-disabled --time-limit $(($(left) - 5)) --out real_two
+}
+cost() {
+  local limit gpus gpu runs=""
+  limit=$(left) gpus=$(nvidia-smi -L | wc -l)
+  for ((gpu = 0; gpu < gpus; gpu++)); do
+    CUDA_VISIBLE_DEVICES=$gpu bench "cost$gpu" "$limit" trap_blocks --block-steps 25 --cycles 2000 --number "$gpu" \
+      --time-limit $((limit - 5)) &
+    runs="$runs $work/cost$gpu/trap_blocks"
+  done
+  wait
+  # shellcheck disable=SC2086
+  OUT=$work bash tools/on_gpu.sh exec "$PYTHON" benchmarks/trap_blocks.py --pool $runs
+}
+rivals() {
+  bench rivals "$(left)" trap_rivals --time-limit $(($(left) - 5)) --sanitizer-seconds 45
+}
+checks() {
+  bench checks 60 page_table_check
+  bench soak "$(left)" soak --seconds "$SOAK" --time-limit $(($(left) - 5)) &
+  bench faults 240 graph_faults --time-limit 225
+  wait
+}
+main() {
+  LIMIT=60 bash tools/on_gpu.sh exec true || { say "no stack"; return 3; }
+  for part in "$@"; do
+    case $part in
+    two | cost | rivals | checks) "$part" ;;
+    *) sed -n '2,12p' "${BASH_SOURCE[0]}"; return 2 ;;
+    esac
+  done
+}
+[ $# -gt 0 ] || { sed -n '2,12p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+main "$@" 2>&1 | tee "$kept/figures.log"
+rc=${PIPESTATUS[0]}
+# What servers worked in is large, and their logs are in the benchmarks' own files.
+tar -czf "$kept/figures.tgz" -C "$work" --exclude=work .
+exit "$rc"
