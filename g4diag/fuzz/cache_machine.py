@@ -11,8 +11,8 @@ from hypothesis.stateful import precondition
 
 from g4diag.fuzz.cache_invariants import CacheInvariants
 from g4diag.fuzz.rules import initialize, rule
-from g4diag.fuzz.strategies import of_release, prompts, running, tokens, windows
-from g4diag.stack.drive import cache_server
+from g4diag.fuzz.strategies import iterations, of_release, prompts, running, windows
+from g4diag.stack.drive import cache_server, spec_inputs
 from g4diag.stack.drive.allocation_kernels import switchable_with_rows, use_interpreter
 from g4diag.stack.drive.cache_server import DRAFT_TOKENS, VOCAB, Shape
 
@@ -45,6 +45,7 @@ def books() -> tuple[Any, ...]:
 @contextmanager
 def surroundings() -> Iterator[None]:
     """The kernels by their fast ways, and the environment, through which a release is told things, as before."""
+    spec_inputs.eagle_draft()  # its module is imported before the clock runs
     with cache_server.environment_kept(), switchable_with_rows():
         yield
 
@@ -56,7 +57,7 @@ class CacheMachine(CacheInvariants):
 
     @initialize(
         sizes=windows(PAGE_SIZES),
-        pages=st.tuples(st.integers(0, 12), st.integers(0, 8)),
+        pages=st.sampled_from([(full, swa) for full in range(13) for swa in range(9)]),
         chunk_pages=st.integers(0, 2),
         eagle=st.booleans(),
         overlap=st.booleans(),
@@ -108,16 +109,17 @@ class CacheMachine(CacheInvariants):
         self.cover(f"core_{core}", bool(core))
         self.cover("eviction_waits", interval not in (None, 1))
 
-    @rule(asked=st.lists(prompts(), min_size=1, max_size=3), token=st.integers(0, 2))
+    @rule(asked=prompts(3), token=st.integers(0, 2))
     def submit(self, asked: list[tuple[int, int, int, int]], token: int) -> None:
         """Requests join the queue, and an iteration."""
         for text, shared, own, last in asked:
             self.enqueue([*self.texts[text][: min(shared, self.longest_prompt)], *[last] * own])
         self.iterate(token, 1)
 
+    @precondition(lambda self: self.has_work())
     # A page and a little: the window is evicted once a page, and what comes soon after that is what matters.
     @rule(
-        times=st.one_of(st.integers(1, 40), tokens(1).map(lambda n: n + 3)),
+        times=iterations(),
         token=st.integers(0, 2),
         accepted=st.integers(1, DRAFT_TOKENS),
     )
@@ -128,7 +130,7 @@ class CacheMachine(CacheInvariants):
                 break
             self.session.conclude()
 
-    @precondition(lambda self: self.running_rids())
+    @precondition(lambda self: self.has_running())
     @rule(picked=running(), token=st.integers(0, 2))
     def abort(self, picked: list[str], token: int) -> None:
         """Running requests finish with the next result."""
@@ -139,8 +141,9 @@ class CacheMachine(CacheInvariants):
     @precondition(lambda self: self.waiting)
     @rule()
     def forget_waiting(self) -> None:
-        """Those in the queue are aborted."""
+        """Those in the queue are aborted, and an iteration."""
         self.waiting.clear()
+        self.iterate(0, 1)
 
     @precondition(lambda self: self.used and not (self.reqs or self.flight or self.last))
     @rule()

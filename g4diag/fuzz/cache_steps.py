@@ -56,10 +56,20 @@ class CacheSteps(FuzzMachine):
         """Requests that hold K/V."""
         return [req for req in self.reqs.values() if has_row(req)]
 
+    def has_running(self) -> bool:
+        """Whether there are `running_rids`."""
+        known = [*(self.last.reqs if self.last is not None else []), *self.running.reqs]
+        return any([req is not self.chunked and not req.finished() for req in known])
+
     def running_rids(self) -> list[str]:
         """Requests that decode or are about to."""
         known = [*(self.last.reqs if self.last is not None else []), *self.running.reqs]
         return sorted({req.rid for req in known if req is not self.chunked and not req.finished()})
+
+    def has_work(self) -> bool:
+        """Whether the next iteration has anything to do: a request in the queue, a batch that is or was run."""
+        nothing_out = self.chunked is None and self.flight is None and self.last is None
+        return bool(self.waiting) or not (nothing_out and self.running.is_empty())
 
     def enqueue(self, tokens: list[int]) -> None:
         """A request joins the queue."""
@@ -160,7 +170,7 @@ class CacheSteps(FuzzMachine):
             if batch.is_empty():
                 return None
         if self.shape.eagle:
-            batch.spec_info = spec_inputs.eagle_draft()
+            batch.spec_info = self.call(spec_inputs.eagle_draft)
         self.call(batch.prepare_for_decode)
         batch.spec_info = None
         return batch

@@ -6,8 +6,9 @@ what the machine looks like is made once: Hypothesis asks a new one many questio
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import permutations
 from typing import Any
 
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from g4diag.stack import releases
 
 _KEPT = 1024  # strategies of a kind
+_ORDERED, _SELECTIONS = 4, 64  # values of which every selection in every order is listed, and how many these are
 
 
 def tokens(pages: int) -> st.SearchStrategy[int]:
@@ -24,7 +26,35 @@ def tokens(pages: int) -> st.SearchStrategy[int]:
 
 @lru_cache(_KEPT)
 def _tokens(pages: int, page_size: int) -> st.SearchStrategy[int]:
-    return st.one_of(st.integers(1, pages * page_size), st.integers(1, pages).map(lambda n: n * page_size))
+    return st.sampled_from(either(range(1, pages * page_size + 1), range(page_size, pages * page_size + 1, page_size)))
+
+
+def either(ones: Sequence[int], others: Sequence[int]) -> tuple[int, ...]:
+    """Values to sample from, with the ones about as likely as the others. One choice of Hypothesis's, where a strategy
+    for which of the two and one for the value would take three."""
+    most = max(len(ones), len(others))
+    return tuple(value for values in (ones, others) for _ in range(-(-most // len(values))) for value in values)
+
+
+def iterations() -> st.SearchStrategy[int]:
+    """1 .. 40, or as likely 4 .. a page's worth of tokens and 3. The machine has `page_size`."""
+    return st.runner().flatmap(lambda m: _iterations(m.page_size))
+
+
+@lru_cache(_KEPT)
+def _iterations(page_size: int) -> st.SearchStrategy[int]:
+    in_page = either(range(4, page_size + 4), [page_size + 3])
+    return st.sampled_from(either(range(1, 41), in_page))
+
+
+def lengths(most: int, pages: int) -> st.SearchStrategy[list[int]]:
+    """1 .. most of `tokens(pages)`."""
+    return st.runner().flatmap(lambda m: _lengths(most, pages, m.page_size))
+
+
+@lru_cache(_KEPT)
+def _lengths(most: int, pages: int, page_size: int) -> st.SearchStrategy[list[int]]:
+    return st.lists(_tokens(pages, page_size), min_size=1, max_size=most)
 
 
 def backend_sizes(page_sizes: tuple[int, ...]) -> dict[str, Any]:
@@ -59,46 +89,54 @@ def requests(min_size: int = 1, max_size: int | None = None) -> st.SearchStrateg
 
 @lru_cache(_KEPT)
 def _some_of(values: tuple[Any, ...], min_size: int, max_size: int | None) -> st.SearchStrategy[list[Any]]:
-    return st.lists(st.sampled_from(values), unique=True, min_size=min_size, max_size=max_size)
+    """Distinct ones of these in any order, rather many than few. One choice where there are few."""
+    most = min(len(values), len(values) if max_size is None else max_size)
+    if len(values) > _ORDERED or not min_size <= most:
+        return st.lists(st.sampled_from(values), unique=True, min_size=min_size, max_size=max_size)
+    every = [each for size in range(min_size, most + 1) for each in permutations(values, size)]
+    # Of one range whoever is there: the shrinker leaves steps out, and a later choice must still be one.
+    return st.integers(0, _SELECTIONS - 1).map(lambda number: list(every[number % len(every)]))
 
 
 def pool_pages() -> st.SearchStrategy[tuple[int, int]]:
     """(full pages, SWA pages): from the tightest pools that admit anything to ratios below, at and above one."""
-    return st.one_of(
-        st.tuples(st.integers(2, 12), st.integers(2, 12)),
-        st.integers(2, 12).map(lambda n: (n, n)),
-        st.integers(8, 24).map(lambda n: (n, max(2, n // 5))),
-    )
+    some = [(full, swa) for full in range(2, 13) for swa in range(2, 13)]
+    equal, few = [(n, n) for n in range(2, 13)], [(n, max(2, n // 5)) for n in range(8, 25)]
+    return st.sampled_from([*some, *equal * (len(some) // len(equal)), *few * (len(some) // len(few))])
 
 
 def windows(page_sizes: tuple[int, ...]) -> st.SearchStrategy[tuple[int, int]]:
-    """(page size, window in tokens): windows below, at and above the page; a key less than whole pages too, as caches
-    keep."""
-    return st.sampled_from(page_sizes).flatmap(
-        lambda page: st.tuples(
-            st.just(page),
-            st.one_of(
-                st.integers(1, max(8, page + page // 2)),
-                st.sampled_from([max(1, page // 2), max(1, page - 1), page, 2 * page - 1, 2 * page]),
-            ),
-        )
-    )
+    """(page size, window in tokens): each page size as likely; windows below, at and above the page; a key less than
+    whole pages too, as caches keep."""
+    kinds = []
+    for page in page_sizes:
+        edges = [max(1, page // 2), max(1, page - 1), page, 2 * page - 1, 2 * page]
+        kinds.append([(page, window) for window in either(range(1, max(8, page + page // 2) + 1), edges)])
+    most = max(map(len, kinds))
+    return st.sampled_from([pair for kind in kinds for _ in range(round(most / len(kind))) for pair in kind])
 
 
-def prompts() -> st.SearchStrategy[tuple[int, int, int, int]]:
-    """(text, shared, own, token): the first `shared` tokens of a text that the machine has in `texts`, page edges as
-    likely as all the rest, then `own` times `token`. The machine has `page_size` and `longest_prompt`."""
-    return st.runner().flatmap(lambda m: _prompts(len(m.texts), m.longest_prompt, m.page_size))
+def prompts(most: int) -> st.SearchStrategy[list[tuple[int, int, int, int]]]:
+    """1 .. most of (text, shared, own, token): the first `shared` tokens of a text that the machine has in `texts`,
+    page edges as likely as all the rest, then `own` times `token`. The machine has `page_size` and `longest_prompt`."""
+    return st.runner().flatmap(lambda m: _prompts(most, len(m.texts), m.longest_prompt, m.page_size))
 
 
 @lru_cache(_KEPT)
-def _prompts(texts: int, longest: int, page_size: int) -> st.SearchStrategy[tuple[int, int, int, int]]:
-    edges = st.integers(0, longest // page_size).flatmap(
-        lambda n: st.integers(0, 2).map(lambda past: n * page_size + past)
-    )
-    shared = st.one_of(st.integers(0, longest), edges)
-    own = st.one_of(st.integers(1, 3), st.integers(1, 2 * page_size))
-    return st.tuples(st.integers(0, texts - 1), shared, own, st.integers(0, 2))
+def _prompts(most: int, texts: int, longest: int, page_size: int) -> st.SearchStrategy[list[tuple[int, int, int, int]]]:
+    """One choice a prompt, as a number of which each is a digit."""
+    edges = [n * page_size + past for n in range(longest // page_size + 1) for past in range(3)]
+    shared = either(range(longest + 1), edges)
+    own = either(range(1, 4), range(1, 2 * page_size + 1))
+
+    def prompt(number: int) -> tuple[int, int, int, int]:
+        number, token = divmod(number, 3)
+        number, then = divmod(number, len(own))
+        text, at = divmod(number, len(shared))
+        return text, shared[at], own[then], token
+
+    numbers = st.integers(0, texts * len(shared) * len(own) * 3 - 1)
+    return st.lists(numbers.map(prompt), min_size=1, max_size=most)
 
 
 def running() -> st.SearchStrategy[list[str]]:
@@ -108,7 +146,7 @@ def running() -> st.SearchStrategy[list[str]]:
 
 def paddings() -> st.SearchStrategy[int | None]:
     """Rows more than the batch that a graph was captured with; None for a step without a graph."""
-    return st.one_of(st.none(), st.integers(0, 3))
+    return st.sampled_from([*[None] * 4, 0, 1, 2, 3])
 
 
 def draft_numbers() -> st.SearchStrategy[int]:

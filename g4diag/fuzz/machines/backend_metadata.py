@@ -18,7 +18,7 @@ from g4diag.fuzz.backend_steps import reading_kernels
 from g4diag.fuzz.contract import Books, Machine, Sink
 from g4diag.fuzz.prepared_batches import PREPARED, PreparedBatches
 from g4diag.fuzz.rules import initialize, rule
-from g4diag.fuzz.strategies import backend_sizes, of_release, paddings, requests, tokens
+from g4diag.fuzz.strategies import backend_sizes, lengths, of_release, paddings, requests, tokens
 from g4diag.hooks.install import Hook
 from g4diag.stack.drive.allocation_kernels import use_interpreter
 from g4diag.stack.drive.backend_fixture import Rig, Sizes
@@ -80,7 +80,7 @@ class BackendMachine(PreparedBatches):
         self.cover("wrapped", wrapped)
         self.cover("interpreted", interpreted)
 
-    @rule(lengths=st.lists(tokens(4), min_size=1, max_size=3))
+    @rule(lengths=lengths(3, 4))
     def admit(self, lengths: list[int]) -> None:
         """The first chunks of new requests, as far as there are rows."""
         taken = {}

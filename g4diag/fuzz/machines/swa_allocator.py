@@ -17,7 +17,7 @@ from hypothesis.stateful import precondition
 
 from g4diag.fuzz.contract import Books, Machine, Sink
 from g4diag.fuzz.rules import initialize, rule
-from g4diag.fuzz.strategies import of_release, pool_pages, requests, tokens
+from g4diag.fuzz.strategies import lengths, of_release, pool_pages, requests, tokens
 from g4diag.fuzz.swa_invariants import SwaInvariants
 from g4diag.hooks.install import Hook
 from g4diag.stack.drive import swa_pool
@@ -64,7 +64,7 @@ class SwaAllocatorMachine(SwaInvariants):
         """Leading tokens, whole pages of them, that lie wholly left of the request's window."""
         return (self.model.requests[rid].committed - self.window) // self.page_size * self.page_size
 
-    @rule(lengths=st.lists(tokens(3), min_size=1, max_size=3))
+    @rule(lengths=lengths(3, 3))
     def admit(self, lengths: list[int]) -> None:
         """First chunks of new requests."""
         self._extend({self.model.admit(): length for length in lengths})
