@@ -4,6 +4,7 @@ Array names carry their shape: B request rows, P page-table columns, M mapping e
 Views hold indices, lengths and sizes, never KV bytes and never prompt text. All arrays are numpy.
 """
 
+from g4diag.model.allocator_calls import Allocation, Release
 from g4diag.model.evidence import DEVICE_KINDS, KernelFault, LogEvent, surfaced_at
 from g4diag.model.findings import (
     FIELDS,
@@ -29,7 +30,6 @@ from g4diag.model.nouns import (
 from g4diag.model.prefix_match import PrefixMatch
 from g4diag.model.views import (
     VIEWS,
-    Allocation,
     AttentionRead,
     FreeList,
     KVSlots,
@@ -37,7 +37,6 @@ from g4diag.model.views import (
     MappingUpdate,
     PoolSwap,
     QueryRows,
-    Release,
     RequestView,
     View,
 )

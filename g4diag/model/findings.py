@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from g4diag.model.allocator_calls import Allocation, Release
 from g4diag.model.evidence import KernelFault, LogEvent
 from g4diag.model.log import Event
 from g4diag.model.nouns import (
@@ -18,7 +19,6 @@ from g4diag.model.nouns import (
 )
 from g4diag.model.views import (
     VIEWS,
-    Allocation,
     AttentionRead,
     FreeList,
     KVSlots,
@@ -26,7 +26,6 @@ from g4diag.model.views import (
     MappingUpdate,
     PoolSwap,
     QueryRows,
-    Release,
     RequestView,
     View,
 )

@@ -150,9 +150,13 @@ class IndexMapping:
         """SWA page of each full page id (any shape); ids outside the mapping become -1."""
         import numpy as np
 
-        pages, mapped = full_pages.astype(np.int64), -(-(len(self.full_to_swa_M) - 1) // self.page_size)
-        inside = (pages >= 0) & (pages < mapped)
-        if pages.size < mapped:
+        pages, mapped = full_pages.astype(np.int64, copy=False), -(-(len(self.full_to_swa_M) - 1) // self.page_size)
+        inside = pages.astype(np.uint64) < mapped  # below 0 is far above any bound, without a sign
+        is_small = pages.size < mapped
+        if is_small and np.count_nonzero(inside) == pages.size:
+            found: IntArray = self.full_to_swa_M[pages * self.page_size] // self.page_size
+            return found
+        if is_small:
             swa_pages = self.full_to_swa_M[np.where(inside, pages, 0) * self.page_size] // self.page_size
         else:  # a large table: each page of the mapping is divided once
             swa_pages = (self.full_to_swa_M[:: self.page_size] // self.page_size).take(pages, mode="clip")

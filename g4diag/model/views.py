@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, get_args
 
+from g4diag.model.allocator_calls import Allocation, Release
 from g4diag.model.nouns import (
     BoolArray,
     IndexMapping,
@@ -102,13 +103,14 @@ class AttentionRead:
     def _live_BP(self) -> BoolArray:
         import numpy as np
 
-        last_B = (self.seq_lens_B.astype(np.int64) - 1) // self.pool.page_size
-        first_B = np.zeros_like(last_B)
+        lens_B1 = self.seq_lens_B.astype(np.int64)[:, None]
+        page_BP = np.arange(self.page_table_BP.shape[1])
+        if self.first_B is not None:
+            page_BP = self.starts_B()[:, None] + page_BP
+        live: BoolArray = page_BP <= (lens_B1 - 1) // self.pool.page_size
         if self.window_left >= 0:
-            oldest = self.seq_lens_B.astype(np.int64) - self.q_len - self.window_left
-            first_B = np.maximum(oldest, 0) // self.pool.page_size
-        page_BP = self.starts_B()[:, None] + np.arange(self.page_table_BP.shape[1])
-        live: BoolArray = (page_BP >= first_B[:, None]) & (page_BP <= last_B[:, None])
+            oldest_B1 = np.maximum(lens_B1 - (self.q_len + self.window_left), 0)
+            live &= page_BP >= oldest_B1 // self.pool.page_size
         live.setflags(write=False)
         return live
 
@@ -163,32 +165,6 @@ class PoolSwap:
     before: tuple[str, str | None] | None = None
     graph_swa_tables: bool | None = None
     wanted_pool: str | None = None
-
-
-@dataclass(frozen=True)
-class Allocation:
-    """Ids an allocator returned. call: "alloc", "alloc_extend" or "alloc_decode". pool: bounds come from it.
-    slots_N: int64 in `pool`'s slot space. live_pages_N: int64, the pages of slots_N that were live just before the
-    call, by our own book and not the allocator's; None if no book was kept."""
-
-    KIND: ClassVar[str] = "allocations"
-
-    call: str
-    pool: PoolView
-    slots_N: IntArray
-    live_pages_N: IntArray | None = None
-
-
-@dataclass(frozen=True)
-class Release:
-    """Ids given back to an allocator, when they reach its free list: a free group's at the group's end.
-    slots_N: int64 in `pool`'s slot space. live_pages_N: int64, the pages of slots_N that were live just before."""
-
-    KIND: ClassVar[str] = "releases"
-
-    pool: PoolView
-    slots_N: IntArray
-    live_pages_N: IntArray
 
 
 @dataclass(frozen=True)

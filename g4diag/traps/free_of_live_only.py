@@ -13,24 +13,34 @@ from collections.abc import Iterator
 import numpy as np
 
 from g4diag.model import Release, Violation
+from g4diag.model.allocator_calls import FEW
 from g4diag.traps.contract import Trap
-from g4diag.traps.slots import FEW, all_differ, repeated, violation_in_call
+from g4diag.traps.slots import all_differ, repeated, violation_in_call
 
 
 def judge(release: Release) -> Iterator[Violation]:
     """One violation a release, at the first id that is not live."""
     pool, slots_N = release.pool, release.slots_N
-    pages_N = slots_N // pool.page_size
-    changes_N = pages_N if len(pages_N) <= FEW else pages_N[np.flatnonzero(np.diff(pages_N, prepend=-1))]
-    all_live = set(changes_N.tolist()) <= set(release.live_pages_N.tolist())
-    if all_live and (pool.page_size > 1 or all_differ(slots_N)):
+    if _all_are_live(release) and (pool.page_size > 1 or all_differ(slots_N)):
         return
+    pages_N = slots_N // pool.page_size
     bad_N = ~np.isin(pages_N, release.live_pages_N)
     how = "which was not live"
     if pool.page_size == 1 and not bad_N.any():
         bad_N, how = repeated(slots_N), "twice in one call"
     if bad_N.any():
         yield violation_in_call(TRAP.name, pool, "free", slots_N, bad_N, f"{pool.name} slot {{id}} was freed, {how}")
+
+
+def _all_are_live(release: Release) -> bool:
+    """The healthy case, told without a sort."""
+    page, slots_N = release.pool.page_size, release.slots_N
+    if len(slots_N) <= FEW:
+        pages = {slot // page for slot in slots_N.tolist()}
+    else:
+        pages_N = slots_N // page
+        pages = set(pages_N[np.flatnonzero(np.diff(pages_N, prepend=-1))].tolist())
+    return pages <= set(release.live_pages_N.tolist())
 
 
 TRAP = Trap(

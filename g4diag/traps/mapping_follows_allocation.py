@@ -20,7 +20,7 @@ from g4diag.traps.contract import Trap
 def judge(update: MappingUpdate) -> Iterator[Violation]:
     """One violation a call, at its first slot that maps elsewhere."""
     bad_N = update.mapped_N != update.swa_slots_N
-    if not bad_N.any():
+    if not np.count_nonzero(bad_N):
         return
     at = int(np.flatnonzero(bad_N)[0])
     slot, found, wanted = (int(ids[at]) for ids in (update.full_slots_N, update.mapped_N, update.swa_slots_N))

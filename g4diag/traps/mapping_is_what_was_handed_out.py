@@ -27,8 +27,11 @@ def judge(read: AttentionRead) -> Iterator[Violation]:
     mapped_BP, full_BP = read.expected_BP(), read.full_page_table_BP
     if not read.expected_space.is_swa or mapped_BP is None or full_BP is None or read.handed_out_BP is None:
         return
+    differs_BP = mapped_BP != read.handed_out_BP
+    if not np.count_nonzero(differs_BP):
+        return
     live_BP = read.live_BP()
-    wrong_BP = live_BP & (mapped_BP > 0) & (mapped_BP != read.handed_out_BP)
+    wrong_BP = live_BP & (mapped_BP > 0) & differs_BP
     if not wrong_BP.any():
         return
     row, column = (int(i) for i in np.argwhere(wrong_BP)[0])

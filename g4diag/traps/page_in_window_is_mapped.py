@@ -20,11 +20,16 @@ from g4diag.traps.reads import lacks_expected, violation_at
 
 def judge(read: AttentionRead) -> Iterator[Violation]:
     """One violation a read, at its first entry in the window that is the dummy page, in row order."""
-    expected_BP = read.expected_BP()
-    if not read.expected_space.is_swa or read.full_page_table_BP is None or expected_BP is None:
+    if not read.expected_space.is_swa or read.full_page_table_BP is None:
         return
-    zero_BP = read.live_BP() & (read.page_table_BP == 0)
-    if not zero_BP.any():
+    zero_BP = read.page_table_BP == 0
+    if not np.count_nonzero(zero_BP):
+        return
+    zero_BP &= read.live_BP()
+    if not np.count_nonzero(zero_BP):
+        return
+    expected_BP = read.expected_BP()
+    if expected_BP is None:
         return
     live_BP = read.live_BP() & (read.full_page_table_BP != 0) & ~_has_left_B(read)[:, None]
     dummy_BP = live_BP & zero_BP & (expected_BP == 0)

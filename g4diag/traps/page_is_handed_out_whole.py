@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from g4diag.model import Allocation, BoolArray, IntArray, Violation
+from g4diag.model import Allocation, Violation
+from g4diag.model.allocator_calls import FEW
 from g4diag.traps.contract import Trap
 from g4diag.traps.slots import lacks_book, violation_in_call
 
@@ -21,12 +22,10 @@ def judge(allocation: Allocation) -> Iterator[Violation]:
     pool, slots_N = allocation.pool, allocation.slots_N
     if allocation.live_pages_N is None:
         return
-    pages_N = slots_N // pool.page_size
-    begins_N = slots_N % pool.page_size == 0
-    begun = pages_N[begins_N]
-    if allocation.call != "alloc" and _all_go_on(slots_N, begins_N, pages_N, allocation.live_pages_N):
+    if _are_whole(allocation) if allocation.call == "alloc" else _all_go_on(allocation):
         return
-    bad_N = ~np.isin(pages_N, begun) & ~np.isin(pages_N, allocation.live_pages_N)
+    pages_N = slots_N // pool.page_size
+    bad_N = ~np.isin(pages_N, allocation.begun) & ~np.isin(pages_N, allocation.live_pages_N)
     if allocation.call == "alloc":
         _, which_N, slots_of = np.unique(pages_N, return_inverse=True, return_counts=True)
         bad_N |= slots_of[which_N] != pool.page_size
@@ -36,12 +35,28 @@ def judge(allocation: Allocation) -> Iterator[Violation]:
         yield violation_in_call(TRAP.name, pool, allocation.call, slots_N, bad_N, summary)
 
 
-def _all_go_on(slots_N: IntArray, begins_N: BoolArray, pages_N: IntArray, live_pages_N: IntArray) -> bool:
+def _are_whole(allocation: Allocation) -> bool:
+    """Whether the slots are those of pages begun here, each from its first slot to its last and each once, page after
+    page: the healthy case of `alloc`, told without a sort."""
+    page, slots_N, begun = allocation.pool.page_size, allocation.slots_N, allocation.begun
+    if len(begun) * page != len(slots_N) or len(set(begun)) != len(begun):
+        return False
+    wanted_PT = np.array(begun, dtype=np.int64)[:, None] * page + np.arange(page)
+    return page == 1 or not np.count_nonzero(slots_N != wanted_PT.reshape(-1))
+
+
+def _all_go_on(allocation: Allocation) -> bool:
     """Whether each slot begins a page, follows the one before it, or lies in a page that is live or begun here: the
-    healthy case, told without a sort."""
-    loose_N = ~begins_N
-    loose_N[1:] &= slots_N[1:] != slots_N[:-1] + 1
-    return set(pages_N[loose_N].tolist()) <= {*live_pages_N.tolist(), *pages_N[begins_N].tolist()}
+    healthy case of the others, told without a sort."""
+    page, slots_N = allocation.pool.page_size, allocation.slots_N
+    if len(slots_N) <= FEW:
+        pairs = zip(allocation.slots, [*allocation.slots[:1], *allocation.slots], strict=False)
+        loose = {slot // page for slot, last in pairs if slot % page and slot != last + 1}
+    else:
+        loose_N = slots_N % page != 0
+        loose_N[1:] &= slots_N[1:] != slots_N[:-1] + 1
+        loose = set((slots_N[loose_N] // page).tolist())
+    return loose <= allocation.live or loose <= allocation.live.union(allocation.begun)
 
 
 TRAP = Trap(

@@ -17,6 +17,9 @@ from g4diag.traps.reads import violation_in
 
 def judge(read: AttentionRead) -> Iterator[Violation]:
     """At most one violation a read."""
+    page = read.pool.page_size
+    if read.backend_page_size in (None, page) and read.allocator_page_size in (None, page):
+        return
     sizes = {
         "its backend makes": read.backend_page_size,
         "its pool has": read.pool.page_size,

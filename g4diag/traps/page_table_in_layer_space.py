@@ -22,14 +22,14 @@ from g4diag.traps.reads import lacks_expected, violation_at
 def judge(read: AttentionRead) -> Iterator[Violation]:
     """One violation a read: at the first wrong entry, or at the first live one if only the label is wrong."""
     live_BP = read.live_BP()
-    if not live_BP.any():
+    if not np.count_nonzero(live_BP):
         return
     mislabelled = read.table_space is not None and read.table_space is not read.expected_space
     expected_BP = read.expected_BP()
     wrong_BP = np.zeros_like(live_BP) if expected_BP is None else live_BP & (read.page_table_BP != expected_BP)
-    if not wrong_BP.any() and not mislabelled:
+    proven = bool(np.count_nonzero(wrong_BP))
+    if not proven and not mislabelled:
         return
-    proven = bool(wrong_BP.any())
     at_BP = wrong_BP if proven else live_BP
     row, column = (int(i) for i in np.argwhere(at_BP)[0])
     handed = f"a {read.table_space} table" if read.table_space else "a table of unknown space"

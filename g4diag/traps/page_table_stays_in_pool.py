@@ -19,8 +19,12 @@ from g4diag.traps.reads import violation_at
 
 def judge(read: AttentionRead) -> Iterator[Violation]:
     """One violation a read, at its first bad entry in row order."""
+    # One compare for both ends: below 0 is far above any bound, without a sign.
+    outside_BP = read.page_table_BP.astype(np.uint64) >= read.pool.num_pages
+    if not np.count_nonzero(outside_BP):
+        return
     live_BP = read.live_BP()
-    bad_BP = live_BP & ((read.page_table_BP < 0) | (read.page_table_BP >= read.pool.num_pages))
+    bad_BP = live_BP & outside_BP
     if not bad_BP.any():
         return
     row, column = (int(i) for i in np.argwhere(bad_BP)[0])

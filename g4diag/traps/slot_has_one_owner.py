@@ -14,18 +14,17 @@ import numpy as np
 
 from g4diag.model import Allocation, Violation
 from g4diag.traps.contract import Trap
-from g4diag.traps.slots import all_differ, lacks_book, repeated, violation_in_call
+from g4diag.traps.slots import lacks_book, repeated, violation_in_call
 
 
 def judge(allocation: Allocation) -> Iterator[Violation]:
     """One violation an allocation, at the first slot that has an owner: an earlier call's, or one in this call."""
     pool, slots_N = allocation.pool, allocation.slots_N
-    begins_N = slots_N % pool.page_size == 0
-    live = () if allocation.live_pages_N is None else allocation.live_pages_N.tolist()
-    if all_differ(slots_N) and set((slots_N[begins_N] // pool.page_size).tolist()).isdisjoint(live):
+    if len(set(allocation.slots)) == len(slots_N) and allocation.live.isdisjoint(allocation.begun):
         return
+    live_N = np.array(sorted(allocation.live), dtype=np.int64)
     twice_N = repeated(slots_N)
-    taken_N = begins_N & np.isin(slots_N // pool.page_size, live)
+    taken_N = (slots_N % pool.page_size == 0) & np.isin(slots_N // pool.page_size, live_N)
     bad_N = twice_N | taken_N
     how = "twice in one call" if twice_N[np.flatnonzero(bad_N)[0]] else "while its page was live"
     summary = f"{allocation.call} handed out {pool.name} slot {{id}} {how}"
@@ -36,7 +35,7 @@ TRAP = Trap(
     name="slot_has_one_owner",
     claim="No allocator hands out a page that is live, or one slot twice in a call.",
     without_it="Two requests write K/V to one page: garbage answers, no fault, nothing in the log.",
-    cost="One sort of the returned slots on the host; live, one copy of them, judged when it has arrived.",
+    cost="One set of the returned slots on the host; live, one copy of them, judged when it has arrived.",
     runs=("eager", "offline"),
     judges=Allocation,
     judge=judge,

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from g4diag.model import Allocation, Severity, Violation
+from g4diag.model.allocator_calls import FEW
 from g4diag.traps.contract import Trap
 
 
@@ -19,7 +20,10 @@ def judge(allocation: Allocation) -> Iterator[Violation]:
     """One violation an allocation, at the first slot out of bounds."""
     pool, slots_N = allocation.pool, allocation.slots_N
     low, bound = pool.page_size, pool.num_pages * pool.page_size
-    if len(slots_N) and low <= slots_N.min() and slots_N.max() < bound:
+    if len(slots_N) <= FEW:
+        if not len(slots_N) or (low <= min(allocation.slots) and max(allocation.slots) < bound):
+            return
+    elif low <= slots_N.min() and slots_N.max() < bound:
         return
     bad = np.flatnonzero((slots_N < low) | (slots_N >= bound))
     if not len(bad):

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from g4diag.model import Allocation, BoolArray, IntArray, PoolView, Severity, Violation
-
-FEW = 64  # ids up to which Python's sets are faster than numpy's sorts
+from g4diag.model.allocator_calls import FEW
 
 
 def lacks_book(allocation: Allocation) -> str:

@@ -22,8 +22,8 @@ def judge(read: AttentionRead) -> Iterator[Violation]:
     """One violation a read, at the first row whose length is not the batch's."""
     if read.batch_lens_B is None:
         return
-    stale_B = read.seq_lens_B.astype(np.int64) != read.batch_lens_B
-    if not stale_B.any():
+    stale_B = read.seq_lens_B != read.batch_lens_B
+    if not np.count_nonzero(stale_B):
         return
     row = int(np.flatnonzero(stale_B)[0])
     found, wanted = int(read.seq_lens_B[row]), int(read.batch_lens_B[row])

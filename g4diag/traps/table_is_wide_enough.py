@@ -19,12 +19,14 @@ from g4diag.traps.reads import violation_in
 def judge(read: AttentionRead) -> Iterator[Violation]:
     """One violation a read: rows missing, else the first row that needs more columns than there are."""
     rows, columns = read.page_table_BP.shape
-    needed_B = -(-read.seq_lens_B.astype(np.int64) // read.pool.page_size) - read.starts_B()
+    needed_B = -(-read.seq_lens_B.astype(np.int64) // read.pool.page_size)
+    if read.first_B is not None:
+        needed_B -= read.starts_B()
     short_B = needed_B > columns
     if read.batch_rows is not None and read.batch_rows > rows:
         summary, row = f"a table of {rows} rows for {read.batch_rows} requests", rows
         counts = {"count": read.batch_rows - rows, "checked": read.batch_rows}
-    elif short_B.any():
+    elif np.count_nonzero(short_B):
         row = int(np.flatnonzero(short_B)[0])
         value = int(read.seq_lens_B[row])
         counts = {"count": int(short_B.sum()), "checked": rows}

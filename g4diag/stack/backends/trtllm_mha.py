@@ -64,8 +64,12 @@ def _space_of(table: Any, metadata: Any) -> tuple[IndexSpace | None, bool]:
 
 
 def _is_graph(backend: Any) -> bool:
-    tables = (getattr(backend, name, {}) for name in _GRAPH_METADATA)
-    return any(backend.forward_metadata is known for table in tables for known in table.values())
+    metadata = backend.forward_metadata
+    for name in _GRAPH_METADATA:
+        for known in getattr(backend, name, {}).values():
+            if known is metadata:
+                return True
+    return False
 
 
 def _keys_B(backend: Any, forward_batch: Any, serves_frozen_draft: bool) -> Any:

@@ -47,7 +47,6 @@ class AllocationProbe:
         self._swa: WeakSet[Any] = WeakSet()
         self._books: WeakKeyDictionary[Any, LivePages] = WeakKeyDictionary()
         self._backups: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
-        self._calls: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._restores: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         # Called since their free list was last copied.
         self._unseen: set[Any] | WeakSet[Any] = set() if keeps else WeakSet()
@@ -101,7 +100,7 @@ class AllocationProbe:
 
     def _after(self, call: str) -> Callable[..., None]:
         def observed(slots: Any, allocator: Any, *args: Any, **kwargs: Any) -> None:
-            if slots is None or not len(slots):
+            if slots is None or not slots.numel():
                 return
             self._mapping.handed_out(allocator, slots)
             pool, book = self._pool(allocator), self._book(allocator, begun=slots)
@@ -111,7 +110,7 @@ class AllocationProbe:
                 self._emit(view)
 
             self.arrivals.copy([slots], arrived)
-            self._take_stock(allocator)
+            self._take_stock(allocator, book)
 
         return observed
 
@@ -131,7 +130,7 @@ class AllocationProbe:
             self._emit(Release(pool, slots_N, live_pages_N=book.give_back(slots_N)))
 
         self.arrivals.copy([slots], arrived)
-        self._take_stock(allocator)
+        self._take_stock(allocator, book)
 
     def _cleared(self, result: Any, allocator: Any) -> None:
         self.arrivals.copy([], self._new_book(allocator).clear)
@@ -177,10 +176,10 @@ class AllocationProbe:
         pool = self._pool(allocator)
         return self._books.setdefault(allocator, LivePages(pool.page_size, pool.num_pages))
 
-    def _take_stock(self, allocator: Any) -> None:
-        calls = self._calls[allocator] = self._calls.get(allocator, 0) + 1
+    def _take_stock(self, allocator: Any, book: LivePages) -> None:
+        book.calls += 1
         self._unseen.add(allocator)
-        if FreeList in self._wanted and calls % self._stock_every == 0:
+        if FreeList in self._wanted and book.calls % self._stock_every == 0:
             self._copy_free_list(allocator)
 
     def _copy_free_list(self, allocator: Any) -> None:

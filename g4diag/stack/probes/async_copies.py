@@ -62,9 +62,11 @@ class Arrivals:
 
     def copy(self, tensors: Sequence[Any], then: Callable[..., None]) -> None:
         """Call `then` with the copies: now, if nothing is kept or in flight and none is on a device, else later."""
-        on_device = any([tensor.is_cuda for tensor in tensors])
+        on_device = False
+        for tensor in tensors:
+            on_device |= tensor.is_cuda
         if not on_device and not self._asked and not self._waiting:
-            then(*[_int64(tensor) for tensor in tensors])
+            then(*[tensor.numpy().astype(np.int64) for tensor in tensors])
             return
         if on_device:
             stream = self._device.stream()

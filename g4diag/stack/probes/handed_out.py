@@ -65,10 +65,11 @@ class HandedOut:
         kept = self._of(pool)
         if kept is None:
             return None
-        inside = (full >= 0) & (full < len(kept.slots_M) - 1)
+        inside = full.astype(np.uint64) < len(kept.slots_M) - 1  # below 0 is far above any bound, without a sign
+        if kept.slots_M.is_cpu and np.count_nonzero(inside) == inside.size:
+            found: IntArray = kept.slots_M.numpy()[full]
+            return found
         at = np.where(inside, full, 0)
-        if kept.slots_M.is_cpu:
-            return np.where(inside, kept.slots_M.numpy()[at], -1)
         return np.where(inside, kept.slots_M[kept.slots_M.new_tensor(at)].cpu().numpy(), -1)
 
     def owners(self, pool: Any, swa: IntArray, page_size: int) -> IntArray | None:
@@ -116,15 +117,23 @@ class HandedOut:
 
     def _returned(self, full: Any, owner: Any, *args: Any, **kwargs: Any) -> None:
         swa = self._last.pop(owner.swa_attn_allocator, None)
-        if full is None or not len(full):
+        if full is None or not full.numel():
             return
         slots_M = self._keep(owner)
         # Only the last of an extend may have SWA slots; none has any where a request keeps a ring of its own.
-        tail = 0 if swa is None or len(swa) > len(full) else len(swa)
-        if tail < len(full):
-            slots_M.index_fill_(0, full[: len(full) - tail].long(), 0)
-        if tail:
-            slots_M[(full if tail == len(full) else full[len(full) - tail :]).long()] = swa.long()
+        given, tail = full.numel(), 0 if swa is None else swa.numel()
+        before = given - tail if tail <= given else given
+        if slots_M.is_cpu:
+            slots_M, full, swa = slots_M.numpy(), full.numpy(), None if swa is None else swa.numpy()
+            if before:
+                slots_M[full[:before]] = 0
+            if before < given:
+                slots_M[full[before:]] = swa
+            return
+        if before:
+            slots_M.index_fill_(0, full[:before].long(), 0)
+        if before < given:
+            slots_M[(full[before:] if before else full).long()] = swa.long()
 
     def _was_set(self, result: Any, owner: Any, full: Any, swa: Any) -> None:
         if full.numel():
@@ -146,15 +155,18 @@ class HandedOut:
         kept = self._kept[owner.get_kvcache()]
         if page not in kept.pages:
             kept.pages[page] = slots_M[: (len(slots_M) - 1) // page * page].view(-1, page)
-        kept.pages[page].index_fill_(0, full.long() // page, 0)
+        if slots_M.is_cpu:  # numpy's calls take a fraction of torch's
+            kept.pages[page].numpy()[full.numpy() // page] = 0
+        else:
+            kept.pages[page].index_fill_(0, full.long() // page, 0)
 
     def _keep(self, owner: Any) -> Any:
         """An allocator that is first met in mid-life begins with the mapping as it is, this call's part included."""
-        import torch
-
         pool, mapping = owner.get_kvcache(), owner.full_to_swa_index_mapping
         kept = self._kept.get(pool)
-        if kept is None or len(kept.slots_M) != len(mapping):
+        if kept is None or kept.slots_M.shape != mapping.shape:
+            import torch
+
             with torch.inference_mode(False):  # or it could not be written to outside of it
                 slots_M = _TENSORS.get(pool)
                 if slots_M is None or slots_M.shape != mapping.shape or slots_M.device != mapping.device:

@@ -9,15 +9,17 @@ import numpy as np
 
 from g4diag.model import IntArray
 
-_MANY = 128  # slots from which on a sort by numpy is the faster way
+_MANY = 128  # slots from which on numpy is the faster way
 
 
 class LivePages:
-    """page_size: slots a page. num_pages: the dummy page 0 included; ids beyond are ignored, other traps tell."""
+    """page_size: slots a page. num_pages: the dummy page 0 included; ids beyond are ignored, other traps tell. calls:
+    how many its keeper has seen."""
 
     def __init__(self, page_size: int, num_pages: int) -> None:
-        self.page_size, self.num_pages = page_size, num_pages
-        self._live = np.zeros(num_pages, dtype=np.bool_)
+        self.page_size, self.num_pages, self.calls = page_size, num_pages, 0
+        self._marks = bytearray(num_pages)  # the same bytes: Python's indexing of a few is quicker than numpy's
+        self._live = np.frombuffer(self._marks, dtype=np.bool_)
         self._saved: IntArray | None = None
 
     def all(self) -> IntArray:
@@ -58,15 +60,18 @@ class LivePages:
             self._live[self._saved] = True
 
     def _turn(self, slots_N: IntArray, live: bool) -> IntArray:
-        pages = self._pages(slots_N)
-        before = pages[self._live[pages]]
-        self._live[pages] = live
-        return before
+        if len(slots_N) > _MANY:
+            pages = self._pages(slots_N)
+            before = pages[self._live[pages]]
+            self._live[pages] = live
+            return before
+        page_size, num_pages, marks = self.page_size, self.num_pages, self._marks
+        few = {page for slot in slots_N.tolist() if 0 <= (page := slot // page_size) < num_pages}
+        were = [page for page in few if marks[page]]
+        for page in few:
+            marks[page] = live
+        return np.array(sorted(were), dtype=np.int64)
 
     def _pages(self, slots_N: IntArray) -> IntArray:
-        ids = slots_N // self.page_size
-        if len(ids) > _MANY:
-            pages = np.unique(ids)
-            return pages[(pages >= 0) & (pages < self.num_pages)]
-        few = sorted({page for page in ids.tolist() if 0 <= page < self.num_pages})
-        return np.array(few, dtype=np.int64)
+        pages = np.unique(slots_N // self.page_size)
+        return pages[(pages >= 0) & (pages < self.num_pages)]

@@ -71,7 +71,7 @@ class PageTableProbe:
         frozen = self._backends.is_frozen(backend) or is_frozen_draft(forward_batch)
         judged = not (is_nobodys or handed.is_bound_only)
         told_B = attention.keys_B(backend, forward_batch, frozen) if judged else None
-        keys_B = None if told_B is None else _host(told_B).astype(np.int64)
+        keys_B = None if told_B is None else _host(told_B).astype(np.int64, copy=False)
         if keys_B is not None and len(keys_B) < len(rows):  # a table of several rows a request
             keys_B = keys_B.repeat(len(rows) // len(keys_B))
         return AttentionRead(
@@ -88,7 +88,7 @@ class PageTableProbe:
             page_table_BP=table_BP[:live],
             seq_lens_B=lengths_B[:live],
             q_len=handed.queries,
-            rids=tuple(self._rid_of(int(row)) for row in rows[:live]),
+            rids=tuple([self._rid_of(row) for row in rows[:live].tolist()]),
             req_rows_B=rows[:live],
             full_page_table_BP=full_BP,
             mapping=mapping,
@@ -112,10 +112,11 @@ def _rows_of_requests(rows_B: Any, forward_batch: Any) -> int:
     if (rows_B > 0).all():  # as nearly always: the lengths are on the device, and stay there
         return len(rows_B)
     lens_B = getattr(forward_batch, "seq_lens", None)
-    keys_B = np.zeros(len(rows_B), dtype=np.int64)
-    if lens_B is not None and len(lens_B) and len(rows_B) % len(lens_B) == 0:
-        keys_B = _host(lens_B).repeat(len(rows_B) // len(lens_B))
-    real = np.flatnonzero((rows_B > 0) | (keys_B > _PADDED_KEYS))
+    is_real_B = rows_B > 0
+    if lens_B is not None and (requests := lens_B.numel()) and len(rows_B) % requests == 0:
+        keys_B = _host(lens_B)
+        is_real_B = is_real_B | (keys_B.repeat(len(rows_B) // requests) > _PADDED_KEYS)
+    (real,) = is_real_B.nonzero()
     return int(real[-1]) + 1 if len(real) else 0
 
 
@@ -152,8 +153,13 @@ def full_table(backend: Any, rows_B: Any, columns: int, page_size: int, first_B:
     """int64[B, columns]: the rows' full pages, from their page first_B on; 0 past the end of the request table."""
     table_RT = backend.req_to_token_pool.req_to_token
     if first_B is None:
-        # Columns first: a view. Rows then: a gather on the device, of what is needed and no more.
-        slots = _host(table_RT[:, : columns * page_size : page_size][rows_B])
+        if table_RT.is_cpu:  # numpy's calls take a fraction of torch's
+            slots = table_RT.numpy()[rows_B.numpy(), : columns * page_size : page_size]
+        else:
+            # Columns first: a view. Rows then: a gather on the device, of what is needed and no more.
+            slots = _host(table_RT[:, : columns * page_size : page_size][rows_B])
+        if slots.shape[1] == columns:
+            return np.floor_divide(slots, page_size, dtype=np.int64)
         table = np.zeros((len(slots), columns), dtype=np.int64)
         table[:, : slots.shape[1]] = slots // page_size
         return table
@@ -169,13 +175,15 @@ _INT32 = np.iinfo(np.int32).min, np.iinfo(np.int32).max
 
 
 def _host(tensor: Any) -> Any:
+    if tensor.is_cpu and not tensor.requires_grad:
+        return tensor.numpy().copy()
     return tensor.detach().cpu().numpy().copy()
 
 
 def is_capturing() -> bool:
     import torch
 
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def phase_of(forward_batch: Any, worker: str) -> str:

@@ -26,11 +26,11 @@ def pool_views(kv_pool: Any, allocator: Any | None = None, owner: str = "") -> t
 
 def layer_pool(kv_pool: Any, layer_id: int, owner: str = "") -> tuple[PoolView, LayerKind | None]:
     """(the pool this layer's k_cache comes from, its kind by that pool); kind None when the pool has no opinion."""
-    views = pool_views(kv_pool, owner=owner)
     if not current().read.is_swa_pool(kv_pool):
-        return views[0], None
-    is_swa = current().read.layer_is_swa(kv_pool, layer_id)
-    return views[1 if is_swa else 0], LayerKind.SWA if is_swa else LayerKind.FULL
+        return pool_views(kv_pool, owner=owner)[0], None
+    if current().read.layer_is_swa(kv_pool, layer_id):
+        return _pool_view("swa", IndexSpace.SWA_PAGE, kv_pool.swa_kv_pool, None), LayerKind.SWA
+    return _pool_view("full", IndexSpace.FULL_PAGE, kv_pool.full_kv_pool, None), LayerKind.FULL
 
 
 def index_mapping(kv_pool: Any, page_size: int) -> IndexMapping | None:

@@ -31,9 +31,9 @@ def remembered(
     slots_BP = backends.handed_out.slots(source, full_BP * page)
     if slots_BP is None:
         return found
-    handed_BP = np.where(slots_BP < 0, -1, slots_BP // page)
+    handed_BP = slots_BP // page  # rounds down: -1 stays what it is
     mapped_BP = mapping.swa_pages(full_BP)
-    owner_BP = None
-    if ((mapped_BP != handed_BP) & (mapped_BP > 0)).any():
+    owner_BP, differs_BP = None, mapped_BP != handed_BP
+    if np.count_nonzero(differs_BP) and (differs_BP & (mapped_BP > 0)).any():
         owner_BP = backends.handed_out.owners(source, mapped_BP, page)
     return found | {"handed_out_BP": handed_BP, "owner_BP": owner_BP}
