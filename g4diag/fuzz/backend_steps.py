@@ -23,7 +23,8 @@ _LONGEST = 1024  # positions a request may have; ids stay exact in float32
 
 def token_ids(rid: int, start: int, count: int) -> IntArray:
     """int64[count]: the ids of a request's tokens from position `start`. 0 is padding's."""
-    return rid * _LONGEST + 1 + np.arange(start, start + count, dtype=np.int64)
+    first = rid * _LONGEST + 1 + start
+    return np.arange(first, first + count, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Reading:
         tables, lens = arguments["block_tables"], arguments["seq_lens"]
         self.calls += 1
         table_BP, lens_B = tables.numpy(), lens.numpy()
-        key_pages = arguments["kv_cache"][0][:, 0, :, 0].numpy()
+        key_pages = arguments["kv_cache"][0].numpy()[:, 0, :, 0]
         live = 0 if self.step is None else len(self.step.rids)
         for row in range(live):
             if wrong := self._row(row, table_BP, lens_B, key_pages, arguments["window_left"]):
@@ -100,18 +101,20 @@ class Reading:
         if lens_B[row] != keys:
             return f"{lens_B[row]} keys, wanted {keys}"
         oldest = max(0, keys - queries - window) if window >= 0 else 0
-        position_N = np.arange(oldest, keys)
-        column_N = position_N // self.page_size
-        if column_N[-1] >= table_BP.shape[1]:
+        first, last = oldest // self.page_size, (keys - 1) // self.page_size
+        if last >= table_BP.shape[1]:
             return f"{keys} keys in a table of {table_BP.shape[1]} columns"
-        page_N = table_BP[row, column_N]
-        if (page_N < 0).any() or (page_N >= len(key_pages)).any():
-            return f"pages {page_N.min()} to {page_N.max()} of a pool of {len(key_pages)}"
-        wrong_N = key_pages[page_N, position_N % self.page_size] != token_ids(rid, oldest, keys - oldest)
-        if not wrong_N.any():
+        page_P = table_BP[row, first : last + 1]
+        if np.count_nonzero(page_P.astype(np.uint64) >= len(key_pages)):
+            return f"pages {page_P.min()} to {page_P.max()} of a pool of {len(key_pages)}"
+        begins = first * self.page_size
+        key_N = key_pages[page_P].reshape(-1)[oldest - begins : keys - begins]
+        wrong_N = key_N != token_ids(rid, oldest, keys - oldest)
+        if not np.count_nonzero(wrong_N):
             return None
-        first = int(np.flatnonzero(wrong_N)[0])
-        return f"position {position_N[first]} of {keys} reads page {page_N[first]}, where another token's K/V is"
+        at = oldest + int(np.flatnonzero(wrong_N)[0])
+        page = page_P[at // self.page_size - first]
+        return f"position {at} of {keys} reads page {page}, where another token's K/V is"
 
     def _spans(self, queries: Any, keys: Any) -> None:
         assert self.step is not None

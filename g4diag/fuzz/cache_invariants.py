@@ -8,6 +8,7 @@ up to and with that position. A later forward must find its own tokens' hash in 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import accumulate
 from types import SimpleNamespace
 from typing import Any
@@ -42,7 +43,9 @@ class CacheInvariants(CacheSteps):
         self.full_book_M = np.zeros(server.allocator.size_full + shape.page_size, dtype=np.int64)
         self.swa_book_M = np.zeros(server.allocator.size_swa + shape.page_size, dtype=np.int64)
         self.window = layer_window(shape)
+        self._swa_pool = replace(self.pool("swa"), free_pages_N=None)  # a dump has the free list of its own moment
         self.hashes = PrefixHashes()
+        self._hosts: dict[str, tuple[Any, IntArray]] = {}
 
     def check(self) -> None:
         if hasattr(self, "server"):
@@ -81,13 +84,19 @@ class CacheInvariants(CacheSteps):
 
     def row(self, req: Any) -> IntArray:
         """The request's row of req_to_token: full slots by position."""
-        slots_N: IntArray = self.server.request_pool.req_to_token.numpy()[request_row(req)]
+        slots_N: IntArray = self._host("rows", self.server.request_pool.req_to_token)[request_row(req)]
         return slots_N
 
     def mapping(self) -> IntArray:
         """full_to_swa_index_mapping as it is now."""
-        full_to_swa_M: IntArray = self.server.allocator.full_to_swa_index_mapping.numpy()
-        return full_to_swa_M
+        return self._host("mapping", self.server.allocator.full_to_swa_index_mapping)
+
+    def _host(self, name: str, tensor: Any) -> IntArray:
+        """The same memory as an array, made once for as long as sglang has this very tensor."""
+        known = self._hosts.get(name)
+        if known is None or known[0] is not tensor:
+            known = self._hosts[name] = tensor, tensor.numpy()
+        return known[1]
 
     def launched_extend(self, batch: Any) -> None:
         for req, start in zip(batch.reqs, batch.prefix_lens, strict=True):
@@ -108,13 +117,16 @@ class CacheInvariants(CacheSteps):
             start = end - queries
             # With overlap the tokens of the step before are on the device only.
             known = [*req.origin_input_ids, *req.output_ids, *self._in_flight(req)]
-            self.claim("lengths_agree", len(known) == start + 1, f"{req.rid} has {len(known)} tokens, {start} with K/V")
-            slots = kv_allocated_len(req)
-            self.claim("room_for_queries", end <= slots, f"{req.rid} has {slots} slots")
+            if len(known) != start + 1:
+                self.claim("lengths_agree", False, f"{req.rid} has {len(known)} tokens, {start} with K/V")
+            if end > (slots := kv_allocated_len(req)):
+                self.claim("room_for_queries", False, f"{req.rid} has {slots} slots")
             hashes_N = self.hashes.of(req.rid, [*known, *[token] * (accepted - 1)])
             self._requires_own(req, row_N, hashes_N, start)
-            garbage_N = np.full(end - len(hashes_N), -1, dtype=np.int64)
-            self._writes(row_N, start, np.concatenate([hashes_N[start:], garbage_N]))
+            written_N = hashes_N[start:]
+            if garbage := end - len(hashes_N):
+                written_N = np.concatenate([written_N, np.full(garbage, -1, dtype=np.int64)])
+            self._writes(row_N, start, written_N)
 
     def _in_flight(self, req: Any) -> list[int]:
         return self.flight.tokens.get(req.rid, []) if self.flight is not None else []
@@ -132,7 +144,10 @@ class CacheInvariants(CacheSteps):
         full slots by position, of each request. ends_B: keys a row, the queries included. of: request rows that a batch
         names, and whose they are."""
         page = self.shape.page_size
-        full_BP = np.stack([row[: int(ends_B.max()) : page] for row in rows]).astype(np.int64) // page
+        last = max(ends_B.tolist())
+        full_BP = np.array([row[:last:page] for row in rows], dtype=np.int64)
+        if page > 1:
+            full_BP //= page
         mapping = IndexMapping(self.mapping().copy(), page)
         view = AttentionRead(
             step=self.session.steps,
@@ -143,7 +158,7 @@ class CacheInvariants(CacheSteps):
             layer_id=0,
             layer_kind=LayerKind.SWA,
             window_left=self.window,
-            pool=self.pool("swa"),
+            pool=self._swa_pool,
             table_space=IndexSpace.SWA_PAGE,
             page_table_BP=mapping.swa_pages(full_BP).astype(np.int32),
             seq_lens_B=ends_B.astype(np.int32),
@@ -166,7 +181,8 @@ class CacheInvariants(CacheSteps):
 
     def _rows_of(self, batch: Any, reqs: list[Any]) -> tuple[IntArray, RowOwners | None]:
         """int64[B]: the request rows by which the batch knows these of its requests; and whose they are."""
-        rows_B = batch.req_pool_indices.numpy()[[batch.reqs.index(req) for req in reqs]]
+        rows_B = batch.req_pool_indices.numpy()
+        rows_B = rows_B.copy() if reqs is batch.reqs else rows_B[[batch.reqs.index(req) for req in reqs]]
         book, pool, rids = self.session.books["request rows"], self.server.request_pool, [req.rid for req in reqs]
         book.built(rids, reqs, pool)
         return rows_B, book.of(pool, SimpleNamespace(rids=rids, batch_size=len(rids)), rows_B)
@@ -175,14 +191,16 @@ class CacheInvariants(CacheSteps):
         """Positions before `start` hold this request's tokens: all of them in the full pool, the window's in the
         SWA pool."""
         slots_N = row_N[:start]
-        wrong = np.flatnonzero(self.full_book_M[slots_N] != hashes_N[:start])
+        (wrong,) = (self.full_book_M[slots_N] != hashes_N[:start]).nonzero()
         if len(wrong):
             wrong = wrong[~self.known_stale(req, start)[wrong]]
-        self.claim("prefix_is_its_own", not len(wrong), lambda: f"{req.rid}: {self._whose('full', slots_N, wrong)}")
+        if len(wrong):
+            self.claim("prefix_is_its_own", False, f"{req.rid}: {self._whose('full', slots_N, wrong)}")
         first = max(0, start - self.window)
         swa_N = self.mapping()[slots_N[first:]]
-        wrong = np.flatnonzero(self.swa_book_M[swa_N] != hashes_N[first:start])
-        self.claim("window_is_its_own", not len(wrong), lambda: f"{req.rid}: {self._whose('SWA', swa_N, wrong, first)}")
+        (wrong,) = (self.swa_book_M[swa_N] != hashes_N[first:start]).nonzero()
+        if len(wrong):
+            self.claim("window_is_its_own", False, f"{req.rid}: {self._whose('SWA', swa_N, wrong, first)}")
 
     @staticmethod
     def _whose(pool: str, slots_N: IntArray, wrong: IntArray, first: int = 0) -> str:
@@ -196,10 +214,10 @@ class CacheInvariants(CacheSteps):
 
     def _check_pages(self, name: str, owners: list[Owner]) -> None:
         """Each page is free or has one owner."""
-        page, pool = self.shape.page_size, self.pool(name)
-        free_N = pool.free_pages_N if pool.free_pages_N is not None else np.zeros(0, dtype=np.int64)
-        if _each_once(pool.num_pages, free_N, [slots_N // page for _, slots_N in owners]):
+        page, free_N = self.shape.page_size, free_page_ids(self._side(name))
+        if _each_once(self._side(name).size // page + 1, page, free_N, [slots_N for _, slots_N in owners]):
             return
+        pool = self.pool(name)
         pages = [np.unique(slots_N // page) for _, slots_N in owners]
         owned_N = np.concatenate([*pages, np.zeros(0, dtype=np.int64)])
         all_N = np.concatenate([owned_N, free_N])
@@ -223,29 +241,32 @@ class CacheInvariants(CacheSteps):
 
     def pool(self, name: str) -> PoolView:
         """The "full" or "swa" pool with its free list."""
-        is_swa = name == "swa"
-        sub = self.server.allocator.swa_attn_allocator if is_swa else self.server.allocator.full_attn_allocator
-        space = IndexSpace.SWA_PAGE if is_swa else IndexSpace.FULL_PAGE
-        free_N = free_page_ids(sub)
-        return PoolView(name, space, self.shape.page_size, sub.size // self.shape.page_size + 1, free_N)
+        sub, space = self._side(name), IndexSpace.SWA_PAGE if name == "swa" else IndexSpace.FULL_PAGE
+        return PoolView(name, space, self.shape.page_size, sub.size // self.shape.page_size + 1, free_page_ids(sub))
+
+    def _side(self, name: str) -> Any:
+        """sglang's allocator of the "full" or "swa" pool."""
+        allocator = self.server.allocator
+        return allocator.swa_attn_allocator if name == "swa" else allocator.full_attn_allocator
 
     def evidence(self) -> dict[str, Any]:
         mapping = IndexMapping(self.mapping().copy(), self.shape.page_size)
         return {"pools": (self.pool("full"), self.pool("swa")), "mapping": mapping}
 
 
-def _each_once(num_pages: int, free_N: IntArray, owned: list[IntArray]) -> bool:
-    """Whether pages 1 .. num_pages-1 are there once each: on the free list, or among those of one owner, who may name
-    one more than once."""
-    all_N = np.concatenate([free_N, *owned, _NOTHING_N])
-    if all_N.min(initial=1) < 1 or all_N.max(initial=0) >= num_pages:
+def _each_once(num_pages: int, page: int, free_N: IntArray, owned: list[IntArray]) -> bool:
+    """Whether pages 1 .. num_pages-1 are there once each: on the free list, or among those of one owner's slots, of
+    which any number may be in one page."""
+    pages_N = np.concatenate([*owned, _NOTHING_N]) // page
+    if any([np.count_nonzero(ids_N.astype(np.uint64) >= num_pages) for ids_N in (pages_N, free_N)]):
         return False
-    times = np.bincount(free_N, minlength=num_pages)
-    for pages_N in owned:
-        has = np.zeros(num_pages, dtype=np.bool_)
-        has[pages_N] = True
-        times += has
-    return bool((times[1:] == 1).all())
+    # As many as there are, an owner's once each, and all of them: then none is there twice.
+    owner_N = np.repeat(np.arange(0, len(owned) * num_pages, num_pages), [len(each) for each in owned])
+    has_OM, is_there_M = np.zeros(len(owned) * num_pages, dtype=np.bool_), np.zeros(num_pages, dtype=np.bool_)
+    has_OM[owner_N + pages_N] = True
+    is_there_M[pages_N] = is_there_M[free_N] = True
+    number = np.count_nonzero(has_OM) + len(free_N)
+    return number == num_pages - 1 == np.count_nonzero(is_there_M) and not is_there_M[0]
 
 
 class PrefixHashes:

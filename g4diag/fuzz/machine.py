@@ -35,7 +35,8 @@ class FuzzMachine(RuleBasedStateMachine):
             self.session.conclude()
             name = getattr(function, "__name__", type(function).__name__)
             self.session.fail("model:call_returns", f"{name} raised {type(error).__name__}: {error}")
-        self.session.conclude()
+        if self.session.violations:
+            self.session.conclude()
         return result
 
     def claim(self, name: str, holds: bool, text: str | Callable[[], str]) -> None:

@@ -16,6 +16,17 @@ from g4diag.stack.drive import radix_tree
 from g4diag.stack.drive.request_state import protected_len
 
 
+class Node:
+    """One of sglang's as it was when the tree was looked at. which: its id. slots_N: int64, its full slots. is_dead:
+    whether it is a tombstone."""
+
+    __slots__ = ("is_dead", "node", "slots_N", "which")
+
+    def __init__(self, which: int, node: Any) -> None:
+        self.which, self.node = which, node
+        self.slots_N, self.is_dead = radix_tree.full_slots(node), radix_tree.is_tombstone(node)
+
+
 class NodeTree:
     """The tree of a machine's server. tolerant: a defect of 0.5.13 that tests/fuzz pins is counted and no claim: an
     insert that recovers a tombstone frees its full slots under requests that hold its full lock."""
@@ -23,20 +34,22 @@ class NodeTree:
     def __init__(self, machine: CacheMachine, *, tolerant: bool) -> None:
         self.machine, self.cache, self.tolerant = machine, machine.server.cache, tolerant
         self._was: dict[int, bool] = {}
+        self._seen: dict[int, Node] = {}
 
     def check(self) -> None:
-        """Claims of the machine's."""
-        nodes = self.nodes()
-        self._count(nodes)
-        for node in nodes:
+        """Claims of the machine's. What is seen here is what `cached` tells until the next time."""
+        self._seen = {(which := radix_tree.node_id(node)): Node(which, node) for node in self.nodes()}
+        self._count()
+        for node in self._seen.values():
             self._check_node(node)
-        self._check_locks(nodes)
-        self._check_rows()
+        paths = {req.rid: self._path(req) for req in self.machine.reqs.values()}
+        self._check_locks(paths)
+        self._check_rows(paths)
 
     def known_stale(self, req: Any, start: int) -> BoolArray:
         """bool[start]: positions whose slots the pinned defect has freed."""
         stale_N = np.zeros(start, dtype=np.bool_)
-        replaced_N = self._replaced(req)[:start]
+        replaced_N = self._replaced(req, [Node(0, node) for node in radix_tree.held_path(req)])[:start]
         if self.tolerant:
             stale_N[: len(replaced_N)] = replaced_N
         return stale_N
@@ -47,36 +60,40 @@ class NodeTree:
 
     def cached(self) -> Iterator[tuple[str, IntArray, bool]]:
         """(whose, full slots, whether they claim SWA slots) of each node."""
-        for node in self.nodes():
-            yield f"node {radix_tree.node_id(node)}", radix_tree.full_slots(node), not radix_tree.is_tombstone(node)
+        for node in self._seen.values():
+            yield f"node {node.which}", node.slots_N, not node.is_dead
 
-    def _replaced(self, req: Any) -> BoolArray:
+    def _path(self, req: Any) -> list[Node]:
+        """The nodes that a request holds, from its last one up; one that is not of the tree too."""
+        seen = self._seen
+        path = [(radix_tree.node_id(node), node) for node in radix_tree.held_path(req)]
+        return [seen[which] if which in seen else Node(which, node) for which, node in path]
+
+    def _replaced(self, req: Any, path: list[Node]) -> BoolArray:
         """bool[protected]: where the request's row has another slot than the tree for the prefix that it shares."""
-        parts = [radix_tree.full_slots(node) for node in reversed(radix_tree.held_path(req))]
-        tree_N = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+        tree_N = np.concatenate([*(node.slots_N for node in reversed(path)), np.zeros(0, dtype=np.int64)])
         differs_N: BoolArray = self.machine.row(req)[: len(tree_N)] != tree_N
         return differs_N
 
-    def _check_rows(self) -> None:
+    def _check_rows(self, paths: dict[str, list[Node]]) -> None:
         for req in self.machine.holders():
-            replaced_N = self._replaced(req)[: protected_len(req)]
-            if replaced_N.any():
+            replaced = np.count_nonzero(self._replaced(req, paths[req.rid])[: protected_len(req)])
+            if replaced:
                 self.machine.cover("replaced_under_lock")
-                text = f"{req.rid} reads {int(replaced_N.sum())} slots of a prefix it locks that the tree has freed"
+                text = f"{req.rid} reads {replaced} slots of a prefix it locks that the tree has freed"
                 self.machine.claim("locked_prefix_stays", self.tolerant, text)
 
-    def _check_node(self, node: Any) -> None:
-        claim = self.machine.claim
-        slots_N, which = radix_tree.full_slots(node), radix_tree.node_id(node)
-        size = len(slots_N)
-        whole = size == radix_tree.key_len(node) and size % self.machine.page_size == 0
-        claim("node_is_whole_pages", whole, f"{size} slots")
-        is_mapped_N = self.machine.mapping()[slots_N] > 0
-        if radix_tree.is_tombstone(node):
-            claim("tombstone_has_no_swa", not is_mapped_N.any(), f"tombstone {which} has SWA slots")
-        elif not is_mapped_N.all():
-            self._read_as_next(node, int(np.flatnonzero(~is_mapped_N)[-1]) + 1)
-            claim("live_node_is_mapped", False, f"node {which} claims SWA slots and has none")
+    def _check_node(self, node: Node) -> None:
+        claim, size = self.machine.claim, len(node.slots_N)
+        whole = size == radix_tree.key_len(node.node) and size % self.machine.page_size == 0
+        claim("node_is_whole_pages", whole, lambda: f"{size} slots")
+        is_mapped_N = self.machine.mapping()[node.slots_N] > 0
+        mapped = np.count_nonzero(is_mapped_N)
+        if node.is_dead:
+            claim("tombstone_has_no_swa", not mapped, lambda: f"tombstone {node.which} has SWA slots")
+        elif mapped < size:
+            self._read_as_next(node.node, int(np.flatnonzero(~is_mapped_N)[-1]) + 1)
+            claim("live_node_is_mapped", False, f"node {node.which} claims SWA slots and has none")
 
     def _read_as_next(self, node: Any, upto: int) -> None:
         """Hand the next request with this prefix, which ends `upto` tokens into the node, what the tree has for it,
@@ -86,29 +103,29 @@ class NodeTree:
         if len(slots_N) > 1:
             self.machine.read(["next"], [slots_N], "extend", np.array([len(slots_N)]), 1)
 
-    def _check_locks(self, nodes: list[Any]) -> None:
+    def _check_locks(self, paths: dict[str, list[Node]]) -> None:
         full, swa = Counter[int](), Counter[int]()
         claim = self.machine.claim
         for req in self.machine.reqs.values():
-            path, locked = radix_tree.held_path(req), radix_tree.swa_locked(req)
-            ids = [radix_tree.node_id(node) for node in path]
+            path = paths[req.rid]
+            gave_up, locked = radix_tree.gave_up_swa_lock(req), radix_tree.swa_locked(req)
+            ids = [node.which for node in path]
             full.update(ids)
             swa.update(ids[:locked])
-            held, whole = (sum(len(radix_tree.full_slots(node)) for node in part) for part in (path[:locked], path))
-            enough = radix_tree.gave_up_swa_lock(req) or held >= min(self.machine.shape.window, whole)
+            held, whole = (sum([len(node.slots_N) for node in part]) for part in (path[:locked], path))
+            enough = gave_up or held >= min(self.machine.shape.window, whole)
             claim("window_is_locked", enough, f"{req.rid} locks {held} of {whole} tokens")
-            self.machine.cover("shared_lock", any(full[which] > 1 for which in ids))
-        for node in nodes:
-            which = radix_tree.node_id(node)
-            found, wanted = radix_tree.locks(node), (full[which], swa[which])
+            self.machine.cover("shared_lock", any([full[which] > 1 for which in ids]))
+        for which, node in self._seen.items():
+            found, wanted = radix_tree.locks(node.node), (full[which], swa[which])
             claim("locks_are_balanced", found == wanted, f"node {which} has {found} locks, wanted {wanted}")
 
-    def _count(self, nodes: list[Any]) -> None:
+    def _count(self) -> None:
         """What became of the nodes since the last look."""
         was, cover = self._was, self.machine.cover
-        self._was = now = {radix_tree.node_id(node): radix_tree.is_tombstone(node) for node in nodes}
-        cover("deleted", any(id not in now for id in was))
-        cover("tombstoned", any(dead and was.get(id) is False for id, dead in now.items()))
-        cover("inserted_tombstone", any(dead and id not in was for id, dead in now.items()))
-        cover("recovered", any(not dead and was.get(id) is True for id, dead in now.items()))
-        cover("bigrams", bool(nodes) and self.machine.shape.eagle)
+        self._was = now = {which: node.is_dead for which, node in self._seen.items()}
+        cover("deleted", not was.keys() <= now.keys())
+        cover("tombstoned", any([dead and was.get(id) is False for id, dead in now.items()]))
+        cover("inserted_tombstone", any([dead and id not in was for id, dead in now.items()]))
+        cover("recovered", any([not dead and was.get(id) is True for id, dead in now.items()]))
+        cover("bigrams", bool(now) and self.machine.shape.eagle)

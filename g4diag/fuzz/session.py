@@ -19,7 +19,7 @@ from g4diag.errors import G4DiagError, UsageError, unknown
 from g4diag.fuzz.contract import Machine
 from g4diag.hooks.install import Hook
 from g4diag.model import View, Violation, by_field
-from g4diag.traps.contract import Trap
+from g4diag.traps.contract import Trap, nothing
 from g4diag.verdict import precedence
 
 VIEWS_KEPT = 64
@@ -110,15 +110,14 @@ class Session:
     def judge(self, view: View) -> None:
         """Let the oracle see a view. What it finds is raised by `conclude`, not from within sglang's call."""
         self.views.append(view)
-        for trap in self._judges_of(type(view)):
-            self.violations += trap.judge(view)
-            if self.first is None and not trap.needs(view):  # or it is shown and not judged
-                self.judged[trap.name] += 1
-
-    def _judges_of(self, kind: type) -> tuple[Trap, ...]:
+        kind = type(view)
         if kind not in self._judges:
             self._judges[kind] = tuple(trap for trap in self.traps if issubclass(kind, trap.judges))
-        return self._judges[kind]
+        counts, judged = self.first is None, self.judged
+        for trap in self._judges[kind]:
+            self.violations += trap.judge(view)
+            if counts and (trap.needs is nothing or not trap.needs(view)):  # or it is shown and not judged
+                judged[trap.name] += 1
 
     def conclude(self) -> None:
         """Raise a violation since the example began, if there is one: the one a report would put first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import accumulate
@@ -9,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 pytest.importorskip("sglang")
 
-from g4diag.fuzz.cache_invariants import PrefixHashes
+from g4diag.fuzz.cache_invariants import PrefixHashes, _each_once
 from g4diag.fuzz.machines.swa_radix_cache import MACHINE as RADIX
 from g4diag.fuzz.session import Broken, opened
 from g4diag.hooks.anchors import has_module
@@ -144,3 +145,17 @@ def test_hashes_told_bit_by_bit_are_those_told_at_once(asked: list[tuple[str, li
 def test_among_is_what_numpy_says(ids: list[int], others: list[int]) -> None:
     ids_N, others_N = np.array(ids, dtype=np.int64), np.array(others, dtype=np.int64)
     assert among(ids_N, others_N).tolist() == np.isin(ids_N, others_N).tolist()
+
+
+@given(st.integers(2, 12), st.sampled_from([1, 4]), st.data())
+def test_pages_are_there_once_each_as_counted_one_by_one(num_pages: int, page: int, data: st.DataObject) -> None:
+    pages = list(data.draw(st.permutations(range(1, num_pages))))
+    some = st.lists(st.integers(-1, num_pages), max_size=1)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(pages)), min_size=2, max_size=2)))
+    parts = [pages[: cuts[0]], pages[cuts[0] : cuts[1]], pages[cuts[1] :]]
+    free, *owners = [[*part, *data.draw(some)] for part in parts]
+    owned = [np.array([n * page + i for n in owner for i in range(page)], dtype=np.int64) for owner in owners]
+    counts = Counter([*free, *(n for owner in owners for n in set(owner))])
+    once = counts == Counter(range(1, num_pages))
+    assert _each_once(num_pages, page, np.array(free, dtype=np.int64), owned) == once
+    event(f"once: {once}")
