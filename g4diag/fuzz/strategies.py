@@ -129,14 +129,16 @@ def _prompts(most: int, texts: int, longest: int, page_size: int) -> st.SearchSt
     shared = either(range(longest + 1), edges)
     own = either(range(1, 4), range(1, 2 * page_size + 1))
 
-    def prompt(number: int) -> tuple[int, int, int, int]:
-        number, token = divmod(number, 3)
-        number, then = divmod(number, len(own))
-        text, at = divmod(number, len(shared))
-        return text, shared[at], own[then], token
-
     numbers = st.integers(0, texts * len(shared) * len(own) * 3 - 1)
-    return st.lists(numbers.map(prompt), min_size=1, max_size=most)
+    # No bare function: Hypothesis would print its value as a call of it, which no program can make.
+    return st.lists(numbers.map(lambda number: _prompt(number, shared, own)), min_size=1, max_size=most)
+
+
+def _prompt(number: int, shared: Sequence[int], own: Sequence[int]) -> tuple[int, int, int, int]:
+    number, token = divmod(number, 3)
+    number, then = divmod(number, len(own))
+    text, at = divmod(number, len(shared))
+    return text, shared[at], own[then], token
 
 
 def running() -> st.SearchStrategy[list[str]]:
