@@ -117,6 +117,8 @@ def _keys_B(backend: Any, forward_batch: Any, serves_frozen_draft: bool) -> Any:
     if mode.is_decode_or_idle() and _has_own_rail(forward_batch):
         return None
     rows = len(forward_batch.req_pool_indices)
+    if mode.is_draft_extend_v2() and forward_batch.extend_prefix_lens is None:  # in a graph
+        return (forward_batch.seq_lens - forward_batch.extend_seq_lens).clamp(min=0)
     lens_B = _keys_on_device(backend, forward_batch, rows)
     if getattr(backend, "enable_deterministic", False) and not mode.is_decode_or_idle():
         lens_B = _joined_keys_B(backend, forward_batch)

@@ -11,7 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from g4diag.stack.drive import at_0_5_13_fixtures, at_0_5_13_scheduling
-from g4diag.stack.drive.captured_metadata import on_captured_metadata
+from g4diag.stack.drive.at_0_5_13_graphs import extend_batch as extend_batch
+from g4diag.stack.drive.at_0_5_13_graphs import extend_runner as extend_runner
+from g4diag.stack.drive.at_0_5_13_graphs import graph_runner as graph_runner
+from g4diag.stack.drive.at_0_5_13_graphs import plan_graph as plan_graph
+from g4diag.stack.drive.at_0_5_13_graphs import replay as replay
+from g4diag.stack.drive.at_0_5_13_graphs import replay_extend as replay_extend
 
 FIXTURES, SCHEDULING = at_0_5_13_fixtures, at_0_5_13_scheduling
 SWA_POOL_ARGUMENTS: dict[str, Any] = {"enable_kvcache_transpose": False}
@@ -247,37 +252,6 @@ def draft_worker(
     return worker
 
 
-def graph_runner(worker: Any) -> Any:
-    """The real graph runner with capture and replay overridden: a "graph" is the captured closure, called again over
-    the same static buffers."""
-    from sglang.srt.distributed import parallel_state
-    from sglang.srt.speculative.frozen_kv_mtp_cuda_graph_runner import FrozenKVMTPCudaGraphRunner
-
-    class ClosureGraphRunner(FrozenKVMTPCudaGraphRunner):
-        """A graph is the captured closure and the outputs it left."""
-
-        def capture(self) -> None:
-            self.stream = None
-            for bs in reversed(self.capture_bs):
-                self.graphs[bs], self.output_buffers[bs] = self.capture_one_batch_size(bs, None)
-
-        def _create_graph(self) -> Any:
-            return SimpleNamespace(run_once=None, pool=lambda: None)
-
-        def _capture_init(self, run_once_fn: Any) -> None:
-            run_once_fn()
-
-        def _capture_graph(self, graph: Any, pool: Any, stream: Any, run_once_fn: Any) -> Any:
-            graph.run_once = on_captured_metadata(worker.draft_attn_backend, run_once_fn)
-            return run_once_fn()
-
-        def _replay(self) -> None:
-            self.output_buffers[self.bs] = self.graphs[self.bs].run_once()
-
-    assert parallel_state.model_parallel_is_initialized()
-    return ClosureGraphRunner(worker)
-
-
 def bind_plan(runner: Any, batch: Any) -> None:
     """Give a batch that was made by hand what ForwardBatch.init_new would leave on it for this runner's pools."""
 
@@ -285,13 +259,3 @@ def bind_plan(runner: Any, batch: Any) -> None:
 def fused_write() -> AbstractContextManager[Any]:
     """For the body, the kernel of a fused FP8 write runs on the CPU: interpreted, here."""
     return nullcontext()
-
-
-def plan_graph(backend: Any, batch: Any, *, in_capture: bool) -> None:
-    """Make the metadata that a graph is captured over, or bring it up to a batch."""
-    backend.init_forward_metadata_out_graph(batch, in_capture=in_capture)
-
-
-def replay(graphs: Any, batch: Any) -> Any:
-    """Run a batch through a graph runner's captured graphs."""
-    return graphs.replay(batch)

@@ -10,6 +10,7 @@ from typing import Any
 
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook
+from g4diag.model import KVSlots
 from g4diag.stack.kernels.claims import SLOTS, SLOTS_REMAPPED
 from g4diag.stack.live.device_boxes import Boxes, keep
 from g4diag.stack.live.device_sites import TRAP_OF, WriteSite
@@ -19,6 +20,7 @@ from g4diag.stack.probes.kv_slots import kv_slots
 from g4diag.stack.probes.workers import Backends
 from g4diag.stack.probes.written_slots import Written, write_hooks
 
+_DRAFT_EXTENDS = ("draft_extend", "draft_extend_v2")
 OF_WRITES = frozenset({TRAP_OF[SLOTS], TRAP_OF[SLOTS_REMAPPED]})
 
 
@@ -60,10 +62,9 @@ class WriteChecks:
         if getattr(backend, "dcp_size", 1) > 1:  # each rank writes its part, to slots of its own count
             own = None
         mapping = getattr(written.pool, "full_to_swa_index_mapping", None) if view.pool.space.is_swa else None
-        # A draft's steps have each a part of the batch's slots, in an order of their own.
         told = None
-        if view.worker == "target" and own is not None and not is_part(forward_batch):
-            told = self._told.of(view.worker, view.phase, written.slots)
+        if own is not None and TRAP_OF[SLOTS] in self._claims and _writes_all(view) and not is_part(forward_batch):
+            told = self._told.of(view.worker, view.phase, written.slots, requests=False)
         slots_M = None
         if mapping is not None and TRAP_OF[SLOTS_REMAPPED] in self._claims:
             slots_M = self._backends.handed_out.tensor(written.pool)
@@ -81,3 +82,9 @@ class WriteChecks:
             mapping=mapping,
             handed_out=slots_M,
         )
+
+
+def _writes_all(view: KVSlots) -> bool:
+    """Whether one forward writes to all of its batch's slots, in their order. The steps by which a draft makes its
+    tokens have each a part of them; of other forwards of a draft, those that extend are known to."""
+    return view.worker == "target" or view.phase in _DRAFT_EXTENDS

@@ -20,13 +20,14 @@ from g4diag.stack.releases import current
 
 NOBODY = -1  # a row or token of which the batch does not tell: padding, and all of them while a graph is captured
 _ROWS, _TOKENS = 8192, 65536  # a larger batch is not told of
-REPLAYS = ("replay.target", "replay.frozen_draft", "replay.eagle_draft")
+REPLAYS = ("replay.target", "replay.frozen_draft", "replay.eagle_draft", "replay.eagle_extend")
 
 
 @dataclass
 class Told:
     """lengths_M, rows_M: int64, one a request of the batch; slots_M: int64, one a token. NOBODY past its end. rows:
-    what rows_M was last filled with, where the host knows."""
+    what rows_M was last filled with, where the host knows. tells_requests, tells_slots: whether any check is held
+    against lengths and rows, or slots; no others are told."""
 
     lengths_M: Any
     rows_M: Any
@@ -34,21 +35,24 @@ class Told:
     requests: int = 0
     tokens: int = 0
     rows: tuple[int, ...] | None = None
+    tells_requests: bool = False
+    tells_slots: bool = False
     _sizes: tuple[int, int] = (-1, -1)
     _places: tuple[Any, Any] = (None, None)  # the parts of lengths_M and slots_M for a batch of those sizes
 
     def tell(self, lengths_B: Any, rows_B: Any, slots_N: Any, rows: tuple[int, ...] | None) -> None:
         """Without a wait, on the stream that replays; what costs is the host's time for each copy. slots_N: None where
-        no K/V is written, or nobody judges it. rows: of the batch's requests by the host, rows_B where it does not
-        know."""
-        requests, tokens = len(lengths_B), 0 if slots_N is None else len(slots_N)
+        no K/V is written. rows: of the batch's requests by the host, rows_B where it does not know."""
+        requests = len(lengths_B) if self.tells_requests else 0
+        tokens = len(slots_N) if self.tells_slots and slots_N is not None else 0
         if requests > _ROWS or tokens > _TOKENS:
             requests, tokens, rows = 0, 0, None
         if (requests, tokens) != self._sizes:
             self._sizes, self._places = (requests, tokens), (self.lengths_M[:requests], self.slots_M[:tokens])
         lengths, slots = self._places
-        lengths.copy_(lengths_B[:requests] if requests < len(lengths_B) else lengths_B)
-        if rows is None or (rows is not self.rows and rows != self.rows) or requests != self.requests:
+        if requests:
+            lengths.copy_(lengths_B[:requests] if requests < len(lengths_B) else lengths_B)
+        if requests and (rows is None or (rows is not self.rows and rows != self.rows) or requests != self.requests):
             self._tell_rows(requests, rows_B, rows)
         if tokens:
             slots.copy_(slots_N)
@@ -79,6 +83,7 @@ class Told:
         for tensor in (self.lengths_M, self.rows_M, self.slots_M):
             tensor.fill_(NOBODY)
         self.requests, self.tokens, self.rows = 0, 0, None
+        self.tells_requests = self.tells_slots = False
 
 
 # By worker, phase and device, of this process: graphs hold them, and outlive whoever was armed when they were captured.
@@ -93,13 +98,10 @@ def is_part(forward_batch: Any) -> bool:
 class ToldBatches:
     """Of both workers. `of` makes the buffers of a phase where its graph is captured; before that nothing is told.
     request_rows: whose rows they were when a batch was built; where it knows, those are what the device is told.
-    moved: called with (worker, phase, runner, batch, rows) before a replay where a row has moved since. tells_slots:
-    whether K/V slots are held against the batch's, of the target: a draft's steps have each a part of them."""
+    moved: called with (worker, phase, runner, batch, rows) before a replay where a row has moved since."""
 
-    def __init__(
-        self, request_rows: RequestRows, moved: Callable[[str, str, Any, Any, Any], None], tells_slots: bool = True
-    ) -> None:
-        self._request_rows, self._moved, self._tells_slots = request_rows, moved, tells_slots
+    def __init__(self, request_rows: RequestRows, moved: Callable[[str, str, Any, Any, Any], None]) -> None:
+        self._request_rows, self._moved = request_rows, moved
         self._is_installed = False
 
     def hooks(self) -> list[Hook]:
@@ -110,8 +112,9 @@ class ToldBatches:
         self.forget()
         return hooks
 
-    def of(self, worker: str, phase: str, like: Any) -> Told | None:
-        """The buffers of a worker's phase, where `like` lies. None where this release has no place to hook, and while a
+    def of(self, worker: str, phase: str, like: Any, *, requests: bool = True, slots: bool = True) -> Told | None:
+        """The buffers of a worker's phase, where `like` lies, in which from now on each batch's requests are told, or
+        its slots, or both. None where this release has no place to hook, and while a
         graph is captured that was not warmed up: what is made then is only recorded."""
         import torch
 
@@ -124,7 +127,9 @@ class ToldBatches:
             with torch.inference_mode(False):  # or they could not be written to outside of it
                 sizes = (_ROWS, _ROWS, _TOKENS)
                 _BUFFERS[key] = Told(*(torch.full((n,), NOBODY, dtype=torch.int64, device=like.device) for n in sizes))
-        return _BUFFERS[key]
+        told = _BUFFERS[key]
+        told.tells_requests, told.tells_slots = told.tells_requests or requests, told.tells_slots or slots
+        return told
 
     def refused(self) -> None:
         """The hooks were not put in place."""
@@ -148,7 +153,7 @@ class ToldBatches:
             told.tell(
                 lengths_B if len(lengths_B) == requests else lengths_B[:requests],
                 forward_batch.req_pool_indices,
-                forward_batch.out_cache_loc if self._tells_slots and worker == "target" else None,
+                forward_batch.out_cache_loc,
                 rows,
             )
             if have_moved and rows is not None:

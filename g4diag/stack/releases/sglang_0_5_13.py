@@ -19,6 +19,7 @@ _SCHEDULER = f"{_SRT}.managers.scheduler.Scheduler"
 _UTILS = f"{_SRT}.speculative.frozen_kv_mtp_utils"
 _GRAPH_RUNNER = f"{_SRT}.speculative.frozen_kv_mtp_cuda_graph_runner.FrozenKVMTPCudaGraphRunner"
 _EAGLE_RUNNER = f"{_SRT}.speculative.eagle_draft_cuda_graph_runner.EAGLEDraftCudaGraphRunner"
+_EXTEND_RUNNER = f"{_SRT}.speculative.eagle_draft_extend_cuda_graph_runner.EAGLEDraftExtendCudaGraphRunner"
 _ALLOCATORS = f"{_SRT}.mem_cache.allocator"
 _PAGED, _TOKEN = f"{_ALLOCATORS}.paged.PagedTokenToKVPoolAllocator", f"{_ALLOCATORS}.token.TokenToKVPoolAllocator"
 _BASE, _SWA = f"{_ALLOCATORS}.base.BaseTokenToKVPoolAllocator", f"{_ALLOCATORS}.swa.SWATokenToKVPoolAllocator"
@@ -66,6 +67,7 @@ RELEASE = Release(
         "replay.target": Point(f"{_SRT}.model_executor.cuda_graph_runner.CudaGraphRunner.replay", ("forward_batch",)),
         "replay.frozen_draft": Point(f"{_GRAPH_RUNNER}.replay", ("forward_batch",)),
         "replay.eagle_draft": Point(f"{_EAGLE_RUNNER}.replay", ("forward_batch",)),
+        "replay.eagle_extend": Point(f"{_EXTEND_RUNNER}.replay", ("forward_batch",)),
         "batch.built": Point(f"{_BATCH}.init_new", ("batch", "model_runner")),
         "rows.alloc": Point(f"{_ROWS}.alloc", ("reqs",)),
         "rows.free": Point(f"{_ROWS}.free", ("req",)),

@@ -19,6 +19,7 @@ _SCHEDULER = f"{_SRT}.managers.scheduler.Scheduler"
 _UTILS = f"{_SRT}.speculative.frozen_kv_mtp_utils"
 _GRAPH_RUNNER = f"{_SRT}.speculative.frozen_kv_mtp_cuda_graph_runner.FrozenKVMTPCudaGraphRunner"
 _EAGLE_RUNNER = f"{_SRT}.speculative.eagle_draft_cuda_graph_runner.EAGLEDraftCudaGraphRunner"
+_EXTEND_RUNNER = f"{_SRT}.speculative.eagle_draft_extend_cuda_graph_runner.EAGLEDraftExtendCudaGraphRunner"
 _RUNNER = f"{_SRT}.model_executor.runner.decode_cuda_graph_runner.DecodeCudaGraphRunner"
 _ALLOCATORS = f"{_SRT}.mem_cache.allocator"
 _PAGED, _TOKEN = f"{_ALLOCATORS}.paged.PagedTokenToKVPoolAllocator", f"{_ALLOCATORS}.token.TokenToKVPoolAllocator"
@@ -80,6 +81,7 @@ RELEASE = Release(
         "replay.target": Point(f"{_RUNNER}.execute", ("forward_batch",)),
         "replay.frozen_draft": Point(f"{_GRAPH_RUNNER}.execute", ("forward_batch",)),
         "replay.eagle_draft": Point(f"{_EAGLE_RUNNER}.execute", ("forward_batch",)),
+        "replay.eagle_extend": Point(f"{_EXTEND_RUNNER}.execute", ("forward_batch",)),
         "batch.built": Point(f"{_BATCH}.init_new", ("batch", "model_runner")),
         "rows.alloc": Point(f"{_ROWS}.alloc", ("reqs",)),
         "rows.free": Point(f"{_ROWS}.free", ("req",)),

@@ -26,6 +26,7 @@ from g4diag.stack.live import device_boxes
 from g4diag.stack.live.device_check import IN_GRAPHS
 from g4diag.stack.live.selection import traps
 from g4diag.stack.live.sink import Live
+from g4diag.stack.live.told_batch import REPLAYS
 from g4diag.stack.probes import page_table
 from g4diag.stack.releases import current
 from tests.injected import server as small
@@ -486,7 +487,7 @@ def test_what_no_armed_trap_needs_is_not_hooked(names: set[str], parts: set[str]
 
 def test_this_release_has_a_place_where_batches_are_handed_to_graphs() -> None:
     names = [name for name in current().points if name.startswith("replay.")]
-    assert set(names) >= {"replay.target", "replay.frozen_draft", "replay.eagle_draft"}
+    assert set(names) == set(REPLAYS)
     hooks = [Hook(current().path(name), "before", lambda *args, **kwargs: None, observes=True) for name in names]
     with install("probe", hooks) as installation:
         assert not installation.problems()

@@ -9,12 +9,15 @@ from g4diag.stack.drive.at_0_5_23.drafts import (
     Closures,
     bind_plan,
     draft_worker,
+    extend_batch,
+    extend_runner,
     forward_batch,
     fused_write,
     graph_runner,
     handed_to_draft,
     plan_graph,
     replay,
+    replay_extend,
 )
 from g4diag.stack.drive.at_0_5_23.pools import make_own_pool, split_tokens
 from g4diag.stack.drive.at_0_5_23.process import (
@@ -64,6 +67,8 @@ __all__ = [
     "draft_worker",
     "evict_every",
     "evicted_len",
+    "extend_batch",
+    "extend_runner",
     "finish_runner",
     "forward_batch",
     "fused_write",
@@ -78,6 +83,7 @@ __all__ = [
     "publish",
     "release",
     "replay",
+    "replay_extend",
     "retract",
     "row_headroom",
     "row_holder",

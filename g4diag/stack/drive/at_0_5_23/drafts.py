@@ -9,6 +9,8 @@ from typing import Any
 
 from g4diag.stack.drive.captured_metadata import on_captured_metadata
 
+_ROWS = 64  # of logits, in the buffer that graph runners of one process share
+
 
 def forward_batch(batch: Any, runner: Any, hidden: str) -> Any:
     from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode, ForwardBatch
@@ -73,15 +75,56 @@ def draft_worker(
 def graph_runner(worker: Any) -> Any:
     from sglang.srt.speculative import frozen_kv_mtp_cuda_graph_runner as module
 
-    class ClosureGraphRunner(module.FrozenKVMTPCudaGraphRunner):
+    return _closure_runner(module, module.FrozenKVMTPCudaGraphRunner, worker, worker.draft_attn_backend)
+
+
+def extend_runner(worker: Any) -> Any:
+    import torch
+    from sglang.srt.model_executor.graph_shared_output import GraphSharedOutput
+    from sglang.srt.speculative import eagle_draft_extend_cuda_graph_runner as module
+
+    worker.draft_runner.graph_shared_output = GraphSharedOutput(device=torch.device("cpu"), max_rows=_ROWS)
+    return _closure_runner(module, module.EAGLEDraftExtendCudaGraphRunner, worker, worker.draft_extend_attn_backend)
+
+
+def _closure_runner(module: Any, runner: Any, worker: Any, attention: Any) -> Any:
+    class ClosureGraphRunner(runner):
         """Captures each size in turn, largest first, without a stream."""
 
         def capture(self) -> None:
             for size in reversed(self.capture_bs):
                 self.capture_one_shape(size, None)
 
-    with _closures(module, worker.draft_attn_backend):
+    with _closures(module, attention):
         return ClosureGraphRunner(worker)
+
+
+def extend_batch(batch: Any, runner: Any, graphs: Any, hidden: Any, accepted_B: Any) -> Any:
+    import torch
+    from sglang.srt.speculative.eagle_info import EagleDraftExtendInput
+    from sglang.srt.speculative.eagle_worker_common import prepare_for_draft_extend
+
+    width = len(hidden) // len(accepted_B)
+    extend = EagleDraftExtendInput(
+        hidden_states=hidden,
+        num_correct_drafts=accepted_B - 1,
+        num_accept_tokens=accepted_B,
+        num_tokens_per_req=width,
+        num_tokens_for_logprob_per_req=width,
+    )
+    tokens = torch.zeros(len(hidden), dtype=torch.int64)
+    return prepare_for_draft_extend(
+        extend, batch, tokens, width, runner, graphs, return_hidden_states_before_norm=False
+    )
+
+
+def replay_extend(graphs: Any, batch: Any) -> Any:
+    import torch
+    from sglang.srt.model_executor.forward_context import ForwardContext, forward_context
+
+    width = batch.input_ids.shape[0] // max(batch.batch_size, 1)
+    with forward_context(ForwardContext(attn_backend=graphs.draft_extend_attn_backend)):
+        return graphs.execute(batch, torch.arange(1, batch.batch_size + 1) * width - 1)
 
 
 def fused_write() -> AbstractContextManager[None]:
