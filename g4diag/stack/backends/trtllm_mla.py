@@ -4,7 +4,7 @@ Decode, verify and draft extend hand the kernel a table of pages and lengths, -1
 that of the widest row, whose queries the others lack. Other prefills go the way of FlashInfer's MLA backend, which it
 inherits from.
 
-Judged: the bound alone (`mla_pages`).
+Judged: the bound alone (`mla_pages`). Later releases write K/V themselves, in the launch that makes a decode's query.
 """
 
 from __future__ import annotations
@@ -12,12 +12,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from g4diag.hooks.anchors import Anchor
 from g4diag.stack.backends import flashinfer_mla, mla_pages
-from g4diag.stack.backends.contract import Handed
+from g4diag.stack.backends.contract import Handed, Write
 from g4diag.stack.releases.contract import Point
 
-_BACKEND = "sglang.srt.layers.attention.trtllm_mla_backend.TRTLLMMLABackend"
+_MODULE = "sglang.srt.layers.attention.trtllm_mla_backend"
+_BACKEND = f"{_MODULE}.TRTLLMMLABackend"
 _DECODE = Point("flashinfer.decode.trtllm_batch_decode_with_kv_cache_mla", ("query", "kv_cache"))
+
+
+def _fused(name: str) -> Write:
+    return Write(
+        Point(f"{_MODULE}.{name}", ("kv_buffer", "loc", "cache_k_nope", "cache_k_rope")),
+        Anchor(_BACKEND, f"return {name}("),
+        lambda *args, loc=None, **kwargs: args[1] if loc is None else loc,
+    )
 
 
 def _handed(backend: Any, layer: Any, forward_batch: Any, table: Any) -> Handed | None:
@@ -39,5 +49,6 @@ ATTENTION = replace(
     ),
     handed=_handed,
     metadata_is_graph=_is_graph,
+    writes=(_fused("set_mla_kv_concat_q"), _fused("set_mla_kv_concat_q_fp8")),
     metadata=lambda backend: backend.forward_decode_metadata or backend.forward_metadata,
 )

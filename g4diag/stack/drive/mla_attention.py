@@ -79,7 +79,7 @@ class MlaServer:
         from g4diag.stack.drive.spec_inputs import chain_verify
 
         lens, rows = torch.tensor(self.lengths), torch.arange(1, len(self.lengths) + 1)
-        asked = DRAFTS if verify else 1
+        asked, slots_RT = DRAFTS if verify else 1, self.runner.req_to_token_pool.req_to_token
         batch = HandMadeBatch(
             batch_size=len(rows),
             req_pool_indices=rows,
@@ -95,7 +95,7 @@ class MlaServer:
             spec_info=chain_verify(list(self.lengths), DRAFTS) if verify else None,
             input_ids=torch.zeros(len(rows) * asked, dtype=torch.int64),
             positions=torch.zeros(len(rows) * asked, dtype=torch.int64),
-            out_cache_loc=torch.zeros(len(rows) * asked, dtype=torch.int64),
+            out_cache_loc=torch.cat([slots_RT[row, n : n + asked] for row, n in enumerate(self.lengths, 1)]).long(),
         )
         if verify and self.attention != "triton":  # a mask is laid out by some, and read by none of the kernels
             batch.spec_info.custom_mask = torch.ones(sum(length + DRAFTS for length in self.lengths) * DRAFTS).bool()
@@ -111,6 +111,19 @@ class MlaServer:
         k = torch.zeros(len(q), 1, RANK + ROPE) if self.attention == "triton" else None
         run = self.backend.forward_decode if batch.forward_mode.is_decode() else self.backend.forward_extend
         return run(q, k, None if k is None else k[..., :RANK], self.layer, batch, save_kv_cache=False)
+
+    def write(self, batch: Any, *, joined: bool) -> Any:
+        """The same, and K/V of as many ones to the batch's slots. joined: in one tensor, as some backends write it."""
+        import torch
+
+        tokens = len(batch.positions)
+        q, q_rope = torch.ones(tokens, HEADS * RANK), torch.ones(tokens, HEADS * ROPE)
+        k, k_rope = torch.ones(tokens, 1, RANK), torch.ones(tokens, 1, ROPE)
+        run = self.backend.forward_decode if batch.forward_mode.is_decode() else self.backend.forward_extend
+        if joined:
+            q, k = torch.ones(tokens, HEADS * (RANK + ROPE)), torch.ones(tokens, 1, RANK + ROPE)
+            return run(q, k, k[..., :RANK], self.layer, batch)
+        return run(q, k, k, self.layer, batch, q_rope=q_rope, k_rope=k_rope)
 
     def eager(self, verify: bool = False) -> Any:
         """The plan of a forward outside of graphs. Returns its batch."""

@@ -1,9 +1,13 @@
 """Hooks where a layer's new K/V is written: the pools' writes, by whichever backend, and a backend's own, which go
-round them. Seen where the slots are used, so that a cure has had its say."""
+round them. Seen where the slots are used, so that a cure has had its say.
+
+Not seen: writes of MLA pools whose class makes other slots of those it is handed, or of which ranks share a row.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 from g4diag.hooks.install import Hook
@@ -11,6 +15,8 @@ from g4diag.stack.backends.contract import Write, hook
 from g4diag.stack.probes.forwards import Forward, Forwards
 from g4diag.stack.probes.workers import Backends
 from g4diag.stack.releases import current
+
+_MLA_WRITES = ("pool.mla_write", "pool.mla_write_joined")
 
 
 class Written(NamedTuple):
@@ -25,14 +31,16 @@ class Written(NamedTuple):
 
 
 def write_hooks(backends: Backends, observe: Callable[[Written], None]) -> list[Hook]:
-    """Of every backend and both pools. `observe` must not raise."""
+    """Of every backend and every pool. `observe` must not raise."""
     release, attentions = current(), backends.attentions
     seen = _Writes(Forwards(attentions), observe)
+    writes = {write.point: write for each in attentions for write in each.writes_here()}  # one that some inherit once
     return [
         *seen.forwards.hooks(),
         release.hook("pool.hybrid_write", "before", seen.hybrid),
         release.hook("pool.plain_write", "before", seen.plain),
-        *(hook(write.point, "before", seen.own(write)) for each in attentions for write in each.writes_here()),
+        *(release.hook(name, "before", seen.mla(name)) for name in _MLA_WRITES if release.has(name)),
+        *(hook(point, "before", seen.own(write)) for point, write in writes.items()),
     ]
 
 
@@ -53,6 +61,16 @@ class _Writes:
             full, _ = current().read.write_slots(loc, args, kwargs)
             self._tell(pool, layer, full, forward.forward_batch.out_cache_loc)
 
+    def mla(self, name: str) -> Callable[..., None]:
+        """Of that place."""
+        owner, _, method = current().path(name).rpartition(".")
+
+        def written(pool: Any, layer: Any, loc: Any, *args: Any, **kwargs: Any) -> None:
+            if _defined_in(pool.__class__, method) == owner:
+                self.plain(pool, layer, loc, *args, **kwargs)
+
+        return written
+
     def own(self, write: Write) -> Callable[..., None]:
         def written(*args: Any, **kwargs: Any) -> None:
             forward, slots = self.forwards.now, write.slots(*args, **kwargs)
@@ -63,5 +81,13 @@ class _Writes:
         return written
 
     def _tell(self, pool: Any, layer: Any, slots: Any, own: Any) -> None:
-        if not getattr(layer, "is_cross_attention", False):  # whose slots are the encoder's
+        # A cross-attention layer's slots are the encoder's. Where ranks share a row, a slot stands for its place in it.
+        if not getattr(layer, "is_cross_attention", False) and getattr(pool, "_write_loc_dcp_span", 1) == 1:
             self._observe(Written(pool, layer, slots, own, self.forwards.now))
+
+
+@cache
+def _defined_in(kind: Any, method: str) -> str:
+    """The dotted path of the class whose method of this name objects of `kind` have."""
+    owner = next(base for base in kind.__mro__ if method in vars(base))
+    return f"{owner.__module__}.{owner.__qualname__}"

@@ -26,6 +26,7 @@ _BASE, _SWA = f"{_ALLOCATORS}.base.BaseTokenToKVPoolAllocator", f"{_ALLOCATORS}.
 _UNIFIED_TREE = f"{_SRT}.mem_cache.unified_radix_cache.UnifiedRadixCache"
 _HYBRID_POOL = f"{_SRT}.mem_cache.swa_memory_pool.SWAKVPool"
 _PLAIN_POOL = f"{_SRT}.mem_cache.memory_pool.MHATokenToKVPool"
+_MLA_POOL = f"{_SRT}.mem_cache.memory_pool.MLATokenToKVPool"
 _ROWS = f"{_SRT}.mem_cache.memory_pool.ReqToTokenPool"
 _BATCH = f"{_SRT}.model_executor.forward_batch_info.ForwardBatch"
 _VIEW = ("forward_batch", "kv_context", "draft_attn_backend")
@@ -74,6 +75,8 @@ RELEASE = Release(
         "rows.clear": Point(f"{_ROWS}.clear"),
         "pool.hybrid_write": Point(f"{_HYBRID_POOL}.set_kv_buffer", ("layer", "loc", "cache_k", "cache_v")),
         "pool.plain_write": Point(f"{_PLAIN_POOL}.set_kv_buffer", ("layer", "loc", "cache_k", "cache_v")),
+        "pool.mla_write": Point(f"{_MLA_POOL}.set_mla_kv_buffer", ("layer", "loc", "cache_k_nope", "cache_k_rope")),
+        "pool.mla_write_joined": Point(f"{_MLA_POOL}.set_kv_buffer", ("layer", "loc", "cache_k", "cache_v")),
         "paged.alloc": Point(f"{_PAGED}.alloc", ("need_size",)),
         "paged.alloc_extend": Point(f"{_PAGED}.alloc_extend", ("prefix_lens", "prefix_lens_cpu", "seq_lens")),
         "paged.alloc_decode": Point(f"{_PAGED}.alloc_decode", ("seq_lens", "seq_lens_cpu", "last_loc")),

@@ -23,6 +23,7 @@ RELEASE = replace(
         Anchor(f"{_SRT}.mem_cache.allocator.base", "def get_all_free_pages("),
         Anchor(f"{_SRT}.runtime_context", "def override_permanently(self, **widths)"),
     ),
+    points=sglang_0_5_21.RELEASE.points,
     read=sglang_0_5_21.RELEASE.read,
     drive="g4diag.stack.drive.at_0_5_20",
 )

@@ -11,9 +11,11 @@ from g4diag.hooks.anchors import Anchor
 from g4diag.stack.releases import sglang_0_5_23
 
 _SRT = "sglang.srt"
+_NEXT = sglang_0_5_23.RELEASE
+_MLA_WRITE = ("layer", "loc", "cache_k_nope", "cache_k_rope")
 
 RELEASE = replace(
-    sglang_0_5_23.RELEASE,
+    _NEXT,
     name="0.5.21",
     versions=">=0.5.21,<0.5.22",
     known_by=(
@@ -22,6 +24,7 @@ RELEASE = replace(
         Anchor(f"{_SRT}.mem_cache.common", "def maybe_cache_unfinished_req("),
         Anchor(f"{_SRT}.layers.dp_attention", "def init_dp_gathered_buffer("),
     ),
-    read=replace(sglang_0_5_23.RELEASE.read, matched=lambda cache, result: result.device_indices),
+    points={**_NEXT.points, "pool.mla_write": replace(_NEXT.points["pool.mla_write"], parameters=_MLA_WRITE)},
+    read=replace(_NEXT.read, matched=lambda cache, result: result.device_indices),
     drive="g4diag.stack.drive.at_0_5_21",
 )

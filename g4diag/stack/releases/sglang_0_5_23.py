@@ -27,10 +27,12 @@ _SWA = f"{_ALLOCATORS}.swa.SWATokenToKVPoolAllocator"
 _UNIFIED_TREE = f"{_SRT}.mem_cache.unified_radix_cache.UnifiedRadixCache"
 _HYBRID_POOL = f"{_SRT}.mem_cache.swa_memory_pool.SWAKVPool"
 _PLAIN_POOL = f"{_SRT}.mem_cache.memory_pool.MHATokenToKVPool"
+_MLA_POOL = f"{_SRT}.mem_cache.memory_pool.MLATokenToKVPool"
 _ROWS = f"{_SRT}.mem_cache.memory_pool.ReqToTokenPool"
 _BATCH = f"{_SRT}.model_executor.forward_batch_info.ForwardBatch"
 _VIEW = ("forward_batch", "kv_context", "draft_attn_backend")
 _WRITE = ("layer", "loc_info", "cache_k", "cache_v")
+_MLA_WRITE = ("layer", "loc_info", "cache_k_nope", "cache_k_rope")
 
 
 def _free_lists(allocator: Any) -> tuple[Any, ...]:
@@ -88,6 +90,10 @@ RELEASE = Release(
         "rows.clear": Point(f"{_ROWS}.clear"),
         "pool.hybrid_write": Point(f"{_HYBRID_POOL}.set_kv_buffer", _WRITE),
         "pool.plain_write": Point(f"{_PLAIN_POOL}.set_kv_buffer", _WRITE),
+        "pool.mla_write": Point(
+            f"{_MLA_POOL}.set_mla_kv_buffer", ("layer", "loc_info", "cache_k_nope", "cache_k_rope")
+        ),
+        "pool.mla_write_joined": Point(f"{_MLA_POOL}.set_kv_buffer", _WRITE),
         "paged.alloc": Point(f"{_PAGED}.alloc", ("need_size",)),
         "paged.alloc_extend": Point(f"{_PAGED}.alloc_extend", ("prefix_lens", "prefix_lens_cpu", "seq_lens")),
         "paged.alloc_decode": Point(f"{_PAGED}.alloc_decode", ("seq_lens", "seq_lens_cpu", "last_loc")),
