@@ -48,7 +48,8 @@ def _handed(backend: Any, layer: Any, forward_batch: Any, table: Any) -> Handed 
         space=space,
         is_copy=False,
         is_graph=_is_graph(backend),
-        queries=shortest_query(forward_batch, int(metadata.max_seq_len_q)),
+        # A prefill's graph was captured with a row as long as it has room for, and with empty ones.
+        queries=1 if _is_prefill_graph(backend) else shortest_query(forward_batch, int(metadata.max_seq_len_q)),
     )
 
 
@@ -109,7 +110,15 @@ def _is_prefix(backend: Any, forward_batch: Any) -> bool:
 
 def _is_graph(backend: Any) -> bool:
     tables = (getattr(backend, name, {}) for name in _GRAPH_METADATA)
-    return any(backend.forward_metadata is known for table in tables for known in table.values())
+    if any(backend.forward_metadata is known for table in tables for known in table.values()):
+        return True
+    return _is_prefill_graph(backend)
+
+
+def _is_prefill_graph(backend: Any) -> bool:
+    """Whether it is a whole prefill's, of which a backend has one for all sizes."""
+    known = getattr(backend, "full_cg_prefill_metadata", None)
+    return known is not None and backend.forward_metadata is known
 
 
 def _swa_state(backend: Any) -> Any:

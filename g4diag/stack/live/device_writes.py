@@ -20,7 +20,7 @@ from g4diag.stack.probes.kv_slots import kv_slots
 from g4diag.stack.probes.workers import Backends
 from g4diag.stack.probes.written_slots import Written, write_hooks
 
-_DRAFT_EXTENDS = ("draft_extend", "draft_extend_v2")
+_DRAFT_EXTENDS = ("draft_extend", "draft_extend_v2", "extend")
 OF_WRITES = frozenset({TRAP_OF[SLOTS], TRAP_OF[SLOTS_REMAPPED]})
 
 

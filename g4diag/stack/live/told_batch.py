@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from g4diag.guard import guard
@@ -20,7 +21,14 @@ from g4diag.stack.releases import current
 
 NOBODY = -1  # a row or token of which the batch does not tell: padding, and all of them while a graph is captured
 _ROWS, _TOKENS = 8192, 65536  # a larger batch is not told of
-REPLAYS = ("replay.target", "replay.frozen_draft", "replay.eagle_draft", "replay.eagle_extend")
+# Where a batch is handed to a graph runner -> the phase that its graphs were captured in, None for the batch's own.
+REPLAYS = {
+    "replay.target": None,
+    "replay.frozen_draft": None,
+    "replay.eagle_draft": None,
+    "replay.eagle_extend": None,
+    "replay.prefill": "extend",  # for a mixed batch too
+}
 
 
 @dataclass
@@ -107,7 +115,11 @@ class ToldBatches:
     def hooks(self) -> list[Hook]:
         """Where a batch is handed to a graph runner of this release, those of them that it has. Nothing is told yet."""
         release = current()
-        hooks = [release.hook(name, "before", self._replays) for name in REPLAYS if release.has(name)]
+        hooks = [
+            release.hook(name, "before", partial(self._replays, phase=phase))
+            for name, phase in REPLAYS.items()
+            if release.has(name)
+        ]
         self._is_installed = bool(hooks)
         self.forget()
         return hooks
@@ -140,10 +152,10 @@ class ToldBatches:
         for told in _BUFFERS.values():
             told.forget()
 
-    def _replays(self, runner: Any, forward_batch: Any, *args: Any, **kwargs: Any) -> None:
+    def _replays(self, runner: Any, forward_batch: Any, *args: Any, phase: str | None = None, **kwargs: Any) -> None:
         with guard("telling the device of a batch"):
             worker = "draft" if runner.model_runner.is_draft_worker else "target"
-            phase, lengths_B = host.phase_of(forward_batch, worker), forward_batch.seq_lens
+            phase, lengths_B = phase or host.phase_of(forward_batch, worker), forward_batch.seq_lens
             if forward_batch.forward_mode.is_idle():  # any graph of the worker's may be replayed for it
                 self._idles(worker)
                 return

@@ -108,6 +108,7 @@ RELEASE = Release(
         "swa.free_group_begin": Point(f"{_BASE}.free_group_begin"),
         "swa.free_group_end": Point(f"{_BASE}.free_group_end"),
     },
+    lacks={"replay.prefill": "a prefill's graphs are pieces, between which attention runs eagerly"},
     read=Readers(
         request_row=attrgetter("req_pool_idx"),
         free_lists=lambda allocator: (allocator.free_pages, allocator.release_pages),

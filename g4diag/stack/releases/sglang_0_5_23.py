@@ -21,6 +21,7 @@ _GRAPH_RUNNER = f"{_SRT}.speculative.frozen_kv_mtp_cuda_graph_runner.FrozenKVMTP
 _EAGLE_RUNNER = f"{_SRT}.speculative.eagle_draft_cuda_graph_runner.EAGLEDraftCudaGraphRunner"
 _EXTEND_RUNNER = f"{_SRT}.speculative.eagle_draft_extend_cuda_graph_runner.EAGLEDraftExtendCudaGraphRunner"
 _RUNNER = f"{_SRT}.model_executor.runner.decode_cuda_graph_runner.DecodeCudaGraphRunner"
+_PREFILL_RUNNER = f"{_SRT}.model_executor.runner.prefill_cuda_graph_runner.PrefillCudaGraphRunner"
 _ALLOCATORS = f"{_SRT}.mem_cache.allocator"
 _PAGED, _TOKEN = f"{_ALLOCATORS}.paged.PagedTokenToKVPoolAllocator", f"{_ALLOCATORS}.token.TokenToKVPoolAllocator"
 _SWA = f"{_ALLOCATORS}.swa.SWATokenToKVPoolAllocator"
@@ -84,6 +85,7 @@ RELEASE = Release(
         "replay.frozen_draft": Point(f"{_GRAPH_RUNNER}.execute", ("forward_batch",)),
         "replay.eagle_draft": Point(f"{_EAGLE_RUNNER}.execute", ("forward_batch",)),
         "replay.eagle_extend": Point(f"{_EXTEND_RUNNER}.execute", ("forward_batch",)),
+        "replay.prefill": Point(f"{_PREFILL_RUNNER}.execute", ("forward_batch",)),
         "batch.built": Point(f"{_BATCH}.init_new", ("batch", "model_runner")),
         "rows.alloc": Point(f"{_ROWS}.alloc", ("reqs",)),
         "rows.free": Point(f"{_ROWS}.free", ("req",)),
