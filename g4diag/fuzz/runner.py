@@ -15,7 +15,7 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.database import ExampleDatabase
 from hypothesis.errors import Flaky
-from hypothesis.internal.conjecture import engine
+from hypothesis.internal.conjecture import engine, providers
 from hypothesis.reporting import with_reporter
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -30,6 +30,7 @@ from g4diag.model.campaign import Failure, MachineRun
 Progress = Callable[[MachineRun], None]
 ROUND = 50
 _modules_kept = 0
+_CONSTANT = "_maybe_draw_constant"
 _PHASES = (Phase.reuse, Phase.generate, Phase.target, Phase.shrink)
 
 
@@ -103,7 +104,7 @@ class _Rounds:
         self.examples += size
         _keep_what_imports_brought()
         try:
-            with _limited_shrinking(self.budget.shrinking), with_reporter(_silent):
+            with _limited_shrinking(self.budget.shrinking), _no_constants(), with_reporter(_silent):
                 run_state_machine_as_test(seeded, settings=chosen)
         except Broken as error:
             return error
@@ -130,6 +131,22 @@ class _Rounds:
             failure=failure,
             broken_off=session.broken_off,
         )
+
+
+@contextmanager
+def _no_constants() -> Iterator[None]:
+    """Hypothesis mixes integers into what it draws that it read in the source of whatever this process has imported:
+    the same seed would draw otherwise in another process, and after any change of ours."""
+    provider: Any = getattr(providers, "HypothesisProvider", None)
+    drawn = getattr(provider, _CONSTANT, None)
+    if drawn is None:  # an older one, which reads no sources
+        yield
+        return
+    setattr(provider, _CONSTANT, lambda *args, **constraints: None)
+    try:
+        yield
+    finally:
+        setattr(provider, _CONSTANT, drawn)
 
 
 def _keep_what_imports_brought() -> None:

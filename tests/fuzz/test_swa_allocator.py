@@ -20,8 +20,7 @@ from tests.rediscovery.sabotage import OWNER, clears_first_slot_only
 
 def test_a_fault_is_found_named_and_replayed_by_its_test_file(tmp_path: Path) -> None:
     with install("test", [Hook(f"{OWNER}.free_swa", "around", clears_first_slot_only)]):
-        # Seed 0 comes first to pages of 1 in a free group, where this fault is seen as a page that is free too early.
-        failure = run(MACHINE, Budget(examples=60, shrinking=200), seed=2, dump_dir=tmp_path).failure
+        failure = run(MACHINE, Budget(examples=60, shrinking=200), seed=0, dump_dir=tmp_path).failure
         assert failure is not None and failure.claim == "mapping_follows_allocation"
         assert failure.length <= 4
         program: dict[str, Any] = {"__name__": "replayed"}

@@ -27,7 +27,7 @@ _OWN_POOL_DECIDES = ("fa4", "intel_amx")
 
 
 def _topk() -> tuple[int, ...]:
-    return (1, 1, 2)
+    return (1, 2)
 
 
 class AttentionMachine(BackendMachine):

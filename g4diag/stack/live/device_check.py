@@ -20,7 +20,7 @@ from g4diag.guard import guard
 from g4diag.hooks.install import Hook
 from g4diag.model import AttentionRead, KVSlots, LayerKind, PoolView, Violation
 from g4diag.stack.backends.contract import Attention, Handed, Rail
-from g4diag.stack.kernels.claims import LENGTHS, REMAPPED, ROWS, TABLE, UNMAPPED
+from g4diag.stack.kernels.claims import LENGTHS, REMAPPED, ROWS, SLOTS, TABLE, UNMAPPED
 from g4diag.stack.live.device_boxes import Boxes, keep
 from g4diag.stack.live.device_sites import (
     OUTSIDE,
@@ -66,7 +66,9 @@ class DeviceCheck:
         self._values = bool(armed & (IN_GRAPHS | {WRONG}))
         self._boxes = Boxes()
         self._given_away = GivenAway(backends.request_rows, self._boxes, TRAP_OF[ROWS] in armed)
-        self.told = ToldBatches(backends.request_rows, self._given_away.replays)
+        self.told = ToldBatches(
+            backends.request_rows, self._given_away.replays, self.judges_lengths, TRAP_OF[SLOTS] in armed
+        )
         self.writes = WriteChecks(backends, self._boxes, self.told, armed)
         self._pools: dict[tuple[int, int], tuple[PoolView, LayerKind | None]] = {}
         self.launched: Counter[tuple[str, str]] = Counter()  # by worker and layer kind, from Python: no graph's replays

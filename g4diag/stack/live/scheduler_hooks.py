@@ -35,11 +35,12 @@ class Steps:
     def hooks(self) -> list[Hook]:
         """Launching a step, processing its result, and rows that finished requests give back meanwhile."""
         release = current()
-        return [
+        hooks = [
             release.hook("scheduler.run_batch", "around", self._run),
             release.hook("scheduler.process_batch_result", "around", self._process),
-            release.hook("rows.free", "before", self._freed),
         ]
+        # Without it a request that finishes in the very step is not named.
+        return [*hooks, *([release.hook("rows.free", "before", self._freed)] if release.has("rows.free") else [])]
 
     def _run(self, original: Any, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
         with guard("starting a step"):

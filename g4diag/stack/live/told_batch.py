@@ -34,8 +34,8 @@ REPLAYS = {
 @dataclass
 class Told:
     """lengths_M, rows_M: int64, one a request of the batch; slots_M: int64, one a token. NOBODY past its end. rows:
-    what rows_M was last filled with, where the host knows. tells_requests, tells_slots: whether any check is held
-    against lengths and rows, or slots; no others are told."""
+    what rows_M was last filled with, where the host knows. holds_requests, holds_slots: whether any captured check is
+    held against lengths and rows, or slots; a graph's are for good."""
 
     lengths_M: Any
     rows_M: Any
@@ -43,16 +43,17 @@ class Told:
     requests: int = 0
     tokens: int = 0
     rows: tuple[int, ...] | None = None
-    tells_requests: bool = False
-    tells_slots: bool = False
+    holds_requests: bool = False
+    holds_slots: bool = False
     _sizes: tuple[int, int] = (-1, -1)
     _places: tuple[Any, Any] = (None, None)  # the parts of lengths_M and slots_M for a batch of those sizes
 
     def tell(self, lengths_B: Any, rows_B: Any, slots_N: Any, rows: tuple[int, ...] | None) -> None:
-        """Without a wait, on the stream that replays; what costs is the host's time for each copy. slots_N: None where
-        no K/V is written. rows: of the batch's requests by the host, rows_B where it does not know."""
-        requests = len(lengths_B) if self.tells_requests else 0
-        tokens = len(slots_N) if self.tells_slots and slots_N is not None else 0
+        """Without a wait, on the stream that replays; what costs is the host's time for each copy. lengths_B, slots_N:
+        None where nobody judges them, or no K/V is written. rows: of the batch's requests by the host, rows_B where it
+        does not know."""
+        requests = len(lengths_B) if self.holds_requests and lengths_B is not None else 0
+        tokens = len(slots_N) if self.holds_slots and slots_N is not None else 0
         if requests > _ROWS or tokens > _TOKENS:
             requests, tokens, rows = 0, 0, None
         if (requests, tokens) != self._sizes:
@@ -91,7 +92,6 @@ class Told:
         for tensor in (self.lengths_M, self.rows_M, self.slots_M):
             tensor.fill_(NOBODY)
         self.requests, self.tokens, self.rows = 0, 0, None
-        self.tells_requests = self.tells_slots = False
 
 
 # By worker, phase and device, of this process: graphs hold them, and outlive whoever was armed when they were captured.
@@ -106,10 +106,17 @@ def is_part(forward_batch: Any) -> bool:
 class ToldBatches:
     """Of both workers. `of` makes the buffers of a phase where its graph is captured; before that nothing is told.
     request_rows: whose rows they were when a batch was built; where it knows, those are what the device is told.
-    moved: called with (worker, phase, runner, batch, rows) before a replay where a row has moved since."""
+    moved: called with (worker, phase, runner, batch, rows) before a replay where a row has moved since. requests,
+    slots: whether an armed trap judges lengths and rows, or slots, by the batch's."""
 
-    def __init__(self, request_rows: RequestRows, moved: Callable[[str, str, Any, Any, Any], None]) -> None:
-        self._request_rows, self._moved = request_rows, moved
+    def __init__(
+        self,
+        request_rows: RequestRows,
+        moved: Callable[[str, str, Any, Any, Any], None],
+        requests: bool = True,
+        slots: bool = True,
+    ) -> None:
+        self._request_rows, self._moved, self._requests, self._slots = request_rows, moved, requests, slots
         self._is_installed = False
 
     def hooks(self) -> list[Hook]:
@@ -125,9 +132,9 @@ class ToldBatches:
         return hooks
 
     def of(self, worker: str, phase: str, like: Any, *, requests: bool = True, slots: bool = True) -> Told | None:
-        """The buffers of a worker's phase, where `like` lies, in which from now on each batch's requests are told, or
-        its slots, or both. None where this release has no place to hook, and while a
-        graph is captured that was not warmed up: what is made then is only recorded."""
+        """The buffers of a worker's phase, where `like` lies, for a check of a batch's requests, or its slots, or both.
+        None where this release has no place to hook, and while a graph is captured that was not warmed up: what is made
+        then is only recorded."""
         import torch
 
         if not self._is_installed:
@@ -140,7 +147,7 @@ class ToldBatches:
                 sizes = (_ROWS, _ROWS, _TOKENS)
                 _BUFFERS[key] = Told(*(torch.full((n,), NOBODY, dtype=torch.int64, device=like.device) for n in sizes))
         told = _BUFFERS[key]
-        told.tells_requests, told.tells_slots = told.tells_requests or requests, told.tells_slots or slots
+        told.holds_requests, told.holds_slots = told.holds_requests or requests, told.holds_slots or slots
         return told
 
     def refused(self) -> None:
@@ -162,10 +169,11 @@ class ToldBatches:
             if (told := _BUFFERS.get((worker, phase, lengths_B.device))) is None:
                 return
             requests, (rows, have_moved) = forward_batch.batch_size, self._request_rows.rows_of(forward_batch)
+            lengths_B = lengths_B if len(lengths_B) == requests else lengths_B[:requests]
             told.tell(
-                lengths_B if len(lengths_B) == requests else lengths_B[:requests],
+                lengths_B if self._requests else None,
                 forward_batch.req_pool_indices,
-                forward_batch.out_cache_loc,
+                forward_batch.out_cache_loc if self._slots else None,
                 rows,
             )
             if have_moved and rows is not None:

@@ -271,6 +271,10 @@ def test_a_replay_for_an_idle_rank_is_held_against_no_batch(tmp_path: Path) -> N
         batch.forward_mode, batch.batch_size, batch.seq_lens = ForwardMode.TARGET_VERIFY, 2, two
         live.device.told._replays(runner, batch)
         assert verify.rows_M[:2].tolist() == [3, 4], "told anew"
+        live.device.told.forget()
+        assert verify.rows_M.max() < 0
+        live.device.told._replays(runner, batch)
+        assert verify.rows_M[:2].tolist() == [3, 4], "and where traps are armed again, by graphs that are there"
 
 
 def test_what_could_only_be_recorded_is_not_made_while_a_graph_is_captured(
