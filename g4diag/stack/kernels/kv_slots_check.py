@@ -57,9 +57,8 @@ def _check(
             if REMEMBERED:
                 handed = tl.load(handed_out + own, mask=known, other=-1)
                 strange = known & (handed != -2) & (expected > 0) & (expected != handed)
-                if tl.sum(strange.to(tl.int32), axis=0) > 0:
-                    at = verdict_V + _SLOTS_REMAPPED
-                    count_wrong(at, strange, token, expected, handed, site, nobody, bound, step_1, nobody, nobody)
+                at = verdict_V + _SLOTS_REMAPPED
+                count_wrong(at, strange, token, expected, handed, site, nobody, bound, step_1, nobody, nobody)
             expected = tl.where(given_back, slot, expected)
     wrong = inside & (slot != expected)
     if tl.sum((outside | wrong).to(tl.int32), axis=0) > 0:

@@ -109,12 +109,6 @@ def _belongs(
     return tl.where(known, belongs, value), full, belongs, own, lost, strange
 
 
-@triton.jit
-def _count_any(block_V, wrong, column, value, expected, site, row, bound, step_1, seq_len, req_row):
-    if tl.sum(wrong.to(tl.int32), axis=0) > 0:
-        count_wrong(block_V, wrong, column, value, expected, site, row, bound, step_1, seq_len, req_row)
-
-
 @triton.jit(do_not_specialize=["site", "bound", "columns", "request_rows", "request_columns", "mapped_pages"])
 def _check(
     table_BP, out_BP, indptr_B1, seq_lens_B, req_rows_B, request_table, mapping, handed_out, keys_B, told_rows_B,
@@ -167,10 +161,10 @@ def _check(
         if tl.sum(bad.to(tl.int32), axis=0) > 0:
             if MAPPED and IN_WINDOW:
                 at = verdict_V + _UNMAPPED
-                _count_any(at, lost, column, value, full, site, row, bound, step_1, seq_len, req_row)
+                count_wrong(at, lost, column, value, full, site, row, bound, step_1, seq_len, req_row)
             if MAPPED and REMEMBERED:
                 at = verdict_V + _REMAPPED
-                _count_any(at, strange, column, belongs, own, site, row, bound, step_1, seq_len, req_row)
+                count_wrong(at, strange, column, belongs, own, site, row, bound, step_1, seq_len, req_row)
             if tl.sum((outside | wrong).to(tl.int32), axis=0) > 0:
                 count(verdict_V, outside, wrong, column, value, expected, site, row, bound, step_1, seq_len, req_row)
 

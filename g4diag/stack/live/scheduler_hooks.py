@@ -39,8 +39,9 @@ class Steps:
             release.hook("scheduler.run_batch", "around", self._run),
             release.hook("scheduler.process_batch_result", "around", self._process),
         ]
-        # Without it a request that finishes in the very step is not named.
-        return [*hooks, *([release.hook("rows.free", "before", self._freed)] if release.has("rows.free") else [])]
+        if release.has("rows.free"):  # else a request that finishes in the very step is not named
+            hooks.append(release.hook("rows.free", "before", self._freed))
+        return hooks
 
     def _run(self, original: Any, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
         with guard("starting a step"):

@@ -50,8 +50,8 @@ class Told:
 
     def tell(self, lengths_B: Any, rows_B: Any, slots_N: Any, rows: tuple[int, ...] | None) -> None:
         """Without a wait, on the stream that replays; what costs is the host's time for each copy. lengths_B, slots_N:
-        None where nobody judges them, or no K/V is written. rows: of the batch's requests by the host, rows_B where it
-        does not know."""
+        None where nobody judges them, no K/V is written, or the replay is of padding alone. rows: of the batch's
+        requests by the host, rows_B where it does not know."""
         requests = len(lengths_B) if self.holds_requests and lengths_B is not None else 0
         tokens = len(slots_N) if self.holds_slots and slots_N is not None else 0
         if requests > _ROWS or tokens > _TOKENS:
@@ -79,13 +79,6 @@ class Told:
         known = None if rows is None else torch.tensor(rows, dtype=torch.int64, pin_memory=self.rows_M.is_cuda)
         self.rows_M[:requests].copy_(rows_B[:requests] if known is None else known, non_blocking=True)
         self.rows = rows
-
-    def tell_nothing(self) -> None:
-        """A replay of padding alone."""
-        self.lengths_M[: self.requests].fill_(NOBODY)
-        self.rows_M[: self.requests].fill_(NOBODY)
-        self.slots_M[: self.tokens].fill_(NOBODY)
-        self.requests, self.tokens, self.rows = 0, 0, None
 
     def forget(self) -> None:
         """Nothing is told of a batch."""
@@ -182,4 +175,4 @@ class ToldBatches:
     def _idles(self, worker: str) -> None:
         for (whose, _, _), told in _BUFFERS.items():
             if whose == worker:
-                told.tell_nothing()
+                told.tell(None, None, None, None)

@@ -68,6 +68,17 @@ def one_off(slots_N: Any) -> Any:
     return torch.cat([slots_N[:-1], slots_N[-1:] + 1])
 
 
+def written_rightly(live: Live, server: MlaServer, batch: Any, joined: bool, caplog: pytest.LogCaptureFixture) -> Any:
+    """A warm-up, of which nothing is told, and a healthy replay: judged, and without a word. The batch's slots."""
+    server.write(batch, joined=joined)
+    own = batch.out_cache_loc
+    assert server.runner.token_to_kv_pool.kv_buffer[0][own].eq(1).all(), "it was written"
+    told(live, server, batch)
+    replayed(live, server, batch, joined)
+    assert live.device is not None and live.device.writes.launches == 2 and not said(caplog)
+    return own
+
+
 @each_way
 @pytest.mark.parametrize("verify", [False, True])
 def test_slots_that_are_not_the_batchs_are_named_and_its_own_are_not(
@@ -82,12 +93,8 @@ def test_slots_that_are_not_the_batchs_are_named_and_its_own_are_not(
     server, live = MlaServer(name, kernels), armed(tmp_path, monkeypatch)
     with install("test", live.hooks()):
         batch = server.graph(verify)
-        server.write(batch, joined=joined)  # a warm-up, of which nothing is told
-        own = batch.out_cache_loc
-        assert server.runner.token_to_kv_pool.kv_buffer[0][own].eq(1).all(), "it was written"
-        told(live, server, batch)
-        replayed(live, server, batch, joined)
-        assert live.device is not None and live.device.writes.launches == 2 and not said(caplog)
+        own = written_rightly(live, server, batch, joined, caplog)
+        assert live.device is not None
         told_slots = live.device.told.of("target", "target_verify" if verify else "decode", own)
         assert told_slots is not None and told_slots.slots_M[: len(own)].equal(own) and told_slots.requests == 0
         stale = copy.copy(batch)
@@ -183,12 +190,7 @@ def test_a_write_in_the_launch_that_makes_a_query_is_judged(
     server.backend._fused_set_kv_concat_q = True
     with install("test", live.hooks()):
         batch = server.graph()
-        own = batch.out_cache_loc
-        server.write(batch, joined=False)
-        assert server.runner.token_to_kv_pool.kv_buffer[0][own].eq(1).all(), "it was written"
-        told(live, server, batch)
-        replayed(live, server, batch, joined=False)
-        assert live.device is not None and live.device.writes.launches == 2 and not said(caplog)
+        own = written_rightly(live, server, batch, False, caplog)
         stale = copy.copy(batch)
         stale.out_cache_loc = one_off(own)
         replayed(live, server, stale, joined=False)
