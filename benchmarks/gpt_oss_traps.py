@@ -17,24 +17,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import other_models
 import servers
 from servers import Server
 
 from g4diag.servers.run import Job
-from g4diag.stack.pairs.tiny_pair import write_config
 
-HIDDEN, VOCAB, WINDOW, CONTEXT = 512, 2048, 128, 8192
 BACKENDS = ("triton", "fa4", "trtllm_mha")
 FAULT = "allocator-rule"
-HEADS = {"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64}
-SHARED = HEADS | {"hidden_size": HIDDEN, "vocab_size": VOCAB, "max_position_embeddings": CONTEXT}
-DRAFTED = {
-    "speculative_algorithm": "EAGLE3",
-    "speculative_num_steps": 3,
-    "speculative_eagle_topk": 1,
-    "speculative_num_draft_tokens": 4,
-}
-NOT_HERS = ("prefill_attention_backend", "decode_attention_backend", "enable_multimodal", *DRAFTED)
 
 
 def main() -> int:
@@ -49,7 +39,7 @@ def main() -> int:
     parser.add_argument("--out", default="gpt_oss", help="name of the files in $OUT")
     parser.add_argument("--only", default="", help="names of servers, comma between: triton,fa4,trtllm_mha,faulty")
     options = parser.parse_args()
-    started = build(options, models(Path(tempfile.mkdtemp(prefix="g4-gpt-oss-"))))
+    started = build(options, other_models.gpt_oss(Path(tempfile.mkdtemp(prefix="g4-gpt-oss-"))))
     for server in started:
         server.start()
     while any(server.is_alive() for server in started):
@@ -67,34 +57,6 @@ def main() -> int:
     return int(any((row["violations"] == 0) is (row["server"] == "faulty") for row in rows))
 
 
-def models(folder: Path) -> dict[str, str]:
-    """Engine arguments that name the two, written to `folder`."""
-    from transformers import GptOssConfig, LlamaConfig
-
-    target = GptOssConfig(
-        **SHARED,
-        architectures=["GptOssForCausalLM"],
-        num_hidden_layers=8,
-        layer_types=["sliding_attention", "full_attention"] * 4,
-        sliding_window=WINDOW,
-        intermediate_size=HIDDEN,
-        num_local_experts=4,
-        num_experts_per_tok=2,
-        torch_dtype="bfloat16",
-    )
-    draft = LlamaConfig(
-        **SHARED,
-        architectures=["LlamaForCausalLMEagle3"],
-        num_hidden_layers=1,
-        intermediate_size=HIDDEN,
-        draft_vocab_size=VOCAB,
-        tie_word_embeddings=False,
-        torch_dtype="bfloat16",
-    )
-    paths = write_config(folder / "target", target), write_config(folder / "draft", draft)
-    return dict(zip(("model_path", "speculative_draft_model_path"), map(str, paths), strict=True))
-
-
 def build(options: argparse.Namespace, named: dict[str, str]) -> list[Server]:
     """One server a backend, then the faulty one."""
     todo = [(name, name, "strict", ()) for name in BACKENDS] + [("faulty", "trtllm_mha", "warn", (FAULT,))]
@@ -104,9 +66,8 @@ def build(options: argparse.Namespace, named: dict[str, str]) -> list[Server]:
             continue
         folder = servers.workplace() / options.out / name
         shutil.rmtree(folder, ignore_errors=True)
-        engine = {key: value for key, value in servers.ENGINE.items() if key not in NOT_HERS} | named | DRAFTED
-        engine |= {"attention_backend": backend, "speculative_draft_attention_backend": backend}
-        engine |= {"port": options.port + 150 * index, "context_length": CONTEXT, "moe_runner_backend": "triton"}
+        engine = other_models.engine(backend, other_models.EAGLE3) | named
+        engine |= {"port": options.port + 150 * index}
         if options.topk > 1:
             tree = 2 * options.topk + 2
             engine |= {"speculative_eagle_topk": options.topk, "speculative_num_draft_tokens": tree, "page_size": 1}
@@ -119,7 +80,7 @@ def build(options: argparse.Namespace, named: dict[str, str]) -> list[Server]:
             requests=options.requests,
             prompt_tokens=options.prompt,
             new_tokens=options.new,
-            vocab=VOCAB,
+            vocab=other_models.VOCAB,
         )
         found.append(Server(name, job, 2.0 * index))
     return found

@@ -4,7 +4,8 @@
 
 Servers with decode graphs on and every trap armed at level warn: in one, `graph_faults_plugin.py` switches one fault
 after another on inside the graphs that are there; those that may take the context with them have a server each, beside
-it. Writes $OUT/graph_faults.json with a row a fault. 0: the healthy steps were silent and every fault was named.
+it, and so have the graphs of `graph_faults_buffers.py`. Writes $OUT/graph_faults.json with a row a fault. 0: the
+healthy steps were silent, every fault was named, and graphs were replayed meanwhile.
 """
 
 from __future__ import annotations
@@ -15,14 +16,20 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import graph_faults_plugin
 import servers
+from graph_faults_buffers import PLACES
 from servers import Server
+from soak_servers import KINDS, Models
 
 from g4diag.servers.run import Job
+
+# A place's server, by what soak_servers.py calls it.
+SERVERS = {"draft-extend": "eagle", "whole-prefill": "whole-prefill", "mla": "mla"}
 
 
 def summary(rows: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
@@ -33,7 +40,7 @@ def summary(rows: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
         if row.get("begun"):
             found[row["fault"]] = {"fault": row["fault"], "batch": row["batch"], "ended": True, "traps": {}, "said": []}
         else:
-            found[row["fault"]] |= {"ended": False, "traps": row["seen"], "said": row["said"]}
+            found[row["fault"]] |= {"ended": False, "traps": row["seen"], "said": row["said"], "graphs": row["graphs"]}
     if found and (last := list(found.values())[-1])["ended"]:
         lines = servers.violations(text.rpartition(f"g4faults begins: {last['fault']}")[2])
         last["traps"] = dict.fromkeys((line.split("trap=")[1].split()[0] for line in lines), 1)
@@ -41,8 +48,8 @@ def summary(rows: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def start(name: str, number: int, options: argparse.Namespace, models: dict[str, str]) -> Server:
-    """name: of the fault that it runs alone, "" for all others."""
+def start(name: str, number: int, options: argparse.Namespace, models: Models) -> Server:
+    """name: of the fault that it runs alone or of the place whose faults it runs, "" for all others."""
     folder = servers.workplace() / "graph-faults" / (name or "others")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -53,8 +60,12 @@ def start(name: str, number: int, options: argparse.Namespace, models: dict[str,
         "GRAPHFAULTS": str(folder),
         "GRAPHFAULTS_ALONE": name,
     }
-    engine = servers.ENGINE | models | {"port": options.port + 150 * number, "cuda_graph_bs": [options.requests]}
-    engine |= {"max_running_requests": options.requests, "decode_log_interval": 40, "swa_full_tokens_ratio": 0.5}
+    engine = KINDS[SERVERS.get(name, "calm")](models, "")
+    engine |= {"port": options.port + 150 * number, "cuda_graph_bs": [options.requests], "decode_log_interval": 40}
+    engine |= {"max_running_requests": options.requests, "swa_full_tokens_ratio": 0.5}
+    order = {"seed": 1, "requests": options.requests, "prompt_tokens": 700, "new_tokens": options.new}
+    if name == "whole-prefill":  # many prefills, each of so few tokens that a graph has them all
+        order |= {"requests": 80 * options.requests, "prompt_tokens": 200, "new_tokens": 8}
     job = Job(
         engine=engine,
         patches=servers.cures(eager=False),
@@ -62,12 +73,11 @@ def start(name: str, number: int, options: argparse.Namespace, models: dict[str,
         seconds=options.time_limit,
         environment=environment,
         requests=1,
-        prompt_tokens=700,
+        prompt_tokens=order["prompt_tokens"],
         new_tokens=1,
     )
     server = Server(name or "others", job)
     server.start()
-    order = {"seed": 1, "requests": options.requests, "prompt_tokens": 700, "new_tokens": options.new}
     (folder / "go-0.json").write_text(json.dumps(order))  # for when it is ready
     return server
 
@@ -85,12 +95,15 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=8)
     parser.add_argument("--new", type=int, default=400)
     parser.add_argument("--port", type=int, default=31_000)
+    parser.add_argument("--only", default="", help="servers, comma between: a fault that runs alone, or a place")
     options = parser.parse_args()
     end = time.monotonic() + options.time_limit
     servers.own_child()
-    servers.plugin(Path(tempfile.mkdtemp(prefix="g4-faults-site-")), "g4faults", "graph_faults_plugin")
-    models = servers.tiny_models(Path(tempfile.mkdtemp(prefix="g4-faults-pair-")))
-    started = [start(name, number, options, models) for number, name in enumerate(("", *graph_faults_plugin.ALONE))]
+    beside = ("graph_faults_drive", "graph_faults_buffers")
+    servers.plugin(Path(tempfile.mkdtemp(prefix="g4-faults-site-")), "g4faults", "graph_faults_plugin", *beside)
+    models = Models(Path(tempfile.mkdtemp(prefix="g4-faults-models-")))
+    named = options.only.split(",") if options.only else ("", *graph_faults_plugin.ALONE, *PLACES)
+    started = [start(name, number, options, models) for number, name in enumerate(named)]
     while time.monotonic() < end - 10 and any(s.is_alive() and not s.saw("measured", number=0) for s in started):
         time.sleep(0.5)
     time.sleep(3.0)
@@ -106,11 +119,22 @@ def main() -> int:
     for row in found:
         print(row["fault"], *row["said"][:2], sep="\n   ")
     servers.stop_all(started)
-    wanted = {*graph_faults_plugin.names(), *graph_faults_plugin.ALONE}
-    missing = sorted(wanted - {row["fault"] for row in found})
+    ran = {(row["server"], row["fault"]) for row in found}
+    missing = sorted(f"{server}: {fault}" for server, fault in wanted(named) - ran)
     wrong = [row["fault"] for row in found if bool(row["traps"]) == (row["fault"] == "healthy")]
+    unseen = [row["fault"] for row in found if row["server"] in PLACES and not row.get("graphs")]
     print(f"not run: {', '.join(missing) or 'none'}; not named, or healthy and named: {', '.join(wrong) or 'none'}")
-    return int(bool(missing or wrong))
+    print(f"no graph was replayed for: {', '.join(unseen) or 'none'}")
+    return int(bool(missing or wrong or unseen))
+
+
+def wanted(named: Iterable[str]) -> set[tuple[str, str]]:
+    """(server, fault) of each that these servers are to run."""
+    found = set()
+    for name in named:
+        faults = graph_faults_plugin.names() if not name else PLACES[name].faults if name in PLACES else [name]
+        found |= {(name or "others", fault) for fault in ("healthy", *faults)}
+    return found
 
 
 if __name__ == "__main__":

@@ -9,18 +9,17 @@ graph.
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from graph_faults_buffers import PLACES, Buffers
+from graph_faults_drive import Drive
+
 BACKEND = "sglang.srt.layers.attention.trtllm_mha_backend.TRTLLMHAAttnBackend"
 TRITON = "sglang.srt.layers.attention.triton_backend.TritonAttnBackend"
 SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
-STEPS, QUIET = 10, 4
 # By flag: the fault's name in docs/injected-faults.md, where it is there. runner-not-filled: of a static buffer.
 FLAGS = (
     "stale-lengths-replayed",
@@ -100,97 +99,6 @@ class Slots:
             slots.fill_(-1)
 
 
-class Drive:
-    """Each fault for some decode steps of a batch of two or more, and some healthy ones after it."""
-
-    def __init__(self, folder: Path, flags: Flags, slots: Slots, names: list[str]) -> None:
-        self._file, self._flags, self._slots = folder / "faults.jsonl", flags, slots
-        self._left, self._name, self._taken, self._undo = list(names), "", 0, list[Callable[[], None]]()
-        self._before, self._said = Counter[tuple[str, str]](), list[str]()
-        self._live: Any = None
-
-    def after(self, chosen: Any, scheduler: Any, *args: Any, **kwargs: Any) -> None:
-        """Hook after `get_next_batch_to_run`. Never raises."""
-        batch = getattr(chosen, "batch_to_run", chosen)
-        try:
-            if batch and batch.forward_mode.is_decode() and len(batch.reqs) >= 2 and self._flags.captured:
-                self._step(scheduler, batch)
-        except Exception:
-            logging.getLogger("g4faults").exception("g4faults: stopped at %s", self._name)
-            self._left, self._name = [], ""
-
-    def _step(self, scheduler: Any, batch: Any) -> None:
-        self._taken += 1
-        if self._name and self._taken == STEPS:
-            self._off()
-        if self._name and self._taken >= STEPS + QUIET:
-            self._write()
-        if not self._name and self._left:
-            self._begin(self._left.pop(0), scheduler, batch)
-
-    def _begin(self, name: str, scheduler: Any, batch: Any) -> None:
-        self._listen()
-        self._forget()
-        self._name, self._taken = name, 0
-        self._before = Counter(self._live.seen)
-        self._note({"fault": name, "begun": True, "batch": len(batch.reqs)})
-        logging.getLogger("g4faults").warning("g4faults begins: %s", name)
-        if name in FLAGS:
-            self._flags.on(name, 1)
-            self._undo = [lambda: self._flags.on(name, 0)]
-        elif name in WRITES:
-            self._slots.on = name
-            self._undo = [lambda: setattr(self._slots, "on", "")]
-        elif name in STATE:
-            self._undo = [STATE[name](scheduler, batch)]
-
-    def _off(self) -> None:
-        import torch
-
-        torch.cuda.synchronize()
-        while self._undo:
-            self._undo.pop()()
-
-    def _write(self) -> None:
-        seen = Counter(self._live.seen)
-        seen.subtract(self._before)
-        counts = {trap: count for (trap, _), count in seen.items() if count}
-        self._note({"fault": self._name, "seen": counts, "said": self._said[:6]})
-        self._said.clear()
-        self._name = ""
-
-    def _listen(self) -> None:
-        """Once: every violation's line, also of those that the log leaves out."""
-        if self._live is not None:
-            return
-        import gc
-
-        (self._live,) = [found for found in gc.get_objects() if type(found).__name__ == "Live"]
-        honest = self._live._found
-
-        def heard(violation: Any, view: Any) -> None:
-            self._said.append(
-                f"{violation.trap} {violation.worker} {violation.phase} {violation.path}: {violation.summary}"
-            )
-            honest(violation, view)
-
-        self._live._found = heard
-
-    def _forget(self) -> None:
-        """The device's boxes name the first bad entry ever: begin anew, while the device is idle."""
-        import torch
-
-        torch.cuda.synchronize()
-        boxes = self._live.device._boxes
-        for box in boxes._boxes.values():
-            box.clear()
-        boxes._told.clear()
-
-    def _note(self, row: dict[str, Any]) -> None:
-        with self._file.open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
-
-
 def _slots(scheduler: Any, req: Any, back: int) -> Any:
     """A running request's slots of its last full page, or of one so many pages before."""
     pool, page = scheduler.req_to_token_pool, scheduler.page_size
@@ -244,10 +152,39 @@ def names() -> list[str]:
 
 def register() -> None:
     """Entry point."""
+    folder, alone = Path(os.environ["GRAPHFAULTS"]), os.environ.get("GRAPHFAULTS_ALONE")
+    if alone in PLACES:
+        _into_buffers(folder, alone)
+    else:
+        _into_graphs(folder, ["healthy", alone] if alone else names())
+
+
+def _into_graphs(folder: Path, faults: list[str]) -> None:
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
-    flags, slots, alone = Flags(), Slots(), os.environ.get("GRAPHFAULTS_ALONE")
-    drive = Drive(Path(os.environ["GRAPHFAULTS"]), flags, slots, ["healthy", alone] if alone else names())
+    flags, slots = Flags(), Slots()
+
+    def put(name: str, scheduler: Any, batch: Any) -> Callable[[], None]:
+        if name in FLAGS:
+            flags.on(name, 1)
+            return lambda: flags.on(name, 0)
+        if name in WRITES:
+            slots.on = name
+            return lambda: setattr(slots, "on", "")
+        return STATE[name](scheduler, batch)
+
+    drive = Drive(folder, faults, put, lambda: flags.captured)
     HookRegistry.register(f"{BACKEND}.init_forward_metadata_in_graph", flags.around, HookType.AROUND)
     HookRegistry.register(f"{TRITON}._fill_cuda_graph_swa_out_cache_loc", slots.after, HookType.AFTER)
+    HookRegistry.register(f"{SCHEDULER}.get_next_batch_to_run", drive.after, HookType.AFTER)
+
+
+def _into_buffers(folder: Path, place: str) -> None:
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+    buffers, (target, mode, faults) = Buffers(place), PLACES[place]
+    drive = Drive(
+        folder, ["healthy", *faults], lambda name, scheduler, batch: buffers.put(name), lambda: buffers.filled, mode
+    )
+    HookRegistry.register(target, buffers.around, HookType.AROUND)
     HookRegistry.register(f"{SCHEDULER}.get_next_batch_to_run", drive.after, HookType.AFTER)

@@ -122,14 +122,17 @@ def clock_plugin(folder: Path) -> None:
     plugin(folder, "g4bench", "step_clock")
 
 
-def plugin(folder: Path, name: str, source: str) -> None:
-    """Make benchmarks/SOURCE.py, with its `register`, loadable as plugin `name` in every server this process starts."""
+def plugin(folder: Path, name: str, source: str, *beside: str) -> None:
+    """Make benchmarks/SOURCE.py, with its `register`, loadable as plugin `name` in every server this process starts.
+    beside: what it imports of benchmarks/, by its own name."""
     folder.mkdir(parents=True, exist_ok=True)
     info = folder / f"{name}-1.dist-info"
     info.mkdir(exist_ok=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
     (info / "entry_points.txt").write_text(f"[{plugin_site.GROUP}]\n{name} = {name}_{source}:register\n")
     shutil.copyfile(ROOT / "benchmarks" / f"{source}.py", folder / f"{name}_{source}.py")
+    for module in beside:
+        shutil.copyfile(ROOT / "benchmarks" / f"{module}.py", folder / f"{module}.py")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 

@@ -1,11 +1,10 @@
 """False alarms: healthy servers with every trap strict and the recorder on, under mixed traffic for minutes.
 
-    bash tools/on_gpu.sh exec python3 benchmarks/soak.py --seconds 300
+    bash tools/on_gpu.sh exec python3 benchmarks/soak.py --seconds 300 [--servers calm,tight,eagle,whole-prefill,mla]
 
-Two servers: `calm` has room, `tight` has a pool small enough that bursts cause retraction. Two, so that if upstream's
-retraction ends one of them by itself, the other's minutes still count. Traffic: see `server_work.py`; the same
-for the same --seed up to the server's own timing. Writes $OUT/soak.json, or soak-BACKEND.json,
-every 10 s too.
+A server of each kind that is asked for: see soak_servers.py. If upstream ends one of them, the others' minutes still
+count. Traffic: see `server_work.py`; the same for the same --seed up to the server's own timing. Writes
+$OUT/soak.json, or soak-NAME.json, every 10 s too.
 """
 
 from __future__ import annotations
@@ -20,13 +19,9 @@ from typing import Any
 
 import servers
 from servers import Server, cures
+from soak_servers import KINDS, Models
 
 from g4diag.servers.run import Job
-
-POOLS = {
-    "calm": {"max_total_tokens": 200_000, "swa_full_tokens_ratio": 0.3},
-    "tight": {"max_total_tokens": 49_152, "swa_full_tokens_ratio": 0.5, "schedule_conservativeness": 0.05},
-}
 
 
 def main() -> int:
@@ -34,14 +29,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--time-limit", type=float, default=430.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pools", default="calm,tight")
-    parser.add_argument("--backend", default="", help="of target and draft; trtllm_mha with triton for prefill")
+    parser.add_argument("--servers", "--pools", default="calm,tight", help=f"of {', '.join(KINDS)}")
+    parser.add_argument("--backend", default="", help="of calm and tight; trtllm_mha with triton for prefill")
+    parser.add_argument("--out", default="", help="name of the files in $OUT; by default of the backend")
     parser.add_argument("--port", type=int, default=29_000, help="of the first; two runs at a time must not share any")
     parser.add_argument("--patches", default="", help="besides what a healthy server needs, comma between")
     options = parser.parse_args()
     servers.own_child()
     servers.clock_plugin(Path(tempfile.mkdtemp(prefix="g4-soak-site-")))
-    started = build(options, servers.tiny_models(Path(tempfile.mkdtemp(prefix="g4-soak-pair-"))))
+    started = build(options, Models(Path(tempfile.mkdtemp(prefix="g4-soak-models-"))))
     for server in started:
         server.start()
     last = 0.0
@@ -63,13 +59,13 @@ def main() -> int:
 
 
 def _named(options: argparse.Namespace) -> str:
-    return f"soak-{options.backend}" if options.backend else "soak"
+    return options.out or (f"soak-{options.backend}" if options.backend else "soak")
 
 
-def build(options: argparse.Namespace, models: dict[str, str]) -> list[Server]:
+def build(options: argparse.Namespace, models: Models) -> list[Server]:
     found = []
-    for index, name in enumerate(options.pools.split(",")):
-        folder = servers.workplace() / f"soak{options.backend}" / name
+    for index, name in enumerate(options.servers.split(",")):
+        folder = servers.workplace() / _named(options) / name
         shutil.rmtree(folder, ignore_errors=True)
         environment = servers.environment(traps="all", level="strict", recorder=True, dumps=folder / "dumps")
         environment |= {
@@ -79,8 +75,7 @@ def build(options: argparse.Namespace, models: dict[str, str]) -> list[Server]:
             "TRAPBENCH_CLOCK": str(folder / "steps.i64"),
             "TRAPBENCH_LAUNCHES": "1",
         }
-        engine = servers.on_backend(options.backend) | models | POOLS[name]
-        engine |= {"port": options.port + 150 * index, "decode_log_interval": 40}
+        engine = KINDS[name](models, options.backend) | {"port": options.port + 150 * index, "decode_log_interval": 40}
         job = Job(
             engine=engine,
             patches=(*cures(), *filter(None, options.patches.split(","))),

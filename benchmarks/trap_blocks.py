@@ -74,6 +74,7 @@ def main() -> int:
     parser.add_argument("--out", default="trap_blocks", help="name of the files in $OUT")
     parser.add_argument("--hook-times", type=float, default=0.0, help="seconds at the end in which each hook is timed")
     parser.add_argument("--number", type=int, default=0, help="of this server, where several run on one machine")
+    parser.add_argument("--after", type=Path, help="a file: measure once it is there, so others may end meanwhile")
     parser.add_argument("--pool", nargs="+", type=Path, help="runs' files, without .json: judge them, and run nothing")
     options = parser.parse_args()
     if options.pool:
@@ -105,6 +106,9 @@ def main() -> int:
         print(f"trap_blocks: never ready: {server.why()}")
         return 1
     print(f"trap_blocks: ready, {end - time.monotonic():.0f} s left", flush=True)
+    if options.after and not wait_for(server, options.after.exists, end):
+        print(f"trap_blocks: {options.after} never came, or the server ended: {server.why()}")
+        return 1
     ledger = server.job.folder / "blocks.jsonl"
     batches = 0
     while time.monotonic() < end - 15 and server.is_alive() and _count(ledger) < options.cycles * len(NAMES):

@@ -40,6 +40,8 @@ def main() -> int:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.KEPT_NVIDIA = (*module.KEPT_NVIDIA, "nvidia-nccl")
+    # An EAGLE worker imports FlashMLA before it captures its draft's extend, whichever its backend is.
+    module.NOT_ASKED = [name for name in module.NOT_ASKED if name != "sgl-flash-mla"]
     sys.argv = [str(packer), str(folder)]
     status: int = module.main()
     made = cut(sorted(folder.glob("part.*")), folder)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -64,11 +68,103 @@ def test_summary_has_a_row_a_fault_and_what_was_said_last_of_one_that_ended_the_
     graph_faults = importlib.import_module("graph_faults")
     rows = [
         {"fault": "healthy", "begun": True, "batch": 8},
-        {"fault": "healthy", "seen": {}, "said": []},
+        {"fault": "healthy", "seen": {}, "said": [], "graphs": 3},
         {"fault": "undivided", "begun": True, "batch": 8},
     ]
     line = "g4diag violation trap={} severity=error seen=1"
     said = [line.format("of_another"), "g4faults begins: undivided", line.format("page_table_stays_in_pool")]
     healthy, last = graph_faults.summary(rows, "\n".join(said))
-    assert healthy == {"fault": "healthy", "batch": 8, "ended": False, "traps": {}, "said": []}
+    assert healthy == {"fault": "healthy", "batch": 8, "ended": False, "traps": {}, "said": [], "graphs": 3}
     assert last["ended"] and list(last["traps"]) == ["page_table_stays_in_pool"]
+
+
+IN_BUFFERS = {
+    "lengths": "table_is_of_this_step",
+    "rows": "request_row_is_of_its_request",
+    "slots": "kv_slots_in_layer_space",
+}
+
+
+@contextmanager
+def spoiling(place: str) -> Iterator[Any]:
+    """That place's hook, with nothing on; skipped where this release has no such function."""
+    module = importlib.import_module("graph_faults_buffers")
+    path, _, name = module.PLACES[place].target.rpartition(".")
+    if not pin(Anchor(path, f"def {name}(")).count:
+        pytest.skip("this release has no such function")
+    buffers = module.Buffers(place)
+    with install("faults", [Hook(module.PLACES[place].target, "around", buffers.around)]):
+        yield buffers
+
+
+@pytest.mark.parametrize("kind", ["healthy", *IN_BUFFERS])
+def test_a_fault_in_a_draft_extends_buffers_breaks_what_it_says(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from tests.stack.live import test_draft_extend_graphs as extends
+
+    with spoiling("draft-extend") as buffers, armed(tmp_path, extends.JUDGED) as live:
+        draft = extends.extending()
+        before = buffers.filled
+        extends.replayed(live, draft)
+        assert buffers.filled == before + 1 and not said(caplog), "one of a capture is none"
+        back = buffers.put("" if kind == "healthy" else f"draft-extend-{kind}")
+        extends.replayed(live, draft)
+        back()
+        assert said(caplog) == ([] if kind == "healthy" else [IN_BUFFERS[kind]])
+        caplog.clear()
+        extends.grown(draft)
+        extends.replayed(live, draft)
+        assert not said(caplog) and buffers.filled == before + 3, "taken back"
+
+
+@pytest.mark.parametrize("kind", ["healthy", *IN_BUFFERS])
+def test_a_fault_in_a_whole_prefills_buffers_breaks_what_it_says(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sglang.srt.model_executor.runner_backend.full_cuda_graph_backend")
+    from tests.stack.live import test_prefill_graphs as prefills
+
+    with spoiling("whole-prefill") as buffers, armed(tmp_path, prefills.JUDGED) as live:
+        server, _ = prefills.prefilling(monkeypatch)
+        prefills.admitted(live, server, "r0", 100)
+        assert buffers.filled == 1 and not said(caplog)
+        back = buffers.put("" if kind == "healthy" else f"whole-prefill-{kind}")
+        prefills.admitted(live, server, "r1", 100)
+        back()
+    assert buffers.filled == 2 and (said(caplog) == [] if kind == "healthy" else IN_BUFFERS[kind] in said(caplog))
+
+
+def test_slots_of_an_mla_target_are_changed_in_its_runners_buffers() -> None:
+    buffers = importlib.import_module("graph_faults_buffers").Buffers("mla")
+    runner = SimpleNamespace(
+        buffers=SimpleNamespace(
+            seq_lens=torch.tensor([4, 9, 1]),
+            req_pool_indices=torch.tensor([2, 1, 0]),
+            out_cache_loc=torch.tensor([70, 1, 0, 0]),
+        )
+    )
+    batch = SimpleNamespace(batch_size=2, out_cache_loc=torch.zeros(2))
+    for name, expected in (("", [70, 1, 0, 0]), ("mla-slots", [69, 1, 0, 0])):
+        buffers.on = name
+        assert buffers.around(lambda *args: args, runner, batch) == (runner, batch)
+        assert runner.buffers.out_cache_loc.tolist() == expected
+    assert buffers.filled == 2 and runner.buffers.seq_lens.tolist() == [4, 9, 1]
+
+
+def test_each_place_has_a_server_that_the_soak_knows() -> None:
+    graph_faults = importlib.import_module("graph_faults")
+    places = importlib.import_module("graph_faults_buffers").PLACES
+    kinds = importlib.import_module("soak_servers").KINDS
+    assert set(graph_faults.SERVERS) == set(places) and set(graph_faults.SERVERS.values()) <= set(kinds)
+    assert ("mla", "mla-slots") in graph_faults.wanted(["mla"]) and ("others", "healthy") in graph_faults.wanted([""])
+
+
+def test_the_other_models_are_written_and_named(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    soak = importlib.import_module("soak_servers")
+    models = soak.Models(tmp_path)
+    for name, kind in soak.KINDS.items():
+        engine = kind(models, "")
+        assert (Path(engine["model_path"]) / "config.json").exists(), name
+        assert ("speculative_algorithm" in engine) == (name not in ("whole-prefill", "mla")), name

@@ -189,7 +189,8 @@ _SENTENCES = {TABLE: _table, UNMAPPED: _unmapped, REMAPPED: _remapped, LENGTHS: 
 def write_violation(claim: int, site: WriteSite, verdict: Verdict) -> Violation:
     """What a captured check of a write found."""
     view, token = site.view, verdict.column
-    where = f"layer {view.layer_id} writes K/V of {view.tokens} tokens, the first wrong one at token {token}:"
+    # Blocks of tokens are judged side by side, and the one that is first to say so need not hold the first wrong one.
+    where = f"layer {view.layer_id} writes K/V of {view.tokens} tokens, a wrong one at token {token}:"
     if claim == SLOTS_REMAPPED:
         found, own = (f"SWA slot {slot}" if slot > 0 else "nothing" for slot in (verdict.value, verdict.expected))
         said = f"{where} its full slot maps to {found}, and {own} was handed out with it"
