@@ -10,10 +10,13 @@ $OUT/soak.json, or soak-NAME.json, every 10 s too.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +58,23 @@ def main() -> int:
     unseen = [row["server"] for row in rows if not row["counts"].get("stopped by itself")]
     for name in unseen:
         print(f"soak: {name}: no request stopped by itself, which is to be part of the load")
-    return int(bool(unseen) or any(row["violations"] or not row["alive_at_end"] for row in rows))
+    blind = never_judged([row["judged_on_the_host"] for row in rows])
+    print(f"soak: traps that judged nothing on the host in any server: {', '.join(blind) or 'none'}")
+    return int(bool(unseen or blind) or any(row["violations"] or not row["alive_at_end"] for row in rows))
+
+
+def judged(server: Server) -> dict[str, int]:
+    """{trap: views} so far; nothing until the first 100 steps are over."""
+    file = server.clock.with_name("judged.json")
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+
+
+def never_judged(of_servers: Sequence[Mapping[str, int]]) -> list[str]:
+    """Traps of which no server judged anything; those of no server, where none said what it judged."""
+    total = Counter[str]()
+    for found in of_servers:
+        total.update(found)
+    return sorted(name for name, views in total.items() if not views) if total else ["all of them"]
 
 
 def _named(options: argparse.Namespace) -> str:
@@ -74,6 +93,7 @@ def build(options: argparse.Namespace, models: Models) -> list[Server]:
             "TRAPBENCH_SECONDS": str(options.seconds),
             "TRAPBENCH_CLOCK": str(folder / "steps.i64"),
             "TRAPBENCH_LAUNCHES": "1",
+            "TRAPBENCH_JUDGED": "1",
         }
         engine = KINDS[name](models, options.backend) | {"port": options.port + 150 * index, "decode_log_interval": 40}
         job = Job(
@@ -124,7 +144,7 @@ def reading(server: Server) -> dict[str, Any]:
         "largest_batch": max((row[2] for row in rows), default=0),
         # A captured launch counts once here and runs at every replay: decode_steps tells how often.
         "device_check_launches_outside_replays": launches,
-        "counters_in_log": servers.last_counters(text),
+        "judged_on_the_host": judged(server),
         "swa_use": result.swa_use if result else None,
         "armed": dict(result.armed) if result else {},
     }

@@ -2,7 +2,8 @@
 
 TRAPBENCH_CLOCK: the file. int64 [rows, 3]; row 0 is (rows written, launches of g4diag's device check or -1, 0), the
 others (ns, 1 for decode, batch), of rank 0. Loaded in every configuration that is compared, so its microsecond is in
-all of them.
+all of them. TRAPBENCH_LAUNCHES: the launches are counted. TRAPBENCH_JUDGED: judged.json beside that file says what each
+armed trap judged on the host so far, every 500 steps.
 TRAPBENCH_MODES: a folder; what `mode.json` there sets of G4DIAG_* is disarmed and armed anew in this process, between
 steps, and said in `mode-N.ack`. Graphs stay as they were captured.
 TRAPBENCH_BLOCKS: JSON of `Blocks`' arguments: what is armed changes by itself, every so many decode steps of the whole
@@ -32,6 +33,25 @@ def device_checks() -> list[Any]:
     import gc
 
     return [found for found in gc.get_objects() if type(found).__name__ == "DeviceCheck"]
+
+
+def lives() -> list[Any]:
+    """What is armed in this process."""
+    import gc
+
+    return [found for found in gc.get_objects() if type(found).__name__ == "Live"]
+
+
+def write_judged(path: Path, armed: list[Any]) -> None:
+    """How much each armed trap has judged on the host so far: {trap: views}, whole or not at all. Those that are judged
+    on the device alone are left out."""
+    found = {trap.name: 0 for live in armed for trap in live._traps}
+    for live in armed:
+        for (trap, *_), views in live.tally.checks.items():
+            found[trap] = found.get(trap, 0) + views
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(found))
+    part.replace(path)
 
 
 def rearm(environment: dict[str, str]) -> Any:
@@ -143,7 +163,7 @@ class Clock:
     def __init__(self, path: str) -> None:
         self._path, self._count = path, 0
         self._table: Any = None
-        self._checks: list[Any] = []
+        self._checks, self._armed = list[Any](), list[Any]()
         self._modes = Modes(Path(folder)) if (folder := os.environ.get("TRAPBENCH_MODES")) else None
         blocks = os.environ.get("TRAPBENCH_BLOCKS")
         self._blocks = Blocks(Path(path).with_name("blocks.jsonl"), **json.loads(blocks)) if blocks else None
@@ -178,6 +198,9 @@ class Clock:
         self._table[0, 0] = self._count
         if os.environ.get("TRAPBENCH_LAUNCHES") and self._count % 500 == 100:
             self._table[0, 1] = self._launches()
+        if os.environ.get("TRAPBENCH_JUDGED") and self._count % 500 == 100:
+            self._armed = self._armed or lives()
+            write_judged(Path(self._path).with_name("judged.json"), self._armed)
 
     def _launches(self) -> int:
         if not self._checks:

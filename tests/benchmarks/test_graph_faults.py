@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,6 +159,20 @@ def test_each_place_has_a_server_that_the_soak_knows() -> None:
     kinds = importlib.import_module("soak_servers").KINDS
     assert set(graph_faults.SERVERS) == set(places) and set(graph_faults.SERVERS.values()) <= set(kinds)
     assert ("mla", "mla-slots") in graph_faults.wanted(["mla"]) and ("others", "healthy") in graph_faults.wanted([""])
+
+
+def test_a_soak_says_which_traps_judged_nothing(tmp_path: Path) -> None:
+    """Of the real ones, armed."""
+    clock, soak = importlib.import_module("step_clock"), importlib.import_module("soak")
+    with armed(tmp_path, frozenset({"table_is_of_this_step", "slot_has_one_owner"})) as live:
+        clock.write_judged(tmp_path / "judged.json", [live])
+        before = json.loads((tmp_path / "judged.json").read_text())
+        assert "slot_has_one_owner" in before and not any(before.values())
+        assert soak.never_judged([before]) == sorted(before) and soak.never_judged([]) == ["all of them"]
+        live.tally.checks["slot_has_one_owner", "", ""] += 3
+        clock.write_judged(tmp_path / "judged.json", [live])
+        after = json.loads((tmp_path / "judged.json").read_text())
+        assert after["slot_has_one_owner"] == 3 and "slot_has_one_owner" not in soak.never_judged([before, after])
 
 
 def test_the_other_models_are_written_and_named(tmp_path: Path) -> None:
