@@ -53,7 +53,8 @@ def canary(event: Canary) -> str:
     """One violation decoded."""
     pool = f"{event.pool} pool, {event.part.upper()}" if event.pool else event.tag
     # Which tokens is the prompt's business.
-    other = event.stored is not None and event.expected is not None and event.stored != event.expected
+    known = event.stored is not None and event.expected is not None and event.expected >= 0  # -1: none was told
+    other = known and event.stored != event.expected
     token = ", another token than the one that belongs there" if other else ""
     count = f"; {event.count} violations of it" if event.count > 1 else ""
     who = f" on {event.who}" if event.who else ""

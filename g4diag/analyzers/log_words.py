@@ -30,6 +30,8 @@ NAMES = {
     "device": "launch or waited; assert-index for an index out of bounds",
     "use": "full where a decode line says that nine tenths of the full pool are used",
     "course": "collapse, flat or steady, of the accept length",
+    "canary": "noted one too high, where each first violation is of a position noted after the layers that is one more "
+    "than its slot's place in a page; else other",
 }
 _NEARLY = 0.9
 
@@ -74,6 +76,7 @@ def words(incident: Incident) -> dict[str, set[str]]:
     if (said.facts.full_use or 0) >= _NEARLY:
         found["use"] = {"full"}
     found["course"] = {course.kind for course in said.courses}
+    found["canary"] = set(_canary(incident, said.facts.page_size))
     return found
 
 
@@ -95,6 +98,16 @@ def _pages(said: Told) -> Iterator[str]:
     if off:
         least = min(off, key=lambda row: abs(row.over))
         yield "not whole" if least.pages is None else "one" if least.pages == 1 else "several"
+
+
+def _canary(incident: Incident, page_size: int | None) -> Iterator[str]:
+    """Pages are handed out whole, so that a token's slot has its position's place in a page."""
+    events = canaries(incident)
+    if not events or (page_size or 0) < 2 or any(event.slot is None or event.position is None for event in events):
+        return
+    noted = [event.tag.startswith("TAIL") and event.reason == "verify_position" for event in events]
+    high = [((event.position or 0) - (event.slot or 0)) % (page_size or 1) == 1 for event in events]
+    yield "noted one too high" if all(noted) and all(high) else "other"
 
 
 def _devices(said: Told) -> Iterator[str]:

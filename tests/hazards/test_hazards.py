@@ -79,6 +79,16 @@ CASES = [
         deployment(SPECULATIVE | {"kv-canary": "none"}),
     ),
     (
+        "kv-canary-gemma-positions",
+        deployment({"kv-canary": "log"}, sglang="0.5.23"),
+        deployment({"kv-canary": "log"}, sglang="0.5.23", environ={"SGLANG_GEMMA_OUT_OF_PLACE_POSITION_MUTATION": "1"}),
+    ),
+    (
+        "kv-canary-gemma-positions",
+        deployment({"kv-canary": "raise"}, target={"architectures": ["Gemma3ForConditionalGeneration"]}),
+        deployment({"kv-canary": "raise"}, target={"architectures": ["Gemma4ForCausalLM"]}),
+    ),
+    (
         "frozen-draft-fa",
         deployment(SPECULATIVE | {"speculative-draft-attention-backend": "fa4"}),
         deployment(SPECULATIVE | NAMED),

@@ -1,0 +1,54 @@
+"""sglang's KV canary over a Gemma-4: violations that are one position high are of its own notes, and no others are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from g4diag.analyzers import inspect_files
+
+ISSUE = "kv-canary-gemma-positions"
+SERVER = "[2026-11-29 15:03:12] server_args=ServerArgs(model_path='{model}', page_size={page}, kv_canary='log')\n"
+# Of a run on an H200; its tokens are others.
+LINE = (
+    "[2026-11-29 15:04:22] kv_canary violation: launch_tag={tag} fail_reason={reason} slot_idx={slot} "
+    "position={position} stored_token=7 expected_token=-1 stored_chain_hash=0x6bd67b772826933e "
+    "expected_aux=0x6bd67b772826933e\n"
+)
+GEMMA, OTHER = "google/gemma-4-26b-a4b-it", "openai/gpt-oss-20b"
+Seen = tuple[str, str, int, int]
+HIGH: tuple[Seen, ...] = (
+    ("TAIL_K_FULL", "verify_position", 2325, 214),
+    ("TAIL_V_SWA", "verify_position", 2303, 192),  # the last slot of a page
+)
+
+
+def issues(tmp_path: Path, seen: tuple[Seen, ...], model: str = GEMMA, page: int = 64) -> list[str]:
+    """Known issues that are matched, not those that are possible."""
+    lines = [LINE.format(tag=tag, reason=reason, slot=slot, position=at) for tag, reason, slot, at in seen]
+    (tmp_path / "server.log").write_text(SERVER.format(model=model, page=page) + "".join(lines))
+    found = inspect_files([tmp_path / "server.log"])
+    assert not any("another token" in finding.text for finding in found.findings), "-1: none was told"
+    return [str(finding.data["id"]) for finding in found.of("known_issues") if "matched" in finding.text]
+
+
+def test_one_position_too_high_is_known(tmp_path: Path) -> None:
+    assert issues(tmp_path, HIGH) == [ISSUE]
+
+
+@pytest.mark.parametrize(
+    ("seen", "model", "page"),
+    [
+        ((("TAIL_K_FULL", "verify_position", 2325, 213),), GEMMA, 64),
+        ((("TAIL_K_FULL", "verify_position", 2325, 215),), GEMMA, 64),
+        ((*HIGH, ("HEAD_K_FULL", "verify_position", 2325, 214)), GEMMA, 64),
+        ((*HIGH, ("TAIL_K_SWA", "verify_chain_hash", 2325, 214)), GEMMA, 64),
+        ((("TAIL_K_FULL", "write_position", 2325, 214),), GEMMA, 64),
+        (HIGH, OTHER, 64),
+        (HIGH, GEMMA, 1),
+    ],
+    ids=["right place", "two off", "before the layers too", "a hash too", "a write", "another model", "no pages"],
+)
+def test_anything_else_is_not(tmp_path: Path, seen: tuple[Seen, ...], model: str, page: int) -> None:
+    assert issues(tmp_path, seen, model, page) == []
