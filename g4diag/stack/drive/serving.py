@@ -111,11 +111,22 @@ class Serving:
             cuda_graph_bs=[1, 2, geometry.live],
             disable_overlap_schedule=True,
         )
-        cpu.start_process(self.args)
+        self.config, self.model = self._started()
         self.request_pool = ReqToTokenPool(geometry.live + 1, geometry.context, "cpu", False)
-        self.config, self.model = pair.target_model(geometry.window, seed)
         self.kv_pool, self.allocator = self._pools()
         self.tree_cache = self._tree_cache(bigrams)
+        self._make_runner(algorithm)
+        self.logical = LogicalKV(capacity=geometry.context)
+        self.logical.follow(self.kv_pool)
+        self.running: Any = None
+        self.rid_of, self.followers = dict[int, str](), list[Any]()
+        self.hidden: dict[str, torch.Tensor] = {}
+
+    def _started(self) -> tuple[Any, Any]:
+        cpu.start_process(self.args)
+        return self.pair.target_model(self.geometry.window, self.seed)
+
+    def _make_runner(self, algorithm: str) -> None:
         self.runner = cpu.model_runner(
             self.model,
             self.config,
@@ -123,18 +134,12 @@ class Serving:
             request_pool=self.request_pool,
             allocator=self.allocator,
             kv_pool=self.kv_pool,
-            context_len=geometry.context,
+            context_len=self.geometry.context,
             is_draft=False,
             algorithm=algorithm,
         )
         self.runner.attn_backend = self._backend()
         driver().finish_runner(self.runner)
-        self.logical = LogicalKV(capacity=geometry.context)
-        self.logical.follow(self.kv_pool)
-        self.rid_of: dict[int, str] = {}
-        self.running: Any = None
-        self.followers: list[Any] = []
-        self.hidden: dict[str, torch.Tensor] = {}
 
     def _backend(self) -> Any:
         return attention_backend(self.backend_name, self.runner)
