@@ -21,6 +21,7 @@ from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.reference import LogicalKV
 from g4diag.stack.drive.request_state import prefill_end, prefix_len, request_row
 from g4diag.stack.drive.scheduler import release, stash
+from g4diag.stack.drive.warm import warm
 from g4diag.stack.pairs import tiny_gemma
 
 
@@ -290,11 +291,3 @@ class Serving:
         for req, token, state in zip(batch.reqs, logits.argmax(dim=-1).tolist(), hidden, strict=True):
             req.output_ids.append(token)
             self.hidden[req.rid] = state
-
-
-def warm(kv_pool: Any, seed: int) -> None:
-    """Fill a pool with other K/V, as in a server that has run for a while. In a cold pool a clamped read of the
-    last page sees zeros, which flatters or damns the clamp by accident."""
-    generator = torch.Generator().manual_seed(seed)
-    for buffer in (*kv_pool.k_buffer, *kv_pool.v_buffer):
-        buffer.normal_(generator=generator)
