@@ -21,8 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).resolve().parents[1]
-# Those that drive an allocator alone.
-ALONE = ("deferred-free-remap", "free-swa-per-token", "stale-mapping-on-recycle")
+# Those that run no model: three of an allocator alone, one of a backend's plans, one of a scheduler's policy.
+WITHOUT_MODEL = (
+    *("deferred-free-remap", "free-swa-per-token", "stale-mapping-on-recycle"),
+    *("graph-topk-indices", "swa-ratio-starvation"),
+)
 
 
 class Cost(NamedTuple):
@@ -60,7 +63,7 @@ def measured(checkout: Path, scenario: str, dumps: str) -> Cost:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("other", type=Path, help="a checkout to compare with, with a .venv")
-    parser.add_argument("scenarios", nargs="*", default=ALONE, help=f"default {' '.join(ALONE)}")
+    parser.add_argument("scenarios", nargs="*", default=WITHOUT_MODEL, help=f"default {' '.join(WITHOUT_MODEL)}")
     parser.add_argument("--runs", type=int, default=5, help="of each, alternating (default 5)")
     arguments = parser.parse_args()
     console = Console()

@@ -51,7 +51,7 @@ def drive(*, grouped: bool) -> Found:
 
 SCENARIO = driven(
     drive,
-    allocator_alone=True,
+    without_model=True,
     name="deferred-free-remap",
     symptom="SWA pool off by one page after a prefix was evicted and recovered within one group of frees",
     upstream="sglang #36135, #36081 (in 0.5.18; cured by #36381, #36646)",

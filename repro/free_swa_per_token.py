@@ -50,7 +50,7 @@ def clearing_whole_pages(original: Callable[..., None], allocator: Any, free_ind
 
 SCENARIO = driven(
     drive,
-    allocator_alone=True,
+    without_model=True,
     name="free-swa-per-token",
     symptom="assert available_size() <= size in the SWA allocator, or two requests with one page, under speculation",
     upstream="sglang #27779 (merged 2026-06-10), not in 0.5.13; see #27789",

@@ -30,11 +30,13 @@ def drive(*, topk: int) -> Found:
     import torch
     from sglang.srt.layers.attention.flashinfer_backend import FlashInferMultiStepDraftBackend
 
+    from g4diag.stack.drive import cpu
     from g4diag.stack.drive.backends import SMALL, cuda_is_cpu
     from g4diag.stack.drive.driver import driver
-    from g4diag.stack.drive.serving import Serving
+    from g4diag.stack.drive.server_without_model import ServerWithoutModel
 
-    serving = Serving(SMALL, 0)
+    serving = ServerWithoutModel(SMALL, 0)
+    cpu.bind_wrappers()
     serving.runner.sliding_window_size = None  # a draft that is full throughout
     backend = FlashInferMultiStepDraftBackend(serving.runner, topk=topk, speculative_num_steps=2)
     with cuda_is_cpu():
@@ -72,6 +74,8 @@ SCENARIO = driven(
         Drive("hidden", "the same, one branch", _FAULT, arguments={"topk": 1}),
         Drive("one-branch", "as released, one branch", twin=True, arguments={"topk": 1}),
     ),
+    without_model=True,
+    plans=("flashinfer",),
 )
 
 if __name__ == "__main__":

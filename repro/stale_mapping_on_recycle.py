@@ -54,7 +54,7 @@ def drive(*, freed: int) -> Found:
 
 SCENARIO = driven(
     drive,
-    allocator_alone=True,
+    without_model=True,
     name="stale-mapping-on-recycle",
     symptom="assert swa_attn_allocator.available_size() <= size after thousands of requests, disaggregated with MTP",
     upstream="sglang #25805 (merged 2026-05-19)",

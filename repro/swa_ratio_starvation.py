@@ -47,6 +47,7 @@ SCENARIO = driven(
         Drive("default-ratio", "dense 31B, 0.8", arguments={"full": 2078, "ratio": 0.8}),
         Drive("moe", "MoE 26B, 0.15", twin=True, arguments={"full": 33410, "ratio": 0.15}),
     ),
+    without_model=True,
 )
 
 if __name__ == "__main__":

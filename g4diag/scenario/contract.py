@@ -121,7 +121,9 @@ class Scenario:
     release is left out. server_states, load: the same on a GPU, each a real server in a process of its own. since:
     lines that came with the bug's code, before: lines that it replaced; a release that is older by them, and in which
     no damage is done, does not have the bug yet. launches: parts of the paths of the Python files that launch the
-    kernel which faults. allocator_alone: its drives build allocators and pools, and nothing that runs a model."""
+    kernel which faults. without_model: its drives build
+    allocators, pools and what schedules requests, and nothing that runs a model. plans: attention backends, by name,
+    that such drives build and have plan, and whose forwards they do not run."""
 
     name: str
     symptom: str
@@ -134,7 +136,8 @@ class Scenario:
     since: tuple[Line, ...] = ()
     before: tuple[Line, ...] = ()
     launches: tuple[str, ...] = ()
-    allocator_alone: bool = False
+    without_model: bool = False
+    plans: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:

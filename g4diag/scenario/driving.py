@@ -28,7 +28,7 @@ from g4diag.scenario import (
     ServerState,
     start,
 )
-from g4diag.scenario.seen import Seen, watching, watching_allocators
+from g4diag.scenario.seen import Seen, watching, watching_without_model
 from g4diag.settings import dump_dir
 
 if TYPE_CHECKING:
@@ -50,10 +50,11 @@ def driven(
     before: tuple[Line, ...] = (),
     server_states: tuple[ServerState, ...] = (),
     load: Load = _LOAD,
-    allocator_alone: bool = False,
+    without_model: bool = False,
+    plans: tuple[str, ...] = (),
 ) -> Scenario:
     """A scenario whose states are drives. drive: called once a state with the state's arguments; it may import sglang
-    inside, and finds the process set up for driving it on the CPU. allocator_alone: as a Scenario has it."""
+    inside, and finds the process set up for driving it on the CPU. without_model, plans: as a Scenario has them."""
 
     def run(options: Options, progress: Progress) -> DriveOutcome:
         return run_drives(made, drive, options, progress)
@@ -69,7 +70,8 @@ def driven(
         drives=drives,
         since=since,
         before=before,
-        allocator_alone=allocator_alone,
+        without_model=without_model,
+        plans=plans,
     )
     return made
 
@@ -120,7 +122,7 @@ def run_drives(scenario: Scenario, drive: Callable[..., Found], options: Options
 
 
 def _watching(scenario: Scenario) -> AbstractContextManager[Seen]:
-    return watching_allocators(scenario.name) if scenario.allocator_alone else watching()
+    return watching_without_model(scenario.name, scenario.plans) if scenario.without_model else watching()
 
 
 def _driven(

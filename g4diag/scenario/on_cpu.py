@@ -11,6 +11,7 @@ from g4diag.scenario import Options, Outcome, Progress, Reading, Scenario, start
 def run_on_cpu(scenario: Scenario, options: Options, progress: Progress, dumped: str = "") -> Outcome:
     """Every selected state that applies to the installed release. dumped: the state whose first bad read is written to
     a dump. Raises CannotRunError, UsageError, VacuousError."""
+    from g4diag.hooks.aliases import one_pass
     from g4diag.hooks.versions import installed
     from g4diag.scenario.applicable import applicable, as_old_as_it_is, too_early
     from g4diag.stack import releases
@@ -31,7 +32,8 @@ def run_on_cpu(scenario: Scenario, options: Options, progress: Progress, dumped:
     readings: list[Reading] = []
     seconds: dict[str, float] = {}
     kept = None
-    with as_old_as_it_is(scenario), in_torch(options.interpreted), probed() as probes:
+    # Each state hooks a few functions and leaves them as they were: one look through all modules does for every state.
+    with one_pass(), as_old_as_it_is(scenario), in_torch(options.interpreted), probed() as probes:
         start.imported()
         for i, state in enumerate(states):
             progress(f"{state.name}: {state.what}", i, len(states))

@@ -99,21 +99,22 @@ def watching(stock_every: int = 256) -> Iterator[Seen]:
 
 
 @contextmanager
-def watching_allocators(scenario: str) -> Iterator[Seen]:
-    """The same for allocators alone: no other probe would see a view, and asking them imports what runs models.
-    VacuousError if the body imported that."""
-    from g4diag.stack.drive import allocator_alone, cpu
+def watching_without_model(scenario: str, plans: tuple[str, ...] = ()) -> Iterator[Seen]:
+    """The same where no model is run: no other probe would see a view, and asking them imports what runs models. plans:
+    as a Scenario has it. VacuousError if the body imported more, or ran a forward of those."""
+    from g4diag.stack.drive import cpu, without_model
     from g4diag.stack.probes.contract import Context, made
     from g4diag.stack.probes.workers import Backends
 
     cpu.use_one_thread()
-    seen, pools, before = Seen(), allocator_alone.Pools(), allocator_alone.runs_models()
+    seen, pools, before = Seen(), without_model.Pools(), without_model.runs_models()
+    planning = without_model.Planning(plans, seen.sink)
     seen.pools_now = pools.now
     probes = made(Context(Backends(seen.sink), seen.sink), frozenset(_OF_THE_ALLOCATOR))
-    with _hooked([*pools.hooks(), *(hook for probe in probes for hook in probe.hooks())]):
+    with _hooked([*pools.hooks(), *planning.hooks(), *(hook for probe in probes for hook in probe.hooks())]):
         yield seen
-    if met := sorted(allocator_alone.runs_models() - before):
-        raise VacuousError(f"{scenario}: vacuous: it says that it drives an allocator alone, and no probe saw {met[0]}")
+    if met := sorted((without_model.runs_models() - before - planning.modules) | planning.ran):
+        raise VacuousError(f"{scenario}: vacuous: it says that it runs no model, and no probe saw {met[0]}")
 
 
 @contextmanager

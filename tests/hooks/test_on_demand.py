@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -26,7 +28,10 @@ FILES = {
     "g4demand/plain.py": "value = 3\n",
     "g4heavy.py": "",
     "g4counted.py": "runs = []\n",
+    "g4demand/promising.py": "__import__('g4counted').runs.append(2)\nclass Base:\n    made = 4\n"
+    "def double(n): return 2 * n\nlimit = 7\n",
 }
+MODULES = ("g4demand.promising", "g4demand.plain")
 PACKAGES = ("g4demand", "g4demand.inner", "g4demand.broken", "g4demand.plain", "g4early")
 
 
@@ -107,3 +112,56 @@ def test_a_stand_in_for_an_attribute_of_one_is_put_in_place() -> None:
     with swap("test", [Swap("g4demand.kernel", lambda found: [found])]):
         (found,) = sys.modules["g4demand"].kernel
     assert sys.modules["g4demand"].kernel is found
+
+
+def promised() -> tuple[dict[str, Any], ModuleType]:
+    """What two modules hold after `from g4demand.promising import Base, double`."""
+    put_off(PACKAGES, MODULES)
+    holder = ModuleType("g4demand.holder")
+    sys.modules[holder.__name__] = holder
+    exec("from g4demand.promising import Base, double", vars(holder))
+    assert "g4demand.promising" in waiting() and not sys.modules["g4counted"].runs
+    return vars(holder), sys.modules["g4demand.promising"]
+
+
+@pytest.mark.parametrize(
+    "used",
+    [
+        lambda held: held["double"](3) == 6,
+        lambda held: held["Base"]().made == 4,
+        lambda held: held["Base"].made == 4,
+        lambda held: not isinstance(3, held["Base"]),
+        lambda held: not isinstance(3, (bool, held["Base"])),
+        lambda held: not issubclass(int, held["Base"]),
+        lambda held: types.new_class("Sub", (held["Base"],)).__mro__[1].__name__ == "Base",
+        lambda held: isinstance(3, held["Base"] | int) and isinstance(3, int | held["Base"]),
+    ],
+)
+def test_a_promise_is_kept_when_it_is_used(used: Callable[[dict[str, Any]], bool]) -> None:
+    held, module = promised()
+    assert used(dict(held))
+    assert held["Base"] is module.Base and held["double"] is module.double, "who holds a promise holds the thing now"
+    assert sys.modules["g4counted"].runs == [2] and type(module) is ModuleType
+
+
+def test_a_promise_taken_away_before_it_was_kept_keeps_it() -> None:
+    held, module = promised()
+    kept = held["double"]
+    assert module.limit == 7, "what is neither a function nor a class runs the module"
+    assert held["double"] is module.double and kept is not module.double and kept(2) == 4
+    assert sys.modules["g4counted"].runs == [2]
+
+
+def test_what_a_module_does_not_define_is_not_promised() -> None:
+    put_off(PACKAGES, MODULES)
+    with pytest.raises(ImportError, match="no_such_name"):
+        exec("from g4demand.promising import no_such_name", {})
+    assert importlib.import_module("g4demand.plain").value == 3
+
+
+def test_a_hook_reaches_who_was_given_a_promise() -> None:
+    pytest.importorskip("sglang")
+    held, module = promised()
+    with install("test", [Hook("g4demand.promising.double", "around", lambda original, n: original(n) + 1)]) as hooked:
+        assert held["double"](3) == 7 and not hooked.problems()
+    assert held["double"](3) == 6 and held["double"] is module.double

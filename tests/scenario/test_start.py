@@ -1,5 +1,5 @@
-"""How a process of one scenario starts: the collector rests while sglang is imported; what drives an allocator alone
-imports nothing that runs a model, and reads what it reads with all of sglang there."""
+"""How a process of one scenario starts: the collector rests while sglang is imported, and torch's compiler stays out;
+what runs no model imports nothing that does, and reads what it reads with all of sglang there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gc
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,20 +23,21 @@ from g4diag.errors import VacuousError
 from g4diag.report import repro_drive_json
 from g4diag.scenario import Drive, DriveOutcome, Found, Options, Scenario, start
 from g4diag.scenario.driving import driven
+from g4diag.stack.drive import uncompiled
 from tests.repro.conftest import silent
 
 ROOT = Path(__file__).parents[2]
-ALONE = [row.value for row in contributions("repro", "SCENARIO") if row.error is None and row.value.allocator_alone]
+ALONE = [row.value for row in contributions("repro", "SCENARIO") if row.error is None and row.value.without_model]
 PROGRAM = """
 import gc, json, sys
 from g4diag.cli import contract
 from g4diag.cli.main import run
 from g4diag.hooks import on_demand
-from g4diag.stack.drive import allocator_alone
+from g4diag.stack.drive import without_model
 contract.own_process = True
 code = run(sys.argv[1:])
-heavy = sorted({"transformers", "flashinfer", "scipy"} & sys.modules.keys())
-told = [code, on_demand.waiting(), sorted(allocator_alone.runs_models()), heavy, gc.isenabled(), gc.get_freeze_count()]
+heavy = sorted({"transformers", "flashinfer", "scipy", "torch._inductor.compile_fx"} & sys.modules.keys())
+told = [code, on_demand.waiting(), sorted(without_model.runs_models()), heavy, gc.isenabled(), gc.get_freeze_count()]
 print(json.dumps(told), file=sys.stderr)
 """
 
@@ -46,19 +48,46 @@ def compared(document: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("scenario", ALONE, ids=lambda scenario: scenario.name)
-def test_an_allocator_alone_reads_the_same_without_what_it_does_not_need(scenario: Scenario, tmp_path: Path) -> None:
+def test_without_a_model_one_reads_the_same_without_what_it_does_not_need(scenario: Scenario, tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, "repro", scenario.name, "--json", "--dump-dir", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     code, waiting, runs_models, heavy, collects, frozen = json.loads(done.stderr.splitlines()[-1])
-    assert (code, runs_models, collects) == (0, [], True) and frozen > 10_000
-    assert waiting and "sglang.srt.layers.quantization" in waiting and "flashinfer" not in heavy
+    planned = [f"sglang.srt.layers.attention.{name}_backend" for name in scenario.plans]
+    assert (code, runs_models, collects) == (0, planned, True) and frozen > 10_000
+    assert "sglang.srt.layers.quantization" in waiting
+    assert {"flashinfer", "torch._inductor.compile_fx"} & set(heavy) <= set(scenario.plans)
     here = scenario.run(Options(dump_dir=tmp_path), silent)
     assert isinstance(here, DriveOutcome) and any(reading.checked for reading in here.readings)
     assert compared(json.loads(done.stdout)) == compared(json.loads(repro_drive_json.render(here)))
 
 
 def test_there_are_such_scenarios() -> None:
-    assert len(ALONE) >= 3
+    assert len(ALONE) >= 5 and [scenario.plans for scenario in ALONE if scenario.plans] == [("flashinfer",)]
+
+
+def test_one_that_runs_a_forward_of_a_backend_that_only_plans_is_vacuous() -> None:
+    from g4diag.stack.drive import cpu
+
+    cpu.prepare_environment()
+
+    def drive() -> Found:
+        from sglang.srt.layers.attention.flashinfer_backend import FlashInferAttnBackend
+
+        with suppress(AttributeError):
+            FlashInferAttnBackend.forward_decode(object(), None, None, None, None, None)
+        return Found(checked=1, damaged=0)
+
+    made = driven(
+        drive,
+        name="made",
+        symptom="",
+        upstream="",
+        drives=(Drive("upstream", ""),),
+        without_model=True,
+        plans=("flashinfer",),
+    )
+    with pytest.raises(VacuousError, match=r"made: vacuous: .*FlashInferAttnBackend\.forward_decode"):
+        made.run(Options(), silent)
 
 
 def test_one_that_meets_a_backend_after_all_is_vacuous(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,18 +99,18 @@ def test_one_that_meets_a_backend_after_all_is_vacuous(monkeypatch: pytest.Monke
         sys.modules[name] = ModuleType(name)
         return Found(checked=1, damaged=0)
 
-    made = driven(drive, name="made", symptom="", upstream="", drives=(Drive("upstream", ""),), allocator_alone=True)
+    made = driven(drive, name="made", symptom="", upstream="", drives=(Drive("upstream", ""),), without_model=True)
     with pytest.raises(VacuousError, match=f"made: vacuous: .*{name}"):
         made.run(Options(), silent)
 
 
 def test_traps_see_what_an_allocator_alone_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """And a dump has its pools, with their free lists."""
-    from g4diag.scenario.seen import watching_allocators
+    from g4diag.scenario.seen import watching_without_model
     from g4diag.stack.drive.allocators import PAGE, extend, small_allocator
     from g4diag.stack.drive.swa_pool import set_next_pages
 
-    with watching_allocators("made") as seen:
+    with watching_without_model("made") as seen:
         allocator = small_allocator()
         extend(allocator, PAGE)
         assert seen.views and not seen.violations
@@ -93,14 +122,16 @@ def test_traps_see_what_an_allocator_alone_does(monkeypatch: pytest.MonkeyPatch)
     assert all(pool.free_pages_N is not None for pool in incident.pools)
 
 
-def test_the_collector_rests_between_begin_and_imported() -> None:
+def test_the_collector_rests_between_begin_and_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = list[bool]()
+    monkeypatch.setattr(uncompiled, "install", lambda: installed.append(gc.isenabled()))
     scenario = driven(lambda: Found(1, 0), name="made", symptom="", upstream="", drives=(Drive("upstream", ""),))
     frozen, finders = gc.get_freeze_count(), list(sys.meta_path)
     start.imported()
     assert gc.get_freeze_count() == frozen, "a process that did not begin so is left as it is"
     try:
         start.begin(scenario)
-        assert not gc.isenabled() and sys.meta_path == finders
+        assert not gc.isenabled() and sys.meta_path == finders and installed == [False]
         kept = [[] for _ in range(1000)]
         start.imported()
         assert gc.isenabled() and gc.get_freeze_count() >= frozen + len(kept)

@@ -54,34 +54,51 @@ def server_args(**overrides: Any) -> Any:
     return driver().server_args(**(overrides | {"device": "cpu"}))
 
 
-_process_is_ready = False
+_has_ranks = _process_is_ready = False
 
 
 def start_process(args: Any) -> None:
-    """Publish `args` as the global server args, drop an earlier server's input buffers, and once a process: a
-    one-rank gloo group, parallel state, and what sglang leaves unbound without CUDA: the name `flashinfer` in the
-    trtllm_mha backend, and FlashInfer's wrapper classes (no-ops here: trtllm_mha builds them and never calls them)."""
+    """As `start_ranks`; besides, drop an earlier server's input buffers, and once a process: what sglang leaves unbound
+    without CUDA, the name `flashinfer` in the trtllm_mha backend and what `bind_wrappers` binds."""
     global _process_is_ready
     import flashinfer
-    import torch
-    from sglang.srt.layers.attention import flashinfer_backend, trtllm_mha_backend
+    from sglang.srt.layers.attention import trtllm_mha_backend
     from sglang.srt.model_executor import input_buffers
 
-    driver().publish(args)
+    start_ranks(args)
     # A graph runner captures over these, and token ids that an earlier server left may be past this one's vocabulary.
     input_buffers._forward_input_buffer_pool.clear()
     if _process_is_ready:
+        return
+    bind_wrappers()
+    _bind_unless_present(trtllm_mha_backend, "flashinfer", flashinfer)
+    driver().bind_stand_ins()
+    _process_is_ready = True
+
+
+def start_ranks(args: Any) -> None:
+    """Publish `args` as the global server args, and once a process: a one-rank gloo group and parallel state."""
+    global _has_ranks
+    import torch
+
+    driver().publish(args)
+    if _has_ranks:
         return
     torch.set_num_threads(1)  # tensors are tiny: a second thread only waits at barriers, and badly so on a busy machine
     if not torch.distributed.is_initialized():
         store = torch.distributed.HashStore()
         torch.distributed.init_process_group(backend="gloo", store=store, rank=0, world_size=1)
     driver().start_parallel(args)
+    _has_ranks = True
+
+
+def bind_wrappers() -> None:
+    """FlashInfer's wrapper classes, where sglang found none to import. No-ops: a backend builds them, and nothing here
+    calls them."""
+    from sglang.srt.layers.attention import flashinfer_backend
+
     for kind in ("DecodeWithPaged", "PrefillWithPaged", "PrefillWithRagged"):
         _bind_unless_present(flashinfer_backend, f"Batch{kind}KVCacheWrapper", _NeverCalledWrapper)
-    _bind_unless_present(trtllm_mha_backend, "flashinfer", flashinfer)
-    driver().bind_stand_ins()
-    _process_is_ready = True
 
 
 class _NeverCalledWrapper:
@@ -136,7 +153,6 @@ def model_runner(
     config: the model's Gemma4TextConfig. kv_pool: what this runner calls its own pool. algorithm: the value of
     --speculative-algorithm, e.g. "FROZEN_KV_MTP".
     """
-    import torch
     from sglang.srt.model_executor.model_runner import ModelRunner
     from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 
@@ -147,14 +163,8 @@ def model_runner(
         except AttributeError:  # a read-only property that finds nothing by itself
             continue
     runner.__dict__.update(
-        _PLAIN,
+        sizes_of_runner(config, args, context_len),
         model=model,
-        model_config=_model_config(config, context_len),
-        server_args=args,
-        dtype=torch.float32,
-        kv_cache_dtype=torch.float32,
-        page_size=args.page_size,
-        **driver().runner_fields(args),
         is_draft_worker=is_draft,
         sliding_window_size=model.get_attention_sliding_window_size(),
         spec_algorithm=SpeculativeAlgorithm.from_string(algorithm),
@@ -164,6 +174,21 @@ def model_runner(
     )
     driver().begin_runner(runner)
     return runner
+
+
+def sizes_of_runner(config: Any, args: Any, context_len: int) -> dict[str, Any]:
+    """What a ModelRunner has of its model's and its server's sizes, by name. config: as a Gemma4TextConfig."""
+    import torch
+
+    return {
+        **_PLAIN,
+        "model_config": _model_config(config, context_len),
+        "server_args": args,
+        "dtype": torch.float32,
+        "kv_cache_dtype": torch.float32,
+        "page_size": args.page_size,
+        **driver().runner_fields(args),
+    }
 
 
 _PLAIN = {

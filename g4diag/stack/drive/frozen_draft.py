@@ -20,7 +20,8 @@ from g4diag.stack.drive import cpu
 from g4diag.stack.drive.attention_backends import attention_backend
 from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.reference import LogicalBackend
-from g4diag.stack.drive.serving import Serving, warm
+from g4diag.stack.drive.serving import Serving
+from g4diag.stack.drive.warm import warm
 
 _THROUGH_WRAPPER = "draft went through a hybrid wrapper"
 _LEFT_BEHIND = "draft had write locations left on its batch"

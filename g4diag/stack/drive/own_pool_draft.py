@@ -18,7 +18,8 @@ from g4diag.stack.drive.attention_backends import attention_backend
 from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.forwards import plan_capture, plan_replay
 from g4diag.stack.drive.reference import LogicalBackend, LogicalKV
-from g4diag.stack.drive.serving import Serving, warm
+from g4diag.stack.drive.serving import Serving
+from g4diag.stack.drive.warm import warm
 from g4diag.stack.pairs import tiny_gemma
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -20,18 +21,27 @@ def attend(q_QHD: torch.Tensor, k_NKD: torch.Tensor, v_NKD: torch.Tensor, scale:
     Keys must start early enough for the first query's window. Returns float32 [Q, H, D]."""
     queries, heads, _ = q_QHD.shape
     keys = k_NKD.shape[0]
-    repeat = heads // k_NKD.shape[1]
-    k = k_NKD.float().repeat_interleave(repeat, dim=1).transpose(0, 1)
-    v = v_NKD.float().repeat_interleave(repeat, dim=1).transpose(0, 1)
-    scores = torch.matmul(q_QHD.float().transpose(0, 1), k.transpose(1, 2)) * scale
+    k, v = _by_query_head(k_NKD, heads), _by_query_head(v_NKD, heads)
+    scores = torch.bmm(q_QHD.float().transpose(0, 1), k.transpose(1, 2)).mul_(scale)
     if queries > 1 or 0 <= window < keys - 1:  # else the one query sees them all
-        at_Q = torch.arange(keys - queries, keys)[:, None]
-        key_N = torch.arange(keys)[None, :]
-        seen = key_N <= at_Q
-        if window >= 0:
-            seen &= key_N >= at_Q - window
-        scores = scores.masked_fill(~seen, float("-inf"))
-    return torch.matmul(torch.softmax(scores, dim=-1), v).transpose(0, 1)
+        scores.masked_fill_(_unseen(queries, keys, window), float("-inf"))
+    return torch.bmm(torch.softmax(scores, dim=-1), v).transpose(0, 1)
+
+
+def _by_query_head(kv_NKD: torch.Tensor, heads: int) -> torch.Tensor:
+    """float32 [H, N, D]; a single K/V head is not copied."""
+    kv_KND = kv_NKD.float().transpose(0, 1)
+    if len(kv_KND) == 1:
+        return kv_KND.expand(heads, -1, -1)
+    return kv_KND.repeat_interleave(heads // len(kv_KND), dim=0)
+
+
+@lru_cache(maxsize=64)
+def _unseen(queries: int, keys: int, window: int) -> torch.Tensor:
+    """bool [Q, N]: keys after the query, or in front of its window."""
+    at_Q = torch.arange(keys - queries, keys)[:, None]
+    key_N = torch.arange(keys)[None, :]
+    return (key_N > at_Q) if window < 0 else (key_N > at_Q) | (key_N < at_Q - window)
 
 
 def first_key(seq_len: int, q_len: int, window: int) -> int:
@@ -95,7 +105,7 @@ class PagedAttention:
         self.entries += len(live)
         live = torch.where(bad, 0, live)
         cut = slice(first - first_column * page_size, seq_len - first_column * page_size)
-        k, v = (cache[live].transpose(1, 2).flatten(0, 1)[cut] for cache in kv_cache)
+        k, v = (cache.index_select(0, live).transpose(1, 2).flatten(0, 1)[cut] for cache in kv_cache)
         return k, v
 
 

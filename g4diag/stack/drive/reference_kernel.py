@@ -21,12 +21,23 @@ def bound(original: Kernel, reference: Kernel) -> Kernel:
     """`reference`, called by keywords with the arguments that `original` would have: what that refuses is refused. It
     keeps the original's signature, which a probe's hook holds against what it unpacks."""
     signature = inspect.signature(original)
+    names = tuple(signature.parameters)
+    # By how many arguments come by position, and the names of the others: the parameters that nobody gives. A call of a
+    # form that was bound before is bound again as that was.
+    defaults: dict[tuple[int, tuple[str, ...]], dict[str, Any]] = {}
+    has_names = not any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in signature.parameters.values())
 
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(*args, **kwargs)
-        given.apply_defaults()
-        return reference(**given.arguments)
+        form = (len(args), tuple(kwargs))
+        if form not in defaults:
+            given = signature.bind(*args, **kwargs)
+            given.apply_defaults()
+            if not has_names:
+                return reference(**given.arguments)
+            there = {*names[: len(args)], *kwargs}
+            defaults[form] = {name: value for name, value in given.arguments.items() if name not in there}
+        return reference(**dict(zip(names, args, strict=False)), **kwargs, **defaults[form])
 
     return call
 

@@ -21,6 +21,7 @@ from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.reference import LogicalKV
 from g4diag.stack.drive.request_state import prefill_end, prefix_len, request_row
 from g4diag.stack.drive.scheduler import release, stash
+from g4diag.stack.drive.warm import warm
 from g4diag.stack.pairs import tiny_gemma
 
 
@@ -111,11 +112,22 @@ class Serving:
             cuda_graph_bs=[1, 2, geometry.live],
             disable_overlap_schedule=True,
         )
-        cpu.start_process(self.args)
+        self.config, self.model = self._started()
         self.request_pool = ReqToTokenPool(geometry.live + 1, geometry.context, "cpu", False)
-        self.config, self.model = pair.target_model(geometry.window, seed)
         self.kv_pool, self.allocator = self._pools()
         self.tree_cache = self._tree_cache(bigrams)
+        self._make_runner(algorithm)
+        self.logical = LogicalKV(capacity=geometry.context)
+        self.logical.follow(self.kv_pool)
+        self.running: Any = None
+        self.rid_of, self.followers = dict[int, str](), list[Any]()
+        self.hidden: dict[str, torch.Tensor] = {}
+
+    def _started(self) -> tuple[Any, Any]:
+        cpu.start_process(self.args)
+        return self.pair.target_model(self.geometry.window, self.seed)
+
+    def _make_runner(self, algorithm: str) -> None:
         self.runner = cpu.model_runner(
             self.model,
             self.config,
@@ -123,18 +135,12 @@ class Serving:
             request_pool=self.request_pool,
             allocator=self.allocator,
             kv_pool=self.kv_pool,
-            context_len=geometry.context,
+            context_len=self.geometry.context,
             is_draft=False,
             algorithm=algorithm,
         )
         self.runner.attn_backend = self._backend()
         driver().finish_runner(self.runner)
-        self.logical = LogicalKV(capacity=geometry.context)
-        self.logical.follow(self.kv_pool)
-        self.rid_of: dict[int, str] = {}
-        self.running: Any = None
-        self.followers: list[Any] = []
-        self.hidden: dict[str, torch.Tensor] = {}
 
     def _backend(self) -> Any:
         return attention_backend(self.backend_name, self.runner)
@@ -285,11 +291,3 @@ class Serving:
         for req, token, state in zip(batch.reqs, logits.argmax(dim=-1).tolist(), hidden, strict=True):
             req.output_ids.append(token)
             self.hidden[req.rid] = state
-
-
-def warm(kv_pool: Any, seed: int) -> None:
-    """Fill a pool with other K/V, as in a server that has run for a while. In a cold pool a clamped read of the
-    last page sees zeros, which flatters or damns the clamp by accident."""
-    generator = torch.Generator().manual_seed(seed)
-    for buffer in (*kv_pool.k_buffer, *kv_pool.v_buffer):
-        buffer.normal_(generator=generator)

@@ -11,7 +11,8 @@ from typing import Any
 from g4diag.stack.drive.driver import driver
 from g4diag.stack.drive.request_state import prefill_end, prefix_len
 from g4diag.stack.drive.scheduler import retract
-from g4diag.stack.drive.serving import Geometry, Serving
+from g4diag.stack.drive.server_without_model import ServerWithoutModel
+from g4diag.stack.drive.serving import Geometry
 
 _REQUESTS, _PROMPT, _NEW_TOKENS, _WINDOW = 96, 8, 64, 16
 _EVICTED = 2  # tokens at a time; a release that has a number for it has 128 for windows of 1024
@@ -62,11 +63,8 @@ class _Unpaged(Geometry):
         pass
 
 
-class _Queue(Serving):
-    """A server without backend and forward: the policy looks at lengths only."""
-
-    def _backend(self) -> None:
-        return None
+class _Queue(ServerWithoutModel):
+    """A server without forward: the policy looks at lengths only."""
 
     def _forward(self, batch: Any, hidden: str) -> Any:
         import torch

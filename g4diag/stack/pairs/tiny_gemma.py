@@ -14,12 +14,26 @@ if TYPE_CHECKING:
 
 VOCAB = 256
 SLIDING_LAYERS = 2
+_HIDDEN, _HEADS, _KV_HEADS, _HEAD_DIM = 32, 2, 1, 16
 
 
 def target_config(window: int, layer_types: tuple[str, ...] | None = None) -> Any:
     """Gemma4TextConfig: two sliding layers and a full one, one K/V head of 16. window: tokens."""
     types = layer_types or ("sliding_attention",) * SLIDING_LAYERS + ("full_attention",)
-    return text_config(window, types, vocab=VOCAB, hidden=32, inner=32, head_dim=16)
+    return text_config(window, types, vocab=VOCAB, hidden=_HIDDEN, inner=32, head_dim=_HEAD_DIM)
+
+
+def sizes(window: int) -> Any:
+    """The sizes of `target_config`, by the same names, without importing transformers."""
+    return SimpleNamespace(
+        vocab_size=VOCAB,
+        hidden_size=_HIDDEN,
+        num_attention_heads=_HEADS,
+        num_key_value_heads=_KV_HEADS,
+        head_dim=_HEAD_DIM,
+        sliding_window=window,
+        layer_types=["sliding_attention"] * SLIDING_LAYERS + ["full_attention"],
+    )
 
 
 def text_config(
@@ -33,8 +47,8 @@ def text_config(
         hidden_size=hidden,
         intermediate_size=inner,
         num_hidden_layers=len(layer_types),
-        num_attention_heads=2,
-        num_key_value_heads=1,
+        num_attention_heads=_HEADS,
+        num_key_value_heads=_KV_HEADS,
         head_dim=head_dim,
         global_head_dim=head_dim,
         sliding_window=window,

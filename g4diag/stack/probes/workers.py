@@ -34,15 +34,17 @@ _BLIND = "no trap sees what its layers are handed"
 
 class Backends:
     """Worker and pool names of live backends. sink: takes the PoolSwap of each finished constructor. books: what is
-    written down for views of backends, hooked apart: `handed_out` and `request_rows`, of their own unless given."""
+    written down for views of backends, hooked apart: `handed_out` and `request_rows`, of their own unless given.
+    attentions: those that are watched, without asking which can be."""
 
     def __init__(
         self,
         sink: Callable[[PoolSwap], None],
         handed_out: HandedOut | None = None,
         request_rows: RequestRows | None = None,
+        attentions: tuple[Attention, ...] | None = None,
     ) -> None:
-        self._sink = sink
+        self._sink, self._given = sink, attentions
         self._described: dict[type, Attention | None] = {}
         self._worker: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._pool_owner: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
@@ -66,7 +68,7 @@ class Backends:
 
     @cached_property
     def _fit(self) -> backends.Fit:
-        return backends.fit()
+        return backends.fit() if self._given is None else backends.Fit(self._given, {})
 
     def hooks(self) -> list[Hook]:
         """The constructor of every backend that is known and installed, and where a runner takes any backend."""

@@ -48,6 +48,15 @@ def test_attend_is_torchs_causal_attention() -> None:
     torch.testing.assert_close(attend(q, k, v, 0.5, -1), wanted.transpose(0, 1))
 
 
+def test_one_kv_head_is_as_many_that_are_equal() -> None:
+    """It is not copied for each query head. The last queries alone, too, and again by a mask that is kept."""
+    q, k, v = random_kv(10)
+    k, v = k[:, :1], v[:, :1]
+    for queries, window in ((10, -1), (10, 3), (4, 3), (1, 3), (1, -1)) * 2:
+        wanted = attend(q[-queries:], k.expand(-1, HEADS, -1), v.expand(-1, HEADS, -1), 0.5, window)
+        assert torch.equal(attend(q[-queries:], k, v, 0.5, window), wanted)
+
+
 def test_a_window_of_w_sees_the_query_and_w_keys_before_it() -> None:
     q, k, v = random_kv(10)
     # Not bit for bit: some processors' matrix kernels round by the number of keys, those outside the window included.
