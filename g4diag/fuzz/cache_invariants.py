@@ -27,11 +27,12 @@ from g4diag.model import (
     PoolView,
     RowOwners,
 )
+from g4diag.model.remade import remade
 from g4diag.stack.drive.cache_server import DRAFT_TOKENS, CacheServer, Shape, layer_window
 from g4diag.stack.drive.request_state import evicted_len, kv_allocated_len, prefill_end, protected_len, request_row
 from g4diag.stack.drive.swa_pool import free_page_ids
 
-Owner = tuple[str, IntArray]
+Owner = tuple[object, IntArray]  # whose, as str() tells it
 _NOTHING_N = np.zeros(0, dtype=np.int64)
 
 
@@ -43,7 +44,20 @@ class CacheInvariants(CacheSteps):
         self.full_book_M = np.zeros(server.allocator.size_full + shape.page_size, dtype=np.int64)
         self.swa_book_M = np.zeros(server.allocator.size_swa + shape.page_size, dtype=np.int64)
         self.window = layer_window(shape)
-        self._swa_pool = replace(self.pool("swa"), free_pages_N=None)  # a dump has the free list of its own moment
+        self._read = AttentionRead(
+            step=0,
+            worker="target",
+            phase="",
+            path="eager",
+            backend=type(server.cache).__name__,
+            layer_id=0,
+            layer_kind=LayerKind.SWA,
+            window_left=-1,
+            pool=replace(self.pool("swa"), free_pages_N=None),  # a dump has the free list of its own moment
+            table_space=IndexSpace.SWA_PAGE,
+            page_table_BP=_NOTHING_N,
+            seq_lens_B=_NOTHING_N,
+        )
         self.hashes = PrefixHashes()
         self._hosts: dict[str, tuple[Any, IntArray]] = {}
 
@@ -61,7 +75,7 @@ class CacheInvariants(CacheSteps):
         """bool[start]: positions that a defect known of this sglang lets read another's K/V."""
         return np.zeros(start, dtype=np.bool_)
 
-    def cached(self) -> Iterator[tuple[str, IntArray, bool]]:
+    def cached(self) -> Iterator[tuple[object, IntArray, bool]]:
         """(whose, full slots, whether they claim SWA slots) of what the cache holds for no request in particular."""
         yield from ()
 
@@ -149,17 +163,11 @@ class CacheInvariants(CacheSteps):
         if page > 1:
             full_BP //= page
         mapping = IndexMapping(self.mapping().copy(), page)
-        view = AttentionRead(
+        view = remade(
+            self._read,
             step=self.session.steps,
-            worker="target",
             phase=phase,
-            path="eager",
-            backend=type(self.server.cache).__name__,
-            layer_id=0,
-            layer_kind=LayerKind.SWA,
             window_left=self.window,
-            pool=self._swa_pool,
-            table_space=IndexSpace.SWA_PAGE,
             page_table_BP=mapping.swa_pages(full_BP).astype(np.int32),
             seq_lens_B=ends_B.astype(np.int32),
             q_len=queries,
@@ -227,7 +235,7 @@ class CacheInvariants(CacheSteps):
         ids, counts = np.unique(all_N, return_counts=True)
         for twice in ids[counts > 1].tolist():
             whose = [who for (who, _), its in zip(owners, pages, strict=True) if twice in its]
-            self.claim("page_has_one_owner", False, f"{name} page {twice} is had by {' and '.join(whose)}")
+            self.claim("page_has_one_owner", False, f"{name} page {twice} is had by {' and '.join(map(str, whose))}")
         lost = sorted(set(range(1, pool.num_pages)) - set(ids.tolist()))
         self.claim("page_is_not_lost", not lost, f"{name} pages {lost} are neither free nor anybody's")
         self.claim("page_is_of_its_pool", False, f"{name} pages {ids.tolist()} of 1 .. {pool.num_pages - 1}")
@@ -257,16 +265,19 @@ class CacheInvariants(CacheSteps):
 def _each_once(num_pages: int, page: int, free_N: IntArray, owned: list[IntArray]) -> bool:
     """Whether pages 1 .. num_pages-1 are there once each: on the free list, or among those of one owner's slots, of
     which any number may be in one page."""
-    pages_N = np.concatenate([*owned, _NOTHING_N]) // page
-    if any([np.count_nonzero(ids_N.astype(np.uint64) >= num_pages) for ids_N in (pages_N, free_N)]):
+    sizes = [len(slots_N) for slots_N in owned]
+    pages_N = np.concatenate([*owned, free_N * page]) // page
+    if np.count_nonzero(pages_N.view(np.uint64) >= num_pages):  # below 0 is far above any bound, without a sign
+        return False
+    owned_N, owner_N = pages_N[: len(pages_N) - len(free_N)], np.repeat(np.arange(1, len(owned) + 1), sizes)
+    owner_M = np.zeros(num_pages, dtype=np.int64)
+    owner_M[owned_N] = owner_N
+    if np.count_nonzero(owner_M[owned_N] != owner_N):  # of a page's owners the last one stands there
         return False
     # As many as there are, an owner's once each, and all of them: then none is there twice.
-    owner_N = np.repeat(np.arange(0, len(owned) * num_pages, num_pages), [len(each) for each in owned])
-    has_OM, is_there_M = np.zeros(len(owned) * num_pages, dtype=np.bool_), np.zeros(num_pages, dtype=np.bool_)
-    has_OM[owner_N + pages_N] = True
-    is_there_M[pages_N] = is_there_M[free_N] = True
-    number = np.count_nonzero(has_OM) + len(free_N)
-    return number == num_pages - 1 == np.count_nonzero(is_there_M) and not is_there_M[0]
+    number = np.count_nonzero(owner_M) + len(free_N)
+    owner_M[free_N] = -1
+    return number == num_pages - 1 == np.count_nonzero(owner_M) and not owner_M[0]
 
 
 class PrefixHashes:

@@ -58,13 +58,14 @@ class CacheSteps(FuzzMachine):
 
     def has_running(self) -> bool:
         """Whether there are `running_rids`."""
-        known = [*(self.last.reqs if self.last is not None else []), *self.running.reqs]
-        return any([req is not self.chunked and not req.finished() for req in known])
+        return any(req is not self.chunked and not req.finished() for req in self._launched())
+
+    def _launched(self) -> list[Any]:
+        return [*self.running.reqs] if self.last is None else [*self.last.reqs, *self.running.reqs]
 
     def running_rids(self) -> list[str]:
         """Requests that decode or are about to."""
-        known = [*(self.last.reqs if self.last is not None else []), *self.running.reqs]
-        return sorted({req.rid for req in known if req is not self.chunked and not req.finished()})
+        return sorted({req.rid for req in self._launched() if req is not self.chunked and not req.finished()})
 
     def has_work(self) -> bool:
         """Whether the next iteration has anything to do: a request in the queue, a batch that is or was run."""

@@ -47,8 +47,9 @@ class FuzzMachine(RuleBasedStateMachine):
     def cover(self, counter: str, count: int = 1) -> None:
         """Count that `counter` was reached."""
         if count:
-            self.reached[counter] = self.reached.get(counter, 0) + int(count)
-            self.session.cover(counter, int(count))
+            reached, count = self.reached, int(count)
+            reached[counter] = reached.get(counter, 0) + count
+            self.session.cover(counter, count)
 
     def cover_page_size(self, page_size: int) -> None:
         """Count that this example has this page size."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +23,7 @@ from g4diag.traps.contract import Trap, nothing
 from g4diag.verdict import precedence
 
 VIEWS_KEPT = 64
+_clock = time.perf_counter
 
 
 class Broken(AssertionError):
@@ -51,6 +52,14 @@ class FirstFailure:
     seen: dict[str, Any]
 
 
+_Judge = tuple[Callable[[Any], Iterable[Violation]], Callable[[Any], str] | None, str]
+
+
+def _judge_of(trap: Trap) -> _Judge:
+    """(judge, needs, name). needs: None where the trap has all it needs in any view."""
+    return trap.judge, None if trap.needs is nothing else trap.needs, trap.name
+
+
 class Session:
     """traps: the oracle. Counters run until the first failure and stop there: shrinking is not fuzzing."""
 
@@ -63,7 +72,7 @@ class Session:
         self.judged: Counter[str] = Counter()
         self.first: FirstFailure | None = None
         self.manifest: dict[str, list[str]] = {}
-        self._judges: dict[type, tuple[Trap, ...]] = {}
+        self._judges: dict[type, tuple[_Judge, ...]] = {}
         self._clear()
 
     def begin(self) -> None:
@@ -111,13 +120,13 @@ class Session:
         """Let the oracle see a view. What it finds is raised by `conclude`, not from within sglang's call."""
         self.views.append(view)
         kind = type(view)
-        if kind not in self._judges:
-            self._judges[kind] = tuple(trap for trap in self.traps if issubclass(kind, trap.judges))
-        counts, judged = self.first is None, self.judged
-        for trap in self._judges[kind]:
-            self.violations += trap.judge(view)
-            if counts and (trap.needs is nothing or not trap.needs(view)):  # or it is shown and not judged
-                judged[trap.name] += 1
+        if (judges := self._judges.get(kind)) is None:
+            judges = self._judges[kind] = tuple(_judge_of(trap) for trap in self.traps if issubclass(kind, trap.judges))
+        found, counts, judged = self.violations, self.first is None, self.judged
+        for judge, needs, name in judges:
+            found.extend(judge(view))
+            if counts and (needs is None or not needs(view)):  # or it is shown and not judged
+                judged[name] += 1
 
     def conclude(self) -> None:
         """Raise a violation since the example began, if there is one: the one a report would put first."""
@@ -144,24 +153,24 @@ class Session:
 
     def timed(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """sglang's call: its time, less that of our probes within it, counts as inside."""
-        before, start = self._probing, time.perf_counter()
+        before, start = self._probing, _clock()
         try:
             return function(*args, **kwargs)
         finally:
             if self.first is None:
-                self.inside += time.perf_counter() - start - (self._probing - before)
+                self.inside += _clock() - start - (self._probing - before)
 
     def outside(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, whose time is ours even when sglang calls it."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
+            start = _clock()
             try:
                 return function(*args, **kwargs)
             except Exception as error:
                 raise ProbeFailed(f"a probe failed: {type(error).__name__}: {error}") from error
             finally:
-                self._probing += time.perf_counter() - start
+                self._probing += _clock() - start
 
         return call
 

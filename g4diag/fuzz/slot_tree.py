@@ -39,7 +39,7 @@ class SlotTree:
         """bool[start]: none; no defect is known."""
         return np.zeros(start, dtype=np.bool_)
 
-    def cached(self) -> Iterator[tuple[str, IntArray, bool]]:
+    def cached(self) -> Iterator[tuple[object, IntArray, bool]]:
         """(whose, full slots, whether they claim SWA slots) of the tree, in two parts."""
         found = self._found
         yield "the tree, where it has SWA K/V", found.full_N[found.has_swa_N], True
@@ -95,7 +95,8 @@ class SlotTree:
             keepers.append(held[req.rid])
             due_N = held[req.rid][-window:]
             loose = int(np.count_nonzero(has_swa_M[due_N] & ~swa_locked_M[due_N]))
-            claim("window_is_locked", not loose, f"{req.rid} does not lock {loose} slots of its window")
+            if loose:
+                claim("window_is_locked", False, f"{req.rid} does not lock {loose} slots of its window")
         stray_N = np.flatnonzero(swa_locked_M & ~self._marked(keepers))
         claim("locks_are_balanced", not len(stray_N), lambda: f"SWA slots of {stray_N} are locked for nobody")
         self.machine.cover("shared_lock", bool(sum(map(len, held.values())) > np.count_nonzero(wanted_M)))
@@ -110,12 +111,13 @@ class SlotTree:
     def _check_row(self, req: Any, held_N: IntArray) -> None:
         claim, mapping_M = self.machine.claim, self.machine.mapping()
         protected = protected_len(req)
-        claim("prefix_is_locked", protected <= len(held_N), f"{req.rid} shares {protected}, locks {len(held_N)} tokens")
-        differs = int((self.machine.row(req)[:protected] != held_N[:protected]).sum())
-        claim("locked_prefix_stays", not differs, f"{req.rid} reads {differs} slots other than the tree's")
+        if protected > len(held_N):  # a text is made for a claim that does not hold
+            claim("prefix_is_locked", False, f"{req.rid} shares {protected}, locks {len(held_N)} tokens")
+        if differs := int(np.count_nonzero(self.machine.row(req)[:protected] != held_N[:protected])):
+            claim("locked_prefix_stays", False, f"{req.rid} reads {differs} slots other than the tree's")
         for node, full_N, swa_N in self._ask(unified_tree.node_values, req):
-            same = np.array_equal(mapping_M[full_N], swa_N)
-            claim("node_says_what_is_mapped", same, f"node {node} has other SWA slots than its full ones are mapped to")
+            if not np.array_equal(mapping_M[full_N], swa_N):
+                claim("node_says_what_is_mapped", False, f"node {node} has SWA slots that its full ones do not map to")
 
     def _count(self, found: unified_tree.Slots) -> None:
         """What became of the slots since the last look."""

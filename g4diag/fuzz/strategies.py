@@ -1,7 +1,7 @@
 """Strategies for machines: what a step may ask of the machine as it stands now.
 
-Each looks at the running machine, so a drawn value is a plain one and a shrunk program runs by itself. A strategy for
-what the machine looks like is made once: Hypothesis asks a new one many questions before it draws from it.
+Each looks at the running machine, so a drawn value is a plain one and a shrunk program runs by itself. The values there
+are for what the machine looks like are listed once.
 """
 
 from __future__ import annotations
@@ -13,20 +13,26 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from g4diag.fuzz.of_machine import Number, OfMachine
 from g4diag.stack import releases
 
-_KEPT = 1024  # strategies of a kind
+_KEPT = 1024  # lists of a kind
 _ORDERED, _SELECTIONS = 4, 64  # values of which every selection in every order is listed, and how many these are
 
 
 def tokens(pages: int) -> st.SearchStrategy[int]:
     """1 .. pages pages' worth of tokens, page edges as likely as all the rest. The machine has `page_size`."""
-    return st.runner().flatmap(lambda m: _tokens(pages, m.page_size))
+    return OfMachine("tokens", lambda m, number: one_of(_tokens(pages, m.page_size), number))
 
 
 @lru_cache(_KEPT)
-def _tokens(pages: int, page_size: int) -> st.SearchStrategy[int]:
-    return st.sampled_from(either(range(1, pages * page_size + 1), range(page_size, pages * page_size + 1, page_size)))
+def _tokens(pages: int, page_size: int) -> tuple[int, ...]:
+    return either(range(1, pages * page_size + 1), range(page_size, pages * page_size + 1, page_size))
+
+
+def one_of(values: Sequence[Any], number: Number) -> Any:
+    """One of these, the first the simplest."""
+    return values[number(len(values))]
 
 
 def either(ones: Sequence[int], others: Sequence[int]) -> tuple[int, ...]:
@@ -38,23 +44,22 @@ def either(ones: Sequence[int], others: Sequence[int]) -> tuple[int, ...]:
 
 def iterations() -> st.SearchStrategy[int]:
     """1 .. 40, or as likely 4 .. a page's worth of tokens and 3. The machine has `page_size`."""
-    return st.runner().flatmap(lambda m: _iterations(m.page_size))
+    return OfMachine("iterations", lambda m, number: one_of(_iterations(m.page_size), number))
 
 
 @lru_cache(_KEPT)
-def _iterations(page_size: int) -> st.SearchStrategy[int]:
-    in_page = either(range(4, page_size + 4), [page_size + 3])
-    return st.sampled_from(either(range(1, 41), in_page))
+def _iterations(page_size: int) -> tuple[int, ...]:
+    return either(range(1, 41), either(range(4, page_size + 4), [page_size + 3]))
 
 
 def lengths(most: int, pages: int) -> st.SearchStrategy[list[int]]:
     """1 .. most of `tokens(pages)`."""
-    return st.runner().flatmap(lambda m: _lengths(most, pages, m.page_size))
 
+    def drawn(m: Any, number: Number) -> list[int]:
+        values = _tokens(pages, m.page_size)
+        return [one_of(values, number) for _ in range(number(most) + 1)]
 
-@lru_cache(_KEPT)
-def _lengths(most: int, pages: int, page_size: int) -> st.SearchStrategy[list[int]]:
-    return st.lists(_tokens(pages, page_size), min_size=1, max_size=most)
+    return OfMachine("lengths", drawn)
 
 
 def backend_sizes(page_sizes: tuple[int, ...]) -> dict[str, Any]:
@@ -84,18 +89,23 @@ def of_release(**asked: Callable[[], tuple[Any, ...]]) -> dict[str, Any]:
 
 def requests(min_size: int = 1, max_size: int | None = None) -> st.SearchStrategy[list[int]]:
     """Distinct live requests. The machine has `live()`, their ids."""
-    return st.runner().flatmap(lambda m: _some_of(tuple(m.live()), min_size, max_size))
+    return OfMachine("requests", lambda m, number: some_of(tuple(m.live()), min_size, max_size, number))
+
+
+def some_of(values: tuple[Any, ...], min_size: int, max_size: int | None, number: Number) -> list[Any]:
+    """Distinct ones of these in any order, rather many than few. One choice where there are few."""
+    most = min(len(values), len(values) if max_size is None else max_size)
+    if len(values) <= _ORDERED:
+        every = _selections(values, min_size, most)
+        # Of one range whoever is there: the shrinker leaves steps out, and a later choice must still be one.
+        return list(every[number(_SELECTIONS) % len(every)])
+    left = list(values)
+    return [left.pop(number(len(left))) for _ in range(min_size + number(most - min_size + 1))]
 
 
 @lru_cache(_KEPT)
-def _some_of(values: tuple[Any, ...], min_size: int, max_size: int | None) -> st.SearchStrategy[list[Any]]:
-    """Distinct ones of these in any order, rather many than few. One choice where there are few."""
-    most = min(len(values), len(values) if max_size is None else max_size)
-    if len(values) > _ORDERED or not min_size <= most:
-        return st.lists(st.sampled_from(values), unique=True, min_size=min_size, max_size=max_size)
-    every = [each for size in range(min_size, most + 1) for each in permutations(values, size)]
-    # Of one range whoever is there: the shrinker leaves steps out, and a later choice must still be one.
-    return st.integers(0, _SELECTIONS - 1).map(lambda number: list(every[number % len(every)]))
+def _selections(values: tuple[Any, ...], min_size: int, most: int) -> tuple[tuple[Any, ...], ...]:
+    return tuple(each for size in range(min_size, most + 1) for each in permutations(values, size))
 
 
 def pool_pages() -> st.SearchStrategy[tuple[int, int]]:
@@ -119,31 +129,39 @@ def windows(page_sizes: tuple[int, ...]) -> st.SearchStrategy[tuple[int, int]]:
 def prompts(most: int) -> st.SearchStrategy[list[tuple[int, int, int, int]]]:
     """1 .. most of (text, shared, own, token): the first `shared` tokens of a text that the machine has in `texts`,
     page edges as likely as all the rest, then `own` times `token`. The machine has `page_size` and `longest_prompt`."""
-    return st.runner().flatmap(lambda m: _prompts(most, len(m.texts), m.longest_prompt, m.page_size))
+
+    def drawn(m: Any, number: Number) -> list[tuple[int, int, int, int]]:
+        return some_prompts(most, len(m.texts), m.longest_prompt, m.page_size, number)
+
+    return OfMachine("prompts", drawn)
+
+
+def some_prompts(
+    most: int, texts: int, longest: int, page_size: int, number: Number
+) -> list[tuple[int, int, int, int]]:
+    """One choice a prompt, as a number of which each is a digit."""
+    shared, own = _lengths_of_prompts(longest, page_size)
+    kinds = texts * len(shared) * len(own) * 3
+    return [_prompt(number(kinds), shared, own) for _ in range(number(most) + 1)]
 
 
 @lru_cache(_KEPT)
-def _prompts(most: int, texts: int, longest: int, page_size: int) -> st.SearchStrategy[list[tuple[int, int, int, int]]]:
-    """One choice a prompt, as a number of which each is a digit."""
+def _lengths_of_prompts(longest: int, page_size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Those of the shared part and of a prompt's own."""
     edges = [n * page_size + past for n in range(longest // page_size + 1) for past in range(3)]
-    shared = either(range(longest + 1), edges)
-    own = either(range(1, 4), range(1, 2 * page_size + 1))
-
-    numbers = st.integers(0, texts * len(shared) * len(own) * 3 - 1)
-    # No bare function: Hypothesis would print its value as a call of it, which no program can make.
-    return st.lists(numbers.map(lambda number: _prompt(number, shared, own)), min_size=1, max_size=most)
+    return either(range(longest + 1), edges), either(range(1, 4), range(1, 2 * page_size + 1))
 
 
-def _prompt(number: int, shared: Sequence[int], own: Sequence[int]) -> tuple[int, int, int, int]:
-    number, token = divmod(number, 3)
-    number, then = divmod(number, len(own))
-    text, at = divmod(number, len(shared))
+def _prompt(which: int, shared: Sequence[int], own: Sequence[int]) -> tuple[int, int, int, int]:
+    which, token = divmod(which, 3)
+    which, then = divmod(which, len(own))
+    text, at = divmod(which, len(shared))
     return text, shared[at], own[then], token
 
 
 def running() -> st.SearchStrategy[list[str]]:
     """Distinct requests that decode. The machine has `running_rids()`."""
-    return st.runner().flatmap(lambda m: _some_of(tuple(m.running_rids()), 1, None))
+    return OfMachine("running", lambda m, number: some_of(tuple(m.running_rids()), 1, None, number))
 
 
 def paddings() -> st.SearchStrategy[int | None]:
@@ -153,4 +171,4 @@ def paddings() -> st.SearchStrategy[int | None]:
 
 def draft_numbers() -> st.SearchStrategy[int]:
     """Which of the machine's `drafts`."""
-    return st.runner().flatmap(lambda m: st.integers(0, len(m.drafts) - 1))
+    return OfMachine("drafts", lambda m, number: number(len(m.drafts)))

@@ -36,5 +36,5 @@ class TreeInvariants(CacheMachine):
     def known_stale(self, req: Any, start: int) -> BoolArray:
         return self.tree.known_stale(req, start)
 
-    def cached(self) -> Iterator[tuple[str, IntArray, bool]]:
+    def cached(self) -> Iterator[tuple[object, IntArray, bool]]:
         yield from self.tree.cached()

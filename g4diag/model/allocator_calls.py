@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 from g4diag.model.nouns import IntArray, PoolView
+from g4diag.model.once import once
 
 FEW = 64  # ids up to which Python's loops and sets are quicker than numpy's calls
 
@@ -24,22 +24,29 @@ class Allocation:
     slots_N: IntArray
     live_pages_N: IntArray | None = None
 
-    @cached_property
+    @once
     def slots(self) -> list[int]:
         """slots_N as Python's numbers, which are quicker where they are few. For all traps once, as what follows."""
         slots: list[int] = self.slots_N.tolist()
         return slots
 
-    @cached_property
+    @once
     def begun(self) -> list[int]:
         """The pages whose first slot is among them, in order."""
         page, slots_N = self.pool.page_size, self.slots_N
+        if page == 1:
+            return self.slots
         if len(slots_N) <= FEW:
             return [slot // page for slot in self.slots if not slot % page]
         begun: list[int] = (slots_N[slots_N % page == 0] // page).tolist()
         return begun
 
-    @cached_property
+    @once
+    def differ(self) -> bool:
+        """Whether no slot is there twice."""
+        return len(set(self.slots)) == len(self.slots)
+
+    @once
     def live(self) -> set[int]:
         """live_pages_N; empty where no book was kept."""
         return set() if self.live_pages_N is None else set(self.live_pages_N.tolist())

@@ -7,7 +7,6 @@ CHECKED says what a trap counts in it, for a sentence.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar, get_args
 
 from g4diag.model.allocator_calls import Allocation, Release
@@ -21,6 +20,7 @@ from g4diag.model.nouns import (
     RowOwners,
     Windows,
 )
+from g4diag.model.once import once
 from g4diag.model.prefix_match import PrefixMatch
 
 
@@ -99,7 +99,7 @@ class AttentionRead:
         once, and read-only."""
         return self._live_BP
 
-    @cached_property
+    @once
     def _live_BP(self) -> BoolArray:
         import numpy as np
 
@@ -125,7 +125,7 @@ class AttentionRead:
         and read-only."""
         return self._expected_BP
 
-    @cached_property
+    @once
     def _expected_BP(self) -> IntArray | None:
         import numpy as np
 

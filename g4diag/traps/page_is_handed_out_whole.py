@@ -39,10 +39,12 @@ def _are_whole(allocation: Allocation) -> bool:
     """Whether the slots are those of pages begun here, each from its first slot to its last and each once, page after
     page: the healthy case of `alloc`, told without a sort."""
     page, slots_N, begun = allocation.pool.page_size, allocation.slots_N, allocation.begun
+    if page == 1:
+        return allocation.differ
     if len(begun) * page != len(slots_N) or len(set(begun)) != len(begun):
         return False
     wanted_PT = np.array(begun, dtype=np.int64)[:, None] * page + np.arange(page)
-    return page == 1 or not np.count_nonzero(slots_N != wanted_PT.reshape(-1))
+    return not np.count_nonzero(slots_N != wanted_PT.reshape(-1))
 
 
 def _all_go_on(allocation: Allocation) -> bool:

@@ -21,12 +21,15 @@ from g4diag.traps.reads import lacks_expected, violation_at
 
 def judge(read: AttentionRead) -> Iterator[Violation]:
     """One violation a read: at the first wrong entry, or at the first live one if only the label is wrong."""
+    mislabelled = read.table_space is not None and read.table_space is not read.expected_space
+    expected_BP = read.expected_BP()
+    wrong_BP = None if expected_BP is None else read.page_table_BP != expected_BP
+    if not mislabelled and (wrong_BP is None or not np.count_nonzero(wrong_BP)):
+        return
     live_BP = read.live_BP()
     if not np.count_nonzero(live_BP):
         return
-    mislabelled = read.table_space is not None and read.table_space is not read.expected_space
-    expected_BP = read.expected_BP()
-    wrong_BP = np.zeros_like(live_BP) if expected_BP is None else live_BP & (read.page_table_BP != expected_BP)
+    wrong_BP = np.zeros_like(live_BP) if wrong_BP is None else live_BP & wrong_BP
     proven = bool(np.count_nonzero(wrong_BP))
     if not proven and not mislabelled:
         return

@@ -20,7 +20,7 @@ from g4diag.traps.slots import lacks_book, repeated, violation_in_call
 def judge(allocation: Allocation) -> Iterator[Violation]:
     """One violation an allocation, at the first slot that has an owner: an earlier call's, or one in this call."""
     pool, slots_N = allocation.pool, allocation.slots_N
-    if len(set(allocation.slots)) == len(slots_N) and allocation.live.isdisjoint(allocation.begun):
+    if allocation.differ and allocation.live.isdisjoint(allocation.begun):
         return
     live_N = np.array(sorted(allocation.live), dtype=np.int64)
     twice_N = repeated(slots_N)

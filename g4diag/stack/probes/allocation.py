@@ -10,7 +10,7 @@ Cost on a GPU: one asynchronous copy to pinned memory a step and no sync; views 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -19,7 +19,7 @@ import numpy as np
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook
 from g4diag.model import Allocation, FreeList, IndexSpace, MappingUpdate, PoolView, Release
-from g4diag.stack.probes.async_copies import Arrivals
+from g4diag.stack.probes.async_copies import Arrivals, on_host
 from g4diag.stack.probes.contract import Context, Probe
 from g4diag.stack.probes.free_groups import FreeGroups
 from g4diag.stack.probes.live_pages import LivePages
@@ -28,7 +28,19 @@ from g4diag.stack.releases import current
 
 _CALLS = {"paged": ("alloc", "alloc_extend", "alloc_decode"), "token": ("alloc",)}
 VIEWS: frozenset[type] = frozenset({Allocation, Release, FreeList, MappingUpdate})
+_JUDGING = guard("judging an allocator's call")
 STOCK_EVERY, STOCK_EVERY_RESTORE = 256, 64
+
+
+@dataclass(slots=True)
+class _Met:
+    """An allocator that was called: its bounds and book, in one look. handed: what it returned last, until that is
+    asked for. is_seen: whether its free list was copied since it was called."""
+
+    pool: PoolView
+    book: LivePages
+    handed: Any = None
+    is_seen: bool = True
 
 
 class AllocationProbe:
@@ -46,13 +58,14 @@ class AllocationProbe:
         self._sink, self._wanted, self._stock_every = sink, frozenset(wanted), stock_every
         self._swa: WeakSet[Any] = WeakSet()
         self._books: WeakKeyDictionary[Any, LivePages] = WeakKeyDictionary()
+        self._met: WeakKeyDictionary[Any, _Met] = WeakKeyDictionary()
         self._backups: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._restores: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         # Called since their free list was last copied.
         self._unseen: set[Any] | WeakSet[Any] = set() if keeps else WeakSet()
         self._pools: WeakKeyDictionary[Any, PoolView] = WeakKeyDictionary()
         self.arrivals = Arrivals()
-        self._mapping = MappingUpdateProbe(sink, self.arrivals)
+        self._mapping = MappingUpdateProbe(sink, self.arrivals, self._handed)
         self._groups = FreeGroups(sink, self.arrivals)
 
     def hooks(self) -> list[Hook]:
@@ -96,21 +109,24 @@ class AllocationProbe:
 
     def _built(self, result: Any, owner: Any, *args: Any, **kwargs: Any) -> None:
         self._swa.add(owner.swa_attn_allocator)
-        self._pools.pop(owner.swa_attn_allocator, None)  # met while it was built, and taken for a full one
+        for known in (self._pools, self._met):
+            known.pop(owner.swa_attn_allocator, None)  # met while it was built, and taken for a full one
 
     def _after(self, call: str) -> Callable[..., None]:
         def observed(slots: Any, allocator: Any, *args: Any, **kwargs: Any) -> None:
             if slots is None or not slots.numel():
                 return
-            self._mapping.handed_out(allocator, slots)
-            pool, book = self._pool(allocator), self._book(allocator, begun=slots)
+            met = self._met.get(allocator) or self._meet(allocator, begun=slots)
+            met.handed, pool, book = slots, met.pool, met.book
 
             def arrived(slots_N: Any) -> None:
-                view = Allocation(call, pool, slots_N, live_pages_N=book.take(slots_N))
-                self._emit(view)
+                self._emit(Allocation(call, pool, slots_N, live_pages_N=book.take(slots_N)))
 
-            self.arrivals.copy([slots], arrived)
-            self._take_stock(allocator, book)
+            if self.arrivals.at_once(slots):
+                arrived(on_host(slots))
+            else:
+                self.arrivals.copy([slots], arrived)
+            self._take_stock(allocator, met)
 
         return observed
 
@@ -124,13 +140,17 @@ class AllocationProbe:
                 self._given_back(allocator, pages * allocator.page_size)
 
     def _given_back(self, allocator: Any, slots: Any) -> None:
-        pool, book = self._pool(allocator), self._book(allocator, given_back=slots)
+        met = self._met.get(allocator) or self._meet(allocator, given_back=slots)
+        pool, book = met.pool, met.book
 
         def arrived(slots_N: Any) -> None:
             self._emit(Release(pool, slots_N, live_pages_N=book.give_back(slots_N)))
 
-        self.arrivals.copy([slots], arrived)
-        self._take_stock(allocator, book)
+        if self.arrivals.at_once(slots):
+            arrived(on_host(slots))
+        else:
+            self.arrivals.copy([slots], arrived)
+        self._take_stock(allocator, met)
 
     def _cleared(self, result: Any, allocator: Any) -> None:
         self.arrivals.copy([], self._new_book(allocator).clear)
@@ -157,6 +177,17 @@ class AllocationProbe:
         for allocator, part in zip((owner.full_attn_allocator, owner.swa_attn_allocator), state, strict=True):
             self._restored(None, allocator, part)
 
+    def _meet(self, allocator: Any, begun: Any = None, given_back: Any = None) -> _Met:
+        met = self._met[allocator] = _Met(self._pool(allocator), self._book(allocator, begun, given_back))
+        return met
+
+    def _handed(self, allocator: Any) -> Any:
+        """What this sub-allocator returned last, once; None for nothing."""
+        if (met := self._met.get(allocator)) is None:
+            return None
+        slots, met.handed = met.handed, None
+        return slots
+
     def _book(self, allocator: Any, begun: Any = None, given_back: Any = None) -> LivePages:
         """The allocator's book. First met in mid-life, its free list of now, with this call undone, begins it."""
         if (book := self._books.get(allocator)) is not None:
@@ -176,15 +207,19 @@ class AllocationProbe:
         pool = self._pool(allocator)
         return self._books.setdefault(allocator, LivePages(pool.page_size, pool.num_pages))
 
-    def _take_stock(self, allocator: Any, book: LivePages) -> None:
-        book.calls += 1
-        self._unseen.add(allocator)
-        if FreeList in self._wanted and book.calls % self._stock_every == 0:
+    def _take_stock(self, allocator: Any, met: _Met) -> None:
+        met.book.calls += 1
+        if met.is_seen:
+            met.is_seen = False
+            self._unseen.add(allocator)
+        if met.book.calls % self._stock_every == 0 and FreeList in self._wanted:
             self._copy_free_list(allocator)
 
     def _copy_free_list(self, allocator: Any) -> None:
         pool, book = self._pool(allocator), self._books[allocator]
         self._unseen.discard(allocator)
+        if (met := self._met.get(allocator)) is not None:
+            met.is_seen = True
 
         def arrived(*free: Any) -> None:
             self._emit(FreeList(replace(pool, free_pages_N=np.concatenate(free)), book.all()))
@@ -193,7 +228,7 @@ class AllocationProbe:
 
     def _emit(self, view: Any) -> None:
         if type(view) in self._wanted:
-            with guard("judging an allocator's call"):
+            with _JUDGING:
                 self._sink(view)
 
     def _pool(self, allocator: Any) -> PoolView:

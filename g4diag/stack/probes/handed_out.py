@@ -30,10 +30,12 @@ _UNMAP = ("free_swa", "free_swa_segment", "clear_full_to_swa_mapping")
 @dataclass(frozen=True)
 class _Kept:
     """slots_M: int64, of each full slot the SWA slot handed out with it, 0 for none; as long as the mapping. at: where
-    the mapping lies, which tells it in a pool that only shares it. pages: by page size, a view of whole pages."""
+    the mapping lies, which tells it in a pool that only shares it. host_M: the same memory for numpy, whose calls take
+    a fraction of torch's; None on a device. pages: by page size, a view of whole pages; of host_M, if any."""
 
     slots_M: Any
     at: int
+    host_M: Any
     pages: dict[int, Any] = field(default_factory=dict)
 
 
@@ -66,8 +68,8 @@ class HandedOut:
         if kept is None:
             return None
         inside = full.astype(np.uint64) < len(kept.slots_M) - 1  # below 0 is far above any bound, without a sign
-        if kept.slots_M.is_cpu and np.count_nonzero(inside) == inside.size:
-            found: IntArray = kept.slots_M.numpy()[full]
+        if kept.host_M is not None and np.count_nonzero(inside) == inside.size:
+            found: IntArray = kept.host_M[full]
             return found
         at = np.where(inside, full, 0)
         return np.where(inside, kept.slots_M[kept.slots_M.new_tensor(at)].cpu().numpy(), -1)
@@ -106,7 +108,7 @@ class HandedOut:
         return next((kept for kept in self._kept.values() if kept.at == mapping.data_ptr()), None)
 
     def _began(self, result: Any, owner: Any, *args: Any, **kwargs: Any) -> None:
-        self._keep(owner).zero_()
+        self._keep(owner).slots_M.zero_()
 
     def _begins(self, owner: Any, *args: Any, **kwargs: Any) -> None:
         """What was taken from the sub-allocator by itself is not this call's."""
@@ -119,16 +121,17 @@ class HandedOut:
         swa = self._last.pop(owner.swa_attn_allocator, None)
         if full is None or not full.numel():
             return
-        slots_M = self._keep(owner)
+        kept = self._keep(owner)
+        slots_M, host_M = kept.slots_M, kept.host_M
         # Only the last of an extend may have SWA slots; none has any where a request keeps a ring of its own.
         given, tail = full.numel(), 0 if swa is None else swa.numel()
         before = given - tail if tail <= given else given
-        if slots_M.is_cpu:
-            slots_M, full, swa = slots_M.numpy(), full.numpy(), None if swa is None else swa.numpy()
+        if host_M is not None:
+            full = full.numpy()
             if before:
-                slots_M[full[:before]] = 0
+                host_M[full[:before]] = 0
             if before < given:
-                slots_M[full[before:]] = swa
+                host_M[full[before:] if before else full] = swa.numpy()
             return
         if before:
             slots_M.index_fill_(0, full[:before].long(), 0)
@@ -137,7 +140,7 @@ class HandedOut:
 
     def _was_set(self, result: Any, owner: Any, full: Any, swa: Any) -> None:
         if full.numel():
-            self._keep(owner)[full.long()] = swa.long()
+            self._keep(owner).slots_M[full.long()] = swa.long()
 
     def _freed(self, result: Any, owner: Any, free_index: Any) -> None:
         # In a free group it is only put aside, and comes again, or is done already by `free_swa`.
@@ -151,16 +154,16 @@ class HandedOut:
     def _unmap(self, owner: Any, full: Any) -> None:
         if not full.numel():
             return
-        slots_M, page = self._keep(owner), owner.page_size
-        kept = self._kept[owner.get_kvcache()]
-        if page not in kept.pages:
-            kept.pages[page] = slots_M[: (len(slots_M) - 1) // page * page].view(-1, page)
-        if slots_M.is_cpu:  # numpy's calls take a fraction of torch's
-            kept.pages[page].numpy()[full.numpy() // page] = 0
+        kept, page = self._keep(owner), owner.page_size
+        if (pages := kept.pages.get(page)) is None:
+            whole_M = kept.slots_M[: (len(kept.slots_M) - 1) // page * page].view(-1, page)
+            pages = kept.pages[page] = whole_M if kept.host_M is None else whole_M.numpy()
+        if kept.host_M is not None:
+            pages[full.numpy() // page] = 0
         else:
-            kept.pages[page].index_fill_(0, full.long() // page, 0)
+            pages.index_fill_(0, full.long() // page, 0)
 
-    def _keep(self, owner: Any) -> Any:
+    def _keep(self, owner: Any) -> _Kept:
         """An allocator that is first met in mid-life begins with the mapping as it is, this call's part included."""
         pool, mapping = owner.get_kvcache(), owner.full_to_swa_index_mapping
         kept = self._kept.get(pool)
@@ -173,5 +176,6 @@ class HandedOut:
                     slots_M = _TENSORS[pool] = mapping.detach().clone()
                 else:
                     slots_M.copy_(mapping)
-                kept = self._kept[pool] = _Kept(slots_M, mapping.data_ptr())
-        return kept.slots_M
+                host_M = slots_M.numpy() if slots_M.is_cpu else None
+                kept = self._kept[pool] = _Kept(slots_M, mapping.data_ptr(), host_M)
+        return kept

@@ -9,26 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook
-from g4diag.model import MappingUpdate
-from g4diag.stack.probes.async_copies import Arrivals
+from g4diag.model import IntArray, MappingUpdate
+from g4diag.stack.probes.async_copies import Arrivals, on_host
 from g4diag.stack.releases import current
 
 CALLS = ("alloc", "alloc_extend", "alloc_decode")
 TAIL = "alloc_extend_swa_tail"
+_JUDGING = guard("judging a mapping update")
 
 
 class MappingUpdateProbe:
-    """sink takes each view. `handed_out` is told of every sub-allocator's return, before its owner returns."""
+    """sink takes each view. handed: a sub-allocator -> what it returned last, once."""
 
-    def __init__(self, sink: Callable[[MappingUpdate], None], arrivals: Arrivals) -> None:
-        self._sink, self._arrivals = sink, arrivals
-        self._handed: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+    def __init__(self, sink: Callable[[MappingUpdate], None], arrivals: Arrivals, handed: Callable[[Any], Any]) -> None:
+        self._sink, self._arrivals, self._handed = sink, arrivals, handed
         self._freed: Any = None
 
     def hooks(self) -> list[Hook]:
@@ -40,13 +39,9 @@ class MappingUpdateProbe:
             functions["free_swa_segment"] = self._after_free_segment
         return [release.hook(f"swa.{name}", "after", function) for name, function in functions.items()]
 
-    def handed_out(self, allocator: Any, slots: Any) -> None:
-        """A sub-allocator returned these."""
-        self._handed[allocator] = slots
-
     def _after(self, call: str) -> Callable[..., None]:
         def observed(full: Any, owner: Any, *args: Any, **kwargs: Any) -> None:
-            swa = self._handed.pop(owner.swa_attn_allocator, None)
+            swa = self._handed(owner.swa_attn_allocator)
             tail = (args[6] if len(args) > 6 else kwargs["swa_tail_len"]) if call == TAIL else None
             if full is not None and swa is not None and tail != 0:
                 self._update(call, owner, full, swa)
@@ -71,13 +66,24 @@ class MappingUpdateProbe:
     def _update(self, call: str, owner: Any, full: Any, swa: Any = None) -> None:
         """swa: what was handed out with the last of them; None for a free."""
 
-        def arrived(full_N: Any, mapped_N: Any, *handed: Any) -> None:
-            # Only the tail of a call may have SWA slots; what comes before is unmapped.
-            wanted_N = np.zeros(len(full_N), dtype=np.int64)
-            for swa_N in handed:
-                wanted_N = np.concatenate([wanted_N[: len(full_N) - len(swa_N)], swa_N])
-            with guard("judging a mapping update"):
-                self._sink(MappingUpdate(call, full_N, wanted_N, mapped_N))
+        mapping = owner.full_to_swa_index_mapping
+        if self._arrivals.at_once(mapping):
+            full_N = on_host(full)
+            mapped_N = mapping.numpy()[full_N].astype(np.int64, copy=False)
+            self._judge(call, full_N, mapped_N, *(() if swa is None else (on_host(swa),)))
+            return
 
-        asked = [full, owner.full_to_swa_index_mapping[full]]
+        def arrived(*copies: Any) -> None:
+            self._judge(call, *copies)
+
+        asked = [full, mapping[full]]
         self._arrivals.copy(asked if swa is None else [*asked, swa], arrived)
+
+    def _judge(self, call: str, full_N: IntArray, mapped_N: IntArray, swa_N: IntArray | None = None) -> None:
+        with _JUDGING:
+            if swa_N is None:
+                swa_N = np.zeros(len(full_N), dtype=np.int64)
+            elif before := len(full_N) - len(swa_N):
+                # Only the tail of a call may have SWA slots; what comes before is unmapped.
+                swa_N = np.concatenate([np.zeros(before, dtype=np.int64), swa_N])
+            self._sink(MappingUpdate(call, full_N, swa_N, mapped_N))

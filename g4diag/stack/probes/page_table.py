@@ -109,7 +109,7 @@ def real_rows(rows_B: Any, forward_batch: Any = None) -> int:
 
 
 def _rows_of_requests(rows_B: Any, forward_batch: Any) -> int:
-    if (rows_B > 0).all():  # as nearly always: the lengths are on the device, and stay there
+    if np.count_nonzero(rows_B > 0) == len(rows_B):  # as nearly always: the lengths are on the device, and stay there
         return len(rows_B)
     lens_B = getattr(forward_batch, "seq_lens", None)
     is_real_B = rows_B > 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -140,9 +139,10 @@ class Backends:
 
     def windows(self, layer: Any) -> Windows | None:
         """The model's own, of a sliding layer of a model whose backend was seen to be built."""
-        with suppress(TypeError):  # something in a layer's place that takes no weak reference
+        try:
             return self._windows.get(layer)
-        return None
+        except TypeError:  # something in a layer's place that takes no weak reference
+            return None
 
     def allocator_page_size(self, backend: Any) -> int | None:
         """Tokens a page, of the allocator that its runner was built with."""

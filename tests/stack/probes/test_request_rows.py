@@ -162,3 +162,16 @@ def test_every_eager_read_of_a_server_is_judged_and_none_is_broken() -> None:
     assert all(read.handed_out_BP is not None for read in known if read.expected_space.is_swa)
     assert {read.backend_page_size for read in known} == {read.allocator_page_size for read in known} == {16}
     assert not [bad for read in reads for bad in judge_all(read)]
+
+
+def test_an_answer_is_kept_until_a_row_moves() -> None:
+    book = RequestRows()
+    with install("test", book.hooks()), cpu.attention_kernels(blind, blind):
+        draft = drafting()
+        batch, pool = draft.prepared(), draft.serving.request_pool
+        first = of(book, draft, batch)
+        assert of(book, draft, batch) is first and "" not in first.now_rids
+        other = book.of(object.__new__(type(pool)), batch, batch.req_pool_indices.numpy())
+        assert other is not None and set(other.now_rids) == {"?"}  # of another pool
+        give_row_back(pool, draft.serving.running.reqs[0])
+        assert of(book, draft, batch).now_rids[0] == ""
