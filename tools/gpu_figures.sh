@@ -6,15 +6,19 @@
 #   two      31B on two GPUs, as released and with mm-disabled, custom all-reduce in one server (real_models.py)
 #   cost     what traps add to a step (trap_blocks.py), a server on each GPU at a time, judged as one run
 #   rivals   what a user would pick in place of traps (trap_rivals.py)
-#   checks   launches of the device check, faults in graphs, and a soak of SOAK seconds (250) beside those
+#   checks   launches of the device check, faults in graphs, and a soak of SOAK seconds (250) beside those, of the kinds
+#            of servers in SERVERS (calm,tight; all: benchmarks/soak_servers.py)
 #
 # One after the other; each has what is left of BUDGET. Files in $OUT (default ./out): figures.tgz with all that was
-# written, figures.log.
+# written, figures.log. What takes longer than a call goes on after it in a session of its own, from a copy of the
+# checkout, which the next call would change: cp -r . /tmp/tree; cd /tmp/tree; OUT=/tmp/figures BUDGET=1200 setsid bash
+# tools/gpu_figures.sh cost &. The machine is kept by a call every half a minute, and what is there fetched by one.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 kept=${OUT:-$PWD/out}
 BUDGET=${BUDGET:-590}
 SOAK=${SOAK:-250}
+SERVERS=${SERVERS:-calm,tight}
 PYTHON=${PYTHON:-python3}
 work=${G4_WORK:-/tmp/g4diag-out}/figures
 mkdir -p "$kept" "$work"
@@ -36,7 +40,7 @@ cost() {
   local limit gpus gpu runs=""
   limit=$(left) gpus=$(nvidia-smi -L | wc -l)
   for ((gpu = 0; gpu < gpus; gpu++)); do
-    CUDA_VISIBLE_DEVICES=$gpu bench "cost$gpu" "$limit" trap_blocks --block-steps 25 --cycles 2000 --number "$gpu" \
+    CUDA_VISIBLE_DEVICES=$gpu bench "cost$gpu" "$limit" trap_blocks --block-steps 25 --cycles 4000 --number "$gpu" \
       --time-limit $((limit - 5)) &
     runs="$runs $work/cost$gpu/trap_blocks"
   done
@@ -49,7 +53,7 @@ rivals() {
 }
 checks() {
   bench checks 60 page_table_check
-  bench soak "$(left)" soak --seconds "$SOAK" --time-limit $(($(left) - 5)) &
+  bench soak "$(left)" soak --seconds "$SOAK" --servers "$SERVERS" --time-limit $(($(left) - 5)) &
   bench faults 240 graph_faults --time-limit 225
   wait
 }
@@ -58,11 +62,11 @@ main() {
   for part in "$@"; do
     case $part in
     two | cost | rivals | checks) "$part" ;;
-    *) sed -n '2,12p' "${BASH_SOURCE[0]}"; return 2 ;;
+    *) sed -n '2,17p' "${BASH_SOURCE[0]}"; return 2 ;;
     esac
   done
 }
-[ $# -gt 0 ] || { sed -n '2,12p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,17p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 main "$@" 2>&1 | tee "$kept/figures.log"
 rc=${PIPESTATUS[0]}
 # What servers worked in is large, and their logs are in the benchmarks' own files.
