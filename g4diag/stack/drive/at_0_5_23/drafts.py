@@ -87,6 +87,36 @@ def extend_runner(worker: Any) -> Any:
     return _closure_runner(module, module.EAGLEDraftExtendCudaGraphRunner, worker, worker.draft_extend_attn_backend)
 
 
+def steps_runner(worker: Any) -> Any:
+    from sglang.srt.speculative import eagle_draft_cuda_graph_runner as module
+
+    return _closure_runner(module, module.EAGLEDraftCudaGraphRunner, worker, worker.draft_attn_backend)
+
+
+def steps_batch(batch: Any, worker: Any, graphs: Any, **proposal: Any) -> Any:
+    from sglang.srt.speculative.eagle_info import EagleDraftInput
+    from sglang.srt.speculative.eagle_worker_common import prepare_for_draft
+
+    batch.spec_info = EagleDraftInput(**proposal)
+    rows, runner, sizes = worker.req_to_token_pool, worker.draft_runner, (worker.topk, worker.speculative_num_steps)
+    with _slots_by_triton():
+        made, is_replayed, _ = prepare_for_draft(batch.spec_info, rows, batch, graphs, runner, *sizes)
+    assert is_replayed
+    return made
+
+
+@contextmanager
+def _slots_by_triton() -> Iterator[None]:
+    """For the body, a draft's slots are gathered by the kernel that a GPU has, interpreted: a CPU's is compiled."""
+    from sglang.kernels.ops.speculative import cache_locs
+
+    known, cache_locs._is_cpu = cache_locs._is_cpu, False
+    try:
+        yield
+    finally:
+        cache_locs._is_cpu = known
+
+
 def _closure_runner(module: Any, runner: Any, worker: Any, attention: Any) -> Any:
     class ClosureGraphRunner(runner):
         """Captures each size in turn, largest first, without a stream."""
