@@ -87,7 +87,9 @@ IN_BUFFERS = {
 
 @contextmanager
 def spoiling(place: str) -> Iterator[Any]:
-    """That place's hook, with nothing on; skipped where this release has no such function."""
+    """That place's hook, with nothing on; skipped where this release has no such function, or runners of another kind:
+    the faults are 0.5.23's."""
+    pytest.importorskip("sglang.srt.model_executor.runner.decode_cuda_graph_runner")
     module = importlib.import_module("graph_faults_buffers")
     path, _, name = module.PLACES[place].target.rpartition(".")
     if not pin(Anchor(path, f"def {name}(")).count:
@@ -116,6 +118,27 @@ def test_a_fault_in_a_draft_extends_buffers_breaks_what_it_says(
         extends.grown(draft)
         extends.replayed(live, draft)
         assert not said(caplog) and buffers.filled == before + 3, "taken back"
+
+
+@pytest.mark.parametrize("kind", ["healthy", "slots"])
+def test_a_fault_in_the_slots_of_drafting_steps_breaks_what_it_says(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from tests.stack.live import test_draft_step_graphs as steps
+
+    with spoiling("draft-steps") as buffers, armed(tmp_path, steps.JUDGED) as live:
+        draft = steps.drafting()
+        assert buffers.filled == 0, "a capture is none"
+        steps.replayed(live, draft)
+        assert buffers.filled == 1 and not said(caplog)
+        back = buffers.put("" if kind == "healthy" else f"draft-steps-{kind}")
+        steps.replayed(live, draft)
+        back()
+        assert said(caplog) == ([] if kind == "healthy" else [IN_BUFFERS[kind]])
+        caplog.clear()
+        steps.grown(draft)
+        steps.replayed(live, draft)
+        assert not said(caplog) and buffers.filled == 3, "taken back"
 
 
 @pytest.mark.parametrize("kind", ["healthy", *IN_BUFFERS])

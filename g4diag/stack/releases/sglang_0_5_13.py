@@ -69,6 +69,7 @@ RELEASE = Release(
         "replay.frozen_draft": Point(f"{_GRAPH_RUNNER}.replay", ("forward_batch",)),
         "replay.eagle_draft": Point(f"{_EAGLE_RUNNER}.replay", ("forward_batch",)),
         "replay.eagle_extend": Point(f"{_EXTEND_RUNNER}.replay", ("forward_batch",)),
+        "draft.step_slots": Point(f"{_SRT}.speculative.eagle_utils.per_step_draft_out_cache_loc", ("out_cache_loc",)),
         "batch.built": Point(f"{_BATCH}.init_new", ("batch", "model_runner")),
         "rows.alloc": Point(f"{_ROWS}.alloc", ("reqs",)),
         "rows.free": Point(f"{_ROWS}.free", ("req",)),
