@@ -109,7 +109,10 @@ RELEASE = Release(
         "swa.free_group_begin": Point(f"{_BASE}.free_group_begin"),
         "swa.free_group_end": Point(f"{_BASE}.free_group_end"),
     },
-    lacks={"replay.prefill": "a prefill's graphs are pieces, between which attention runs eagerly"},
+    lacks={
+        "replay.prefill": "a prefill's graphs are pieces, between which attention runs eagerly",
+        "replay.layers_extend": "each step's graph makes lengths and slots of the next one, which no batch has",
+    },
     read=Readers(
         request_row=attrgetter("req_pool_idx"),
         free_lists=lambda allocator: (allocator.free_pages, allocator.release_pages),

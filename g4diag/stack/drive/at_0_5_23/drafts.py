@@ -94,27 +94,26 @@ def steps_runner(worker: Any) -> Any:
 
 
 def steps_batch(batch: Any, worker: Any, graphs: Any, **proposal: Any) -> Any:
+    from sglang.kernels.ops.speculative import cache_locs
     from sglang.srt.speculative.eagle_info import EagleDraftInput
     from sglang.srt.speculative.eagle_worker_common import prepare_for_draft
 
     batch.spec_info = EagleDraftInput(**proposal)
     rows, runner, sizes = worker.req_to_token_pool, worker.draft_runner, (worker.topk, worker.speculative_num_steps)
-    with _slots_by_triton():
+    with by_triton(cache_locs):
         made, is_replayed, _ = prepare_for_draft(batch.spec_info, rows, batch, graphs, runner, *sizes)
     assert is_replayed
     return made
 
 
 @contextmanager
-def _slots_by_triton() -> Iterator[None]:
-    """For the body, a draft's slots are gathered by the kernel that a GPU has, interpreted: a CPU's is compiled."""
-    from sglang.kernels.ops.speculative import cache_locs
-
-    known, cache_locs._is_cpu = cache_locs._is_cpu, False
+def by_triton(module: Any) -> Iterator[None]:
+    """For the body, its functions call the kernels that a GPU has, interpreted: a CPU's are compiled."""
+    known, module._is_cpu = module._is_cpu, False
     try:
         yield
     finally:
-        cache_locs._is_cpu = known
+        module._is_cpu = known
 
 
 def _closure_runner(module: Any, runner: Any, worker: Any, attention: Any) -> Any:
