@@ -29,7 +29,7 @@ from soak_servers import KINDS, Models
 from g4diag.servers.run import Job
 
 # A place's server, by what soak_servers.py calls it.
-SERVERS = {"draft-extend": "eagle", "whole-prefill": "whole-prefill", "mla": "mla"}
+SERVERS = {"draft-steps": "eagle", "draft-extend": "eagle", "whole-prefill": "whole-prefill", "mla": "mla"}
 
 
 def summary(rows: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:

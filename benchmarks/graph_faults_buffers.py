@@ -1,7 +1,7 @@
 """Faults in the static buffers of a graph, put there once its runner has filled them and before it is replayed.
 
-Three graphs, by place: an EAGLE draft's extend on trtllm_mha, a whole prefill, and the decode of an MLA target. A
-server imports this beside `graph_faults_plugin.py`. For 0.5.23.
+Four graphs, by place: an EAGLE draft's steps and its extend on trtllm_mha, a whole prefill, and the decode of an MLA
+target. A server imports this beside `graph_faults_plugin.py`. For 0.5.23.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ class Place(NamedTuple):
 
 
 PLACES = {
+    "draft-steps": Place(
+        "sglang.srt.speculative.eagle_draft_cuda_graph_runner.EAGLEDraftCudaGraphRunner._replay_graph",
+        "decode",
+        ("draft-steps-slots",),
+    ),
     "draft-extend": Place(
         "sglang.srt.layers.attention.trtllm_mha_backend.TRTLLMHAAttnBackend.init_forward_metadata_out_graph",
         "decode",
@@ -78,6 +83,13 @@ def _draft_extend(backend: Any, batch: Any, in_capture: bool = False) -> Any:
     return batch.seq_lens[:live], batch.req_pool_indices[:live], batch.out_cache_loc
 
 
+def _draft_steps(runner: Any, *args: Any, **kwargs: Any) -> Any:
+    """As `_draft_extend`; a request has as many slots as branches times steps."""
+    live, buffers = runner.raw_bs, runner.buffers
+    slots = buffers.out_cache_loc[: live * runner.topk * runner.speculative_num_steps]
+    return buffers.seq_lens[:live], buffers.req_pool_indices[:live], slots
+
+
 def _whole_prefill(runner: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
     """As `_draft_extend`."""
     if not runner._is_full_backend:
@@ -96,4 +108,9 @@ def _mla(runner: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
     return buffers.seq_lens[:live], buffers.req_pool_indices[:live], buffers.out_cache_loc[:tokens]
 
 
-OF: dict[str, Callable[..., Any]] = {"draft-extend": _draft_extend, "whole-prefill": _whole_prefill, "mla": _mla}
+OF: dict[str, Callable[..., Any]] = {
+    "draft-steps": _draft_steps,
+    "draft-extend": _draft_extend,
+    "whole-prefill": _whole_prefill,
+    "mla": _mla,
+}

@@ -1,8 +1,8 @@
 """The healthy servers of `soak.py`, by kind.
 
 calm, tight: the tiny Gemma-4 pair; calm has room, tight a pool so small that bursts cause retraction. eagle: gpt-oss's
-layout with an EAGLE3 draft, whose extend is replayed. whole-prefill: the same target on fa4 without a draft, its
-prefills in whole CUDA graphs. mla, mla-nextn: MLA attention on triton, without a draft and with the model's own
+layout with an EAGLE3 draft, whose steps and extend are replayed. whole-prefill: the same target on fa4 without a draft,
+its prefills in whole CUDA graphs. mla, mla-nextn: MLA attention on triton, without a draft and with the model's own
 next-token layer as one.
 """
 

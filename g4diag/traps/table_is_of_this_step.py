@@ -4,8 +4,9 @@ Under CUDA graphs the metadata lives in static buffers that each replay must fil
 for another batch, the kernel runs on an earlier step's lengths and pages: old keys only, or pages given back since.
 Python does not run inside a replay. There the tables' check on the device holds the lengths against the batch's own,
 which it is told where the batch is handed to the graph's runner, before any static buffer is filled: a target's, a
-frozen-KV draft's, those of EAGLE's drafting steps and draft extend, and that of whole prefills. Graphs of other runners
-are judged against no batch. A prefill's graph in pieces holds no attention, which runs eagerly between them.
+frozen-KV draft's, those of EAGLE's drafting steps and draft extend, a draft's of several models from 0.5.15 on too, and
+that of whole prefills. Graphs of other runners are judged against no batch. A prefill's graph in pieces holds no
+attention, which runs eagerly between them.
 """
 
 from __future__ import annotations

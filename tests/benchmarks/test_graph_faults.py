@@ -120,6 +120,27 @@ def test_a_fault_in_a_draft_extends_buffers_breaks_what_it_says(
         assert not said(caplog) and buffers.filled == before + 3, "taken back"
 
 
+@pytest.mark.parametrize("kind", ["healthy", "slots"])
+def test_a_fault_in_the_slots_of_drafting_steps_breaks_what_it_says(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from tests.stack.live import test_draft_step_graphs as steps
+
+    with spoiling("draft-steps") as buffers, armed(tmp_path, steps.JUDGED) as live:
+        draft = steps.drafting()
+        assert buffers.filled == 0, "a capture is none"
+        steps.replayed(live, draft)
+        assert buffers.filled == 1 and not said(caplog)
+        back = buffers.put("" if kind == "healthy" else f"draft-steps-{kind}")
+        steps.replayed(live, draft)
+        back()
+        assert said(caplog) == ([] if kind == "healthy" else [IN_BUFFERS[kind]])
+        caplog.clear()
+        steps.grown(draft)
+        steps.replayed(live, draft)
+        assert not said(caplog) and buffers.filled == 3, "taken back"
+
+
 @pytest.mark.parametrize("kind", ["healthy", *IN_BUFFERS])
 def test_a_fault_in_a_whole_prefills_buffers_breaks_what_it_says(
     kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

@@ -46,7 +46,7 @@ def _handed(backend: Any, layer: Any, forward_batch: Any, rail: Rail) -> Handed 
         rows_B = rows_B.repeat_interleave(branches)
     joined = not (is_clipped or is_full)
     return Handed(
-        table_BP=rail.indices_N,
+        table_BP=_whole(backend, rail.indices_N),
         lengths_B=_joined_keys_B(backend, forward_batch) if joined else _keys_on_device(backend, forward_batch, rows),
         rows_B=rows_B,
         space=IndexSpace.FULL_SLOT if is_full else None,
@@ -58,6 +58,16 @@ def _handed(backend: Any, layer: Any, forward_batch: Any, rail: Rail) -> Handed 
         is_clipped=is_clipped or (joined and layer.sliding_window_size > -1),
         is_bound_only=branches > 1 or (_has_own_rail(forward_batch) and _drafts_are_clipped()),
     )
+
+
+def _whole(backend: Any, indices_N: Any) -> Any:
+    """In a graph the buffer that they are of: a draft's step is handed a view that is as long as its batch was when the
+    graph was captured, and its kernel reads on."""
+    for name in ("cuda_graph_kv_indices", "cuda_graph_window_kv_indices"):
+        buffer = getattr(backend, name, None)
+        if buffer is not None and buffer.data_ptr() == indices_N.data_ptr() and len(buffer) > len(indices_N):
+            return buffer
+    return indices_N
 
 
 def _keys_on_device(backend: Any, forward_batch: Any, rows: int) -> Any:

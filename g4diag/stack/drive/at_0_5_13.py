@@ -17,6 +17,8 @@ from g4diag.stack.drive.at_0_5_13_graphs import graph_runner as graph_runner
 from g4diag.stack.drive.at_0_5_13_graphs import plan_graph as plan_graph
 from g4diag.stack.drive.at_0_5_13_graphs import replay as replay
 from g4diag.stack.drive.at_0_5_13_graphs import replay_extend as replay_extend
+from g4diag.stack.drive.at_0_5_13_graphs import steps_batch as steps_batch
+from g4diag.stack.drive.at_0_5_13_graphs import steps_runner as steps_runner
 
 FIXTURES, SCHEDULING = at_0_5_13_fixtures, at_0_5_13_scheduling
 SWA_POOL_ARGUMENTS: dict[str, Any] = {"enable_kvcache_transpose": False}

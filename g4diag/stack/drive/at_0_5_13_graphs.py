@@ -23,6 +23,25 @@ def extend_runner(worker: Any) -> Any:
     return _closure_runner(EAGLEDraftExtendCudaGraphRunner, worker, worker.draft_extend_attn_backend)
 
 
+def steps_runner(worker: Any) -> Any:
+    """The same of an EAGLE draft's steps. worker: an EagleDraftWorker, as far as it drafts."""
+    from sglang.srt.speculative.eagle_draft_cuda_graph_runner import EAGLEDraftCudaGraphRunner
+
+    return _closure_runner(EAGLEDraftCudaGraphRunner, worker, worker.draft_attn_backend)
+
+
+def steps_batch(batch: Any, worker: Any, graphs: Any, **proposal: Any) -> Any:
+    """The ForwardBatch by which it drafts for a ScheduleBatch, as sglang makes it. proposal: topk_p and topk_index [B,
+    topk], hidden_states [B, width]."""
+    from sglang.srt.speculative.eagle_info import EagleDraftInput
+
+    batch.spec_info = EagleDraftInput(**proposal)
+    rows, runner, sizes = worker.req_to_token_pool, worker.draft_runner, (worker.topk, worker.speculative_num_steps)
+    made, is_replayed = batch.spec_info.prepare_for_v2_draft(rows, batch, graphs, runner, *sizes)
+    assert is_replayed
+    return made
+
+
 def _closure_runner(runner: Any, worker: Any, attention: Any) -> Any:
     from sglang.srt.distributed import parallel_state
 

@@ -58,3 +58,14 @@ def attention_backend(name: str, runner: Any, steps: int = 0) -> Any:
     from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnBackend
 
     return TRTLLMHAAttnBackend(runner)
+
+
+def steps_backend(name: str, runner: Any, topk: int, steps: int) -> Any:
+    """What an EAGLE draft's worker would make of it: a backend a step, but for the last. topk: branches of one."""
+    if name == "fa4":
+        return flash_attention.steps_backend(runner, topk, steps)
+    if name == "triton":
+        return triton_attention.steps_backend(runner, topk, steps)
+    from sglang.srt.layers.attention.trtllm_mha_backend import TRTLLMHAAttnMultiStepDraftBackend
+
+    return TRTLLMHAAttnMultiStepDraftBackend(runner, topk, steps)

@@ -7,8 +7,8 @@ from typing import Any
 
 
 def on_captured_metadata(attention: Any, run: Callable[[], Any]) -> Callable[[], Any]:
-    """`run` on the metadata that the backend, and those below a wrapper, have now: a replay's kernels read the buffers
-    of their capture, whatever the backend planned since."""
+    """`run` on the metadata that the backend, and those below a wrapper or of a draft's steps, have now: a replay's
+    kernels read the buffers of their capture, whatever the backend planned since."""
     kept = [(each, each.forward_metadata) for each in _with_metadata(attention)]
 
     def replayed() -> Any:
@@ -21,4 +21,5 @@ def on_captured_metadata(attention: Any, run: Callable[[], Any]) -> Callable[[],
 
 def _with_metadata(attention: Any) -> Iterator[Any]:
     below = (getattr(attention, name, None) for name in ("prefill_backend", "decode_backend"))
-    yield from (each for each in (attention, *below) if hasattr(each, "forward_metadata"))
+    steps = getattr(attention, "attn_backends", ())
+    yield from (each for each in (attention, *below, *steps) if hasattr(each, "forward_metadata"))

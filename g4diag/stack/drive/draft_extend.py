@@ -26,17 +26,22 @@ class DraftExtend:
         self.serving, self.draft = serving, OwnPoolDraft(serving)
         runner = self.draft.runner
         self.width = int(serving.args.speculative_num_draft_tokens)
-        self.backend = attention_backend(backend or serving.backend_name, runner)
         runner.model_config.spec_hidden_size = runner.model_config.hidden_size
+        self.backend, self.graphs = self._made(backend or serving.backend_name)
+
+    def _made(self, backend: str) -> tuple[Any, Any]:
+        """The first backend, and the graph runner."""
+        runner = self.draft.runner
+        made = attention_backend(backend, runner)
         worker = SimpleNamespace(
             draft_runner=runner,
             target_worker=SimpleNamespace(model_runner=runner),
-            draft_extend_attn_backend=self.backend,
+            draft_extend_attn_backend=made,
             speculative_algorithm=runner.spec_algorithm,
             seed_dsa_topk_from_draft_extend=False,
             hot_token_id=None,
         )
-        self.graphs = driver().extend_runner(worker)
+        return made, driver().extend_runner(worker)
 
     def batch(self) -> Any:
         """The ForwardBatch of the running requests' last `width` tokens each."""

@@ -27,15 +27,28 @@ def is_here() -> bool:
 def backend(runner: Any, steps: int = 0) -> Any:
     """fa4 for this runner. steps: of an EAGLE draft, whose multi-step backend makes one like this for its first step; 0
     for any other. CannotRunError where it cannot be driven."""
+    _ready(runner)
+    from sglang.srt.layers.attention.flashattention_backend import FlashAttentionBackend
+
+    return FlashAttentionBackend(runner, topk=int(steps > 0), speculative_num_steps=steps, fa_impl_ver=4)
+
+
+def steps_backend(runner: Any, topk: int, steps: int) -> Any:
+    """fa4 for each step of an EAGLE draft with so many branches. CannotRunError where it cannot be driven."""
+    _ready(runner)
+    from sglang.srt.layers.attention.flashattention_backend import FlashAttentionMultiStepBackend
+
+    return FlashAttentionMultiStepBackend(runner, topk, steps, fa_impl_ver=4)
+
+
+def _ready(runner: Any) -> None:
+    """Give a model what it asks of one besides what other backends do."""
     if not is_here():
         raise CannotRunError(f"fa4 on a CPU: wanted {_KERNEL}, found none in this release")
     from sglang.srt.configs.model_config import AttentionArch
-    from sglang.srt.layers.attention.flashattention_backend import FlashAttentionBackend
 
-    # What it asks of a model besides what other backends do.
     runner.model_config.attention_arch = AttentionArch.MHA
     runner.model_config.is_local_attention_model = False
-    return FlashAttentionBackend(runner, topk=int(steps > 0), speculative_num_steps=steps, fa_impl_ver=4)
 
 
 @contextmanager

@@ -24,13 +24,15 @@ from g4diag.stack.pairs import tiny_gemma
 
 
 class OwnPoolDraft:
-    """Build it under the state to test. Its layer ids are layers of the target too, as on a real server."""
+    """Build it under the state to test. Its layer ids are layers of the target too, as on a real server. windowed:
+    whether one of its two layers is sliding."""
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: Serving, windowed: bool = True) -> None:
         from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool
 
         self.serving = serving
-        config, self.model = tiny_gemma.own_pool_draft_model(serving.geometry.window, serving.seed)
+        first = "sliding" if windowed else "full"
+        config, self.model = tiny_gemma.own_pool_draft_model(serving.geometry.window, serving.seed, first)
         self.kv_pool = MHATokenToKVPool(
             size=serving.geometry.full_tokens,
             page_size=serving.geometry.page_size,
@@ -55,6 +57,8 @@ class OwnPoolDraft:
             is_draft=True,
             algorithm="EAGLE",
         )
+        if not windowed:
+            self.runner.sliding_window_size = None
         self.backend = self.runner.attn_backend = attention_backend(
             serving.backend_name, self.runner, serving.geometry.draft_steps
         )

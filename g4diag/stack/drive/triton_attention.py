@@ -14,10 +14,28 @@ from g4diag.stack.drive.reference_kernel import bound, by_slot, decode_slots, ro
 
 def backend(runner: Any, is_mla: bool = False) -> Any:
     """The triton backend for this runner. is_mla: of a model with one pool of compressed K/V."""
-    from sglang.srt.configs.model_config import AttentionArch
     from sglang.srt.layers.attention.triton_backend import TritonAttnBackend
 
-    # What it asks of a runner and a model besides what other backends do.
+    _ready(runner, is_mla)
+    return _with_references(TritonAttnBackend(runner))
+
+
+def steps_backend(runner: Any, topk: int, steps: int) -> Any:
+    """The same for each step of an EAGLE draft with so many branches."""
+    from sglang.srt.layers.attention.triton_backend import TritonMultiStepDraftBackend
+
+    _ready(runner, is_mla=False)
+    runner.model_config.get_max_num_attention_heads = lambda: runner.model_config.num_attention_heads
+    made = TritonMultiStepDraftBackend(runner, topk, steps)
+    for each in made.attn_backends:
+        _with_references(each)
+    return made
+
+
+def _ready(runner: Any, is_mla: bool) -> None:
+    """Give runner and model what it asks of them besides what other backends do."""
+    from sglang.srt.configs.model_config import AttentionArch
+
     config = runner.model_config
     config.attention_arch = AttentionArch.MLA if is_mla else AttentionArch.MHA
     config.is_encoder_decoder = False
@@ -25,7 +43,9 @@ def backend(runner: Any, is_mla: bool = False) -> Any:
     config.hf_config.get_text_config = lambda: config.hf_text_config
     config.linear_attn_registry_result = runner._linear_attn_registry_cache = None
     runner.gpu_id = 0
-    made = TritonAttnBackend(runner)
+
+
+def _with_references(made: Any) -> Any:
     made.decode_attention_fwd = bound(made.decode_attention_fwd, _decode)
     made.extend_attention_fwd = bound(made.extend_attention_fwd, _extend)
     return made

@@ -31,6 +31,9 @@ def _check(
     bound,
     tokens,
     mapped_slots,
+    slots_stride,
+    own_stride,
+    told_stride,
     OWN: tl.constexpr,
     TOLD: tl.constexpr,
     MAPPED: tl.constexpr,
@@ -40,13 +43,13 @@ def _check(
     token = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     nobody = tl.full((), -1, tl.int64)
     inside = token < tokens
-    slot = tl.load(slots_N + token, mask=inside, other=0).to(tl.int64)
+    slot = tl.load(slots_N + token * slots_stride, mask=inside, other=0).to(tl.int64)
     outside = inside & ((slot < 0) | (slot >= bound))
     expected = slot
     if OWN:
-        own = tl.load(own_N + token, mask=inside, other=0).to(tl.int64)
+        own = tl.load(own_N + token * own_stride, mask=inside, other=0).to(tl.int64)
         if TOLD:
-            told = tl.load(told_N + token, mask=inside, other=-1)
+            told = tl.load(told_N + token * told_stride, mask=inside, other=-1)
             own = tl.where(told >= 0, told, own)
         expected = own
         if MAPPED:
@@ -80,11 +83,11 @@ def check_kv_slots(
 ) -> None:
     """Launch the check of one write.
 
-    slots_N: int [N], contiguous, as handed to the write. site: names layer and backend to the reader. bound: slots of
-    the layer's pool. own_N: int [N], the batch's full slots; without them only the bound is checked. told_N: int64, at
-    least N, the same by the batch before a graph's buffers were filled, -1 where it does not tell. mapping:
-    full_to_swa_index_mapping, int64 [M], for a sliding layer. handed_out: int64 [M], the SWA slot handed out with each
-    full slot, 0 for none, -2 where nobody wrote it down. step_1: int64, one element, on the device.
+    slots_N: int [N], as handed to the write; of any stride, as the next two. site: names layer and backend to the
+    reader. bound: slots of the layer's pool. own_N: int [N], the batch's full slots; without them only the bound is
+    checked. told_N: int64, at least N, the same by the batch before a graph's buffers were filled, -1 where it does not
+    tell. mapping: full_to_swa_index_mapping, int64 [M], for a sliding layer. handed_out: int64 [M], the SWA slot handed
+    out with each full slot, 0 for none, -2 where nobody wrote it down. step_1: int64, one element, on the device.
     """
     none, tokens = verdict.words_V, slots_N.shape[0]  # a pointer that is never followed
     if not tokens:
@@ -102,6 +105,7 @@ def check_kv_slots(
         bound,
         tokens,
         0 if mapping is None else len(mapping) - 1,
+        *(1 if each is None or tokens == 1 else each.stride(0) for each in (slots_N, own_N, told_N)),
         OWN=own_N is not None,
         TOLD=told_N is not None,
         MAPPED=mapping is not None,

@@ -14,6 +14,7 @@ from g4diag.model import KVSlots
 from g4diag.stack.kernels.claims import SLOTS, SLOTS_REMAPPED
 from g4diag.stack.live.device_boxes import Boxes, keep
 from g4diag.stack.live.device_sites import TRAP_OF, WriteSite
+from g4diag.stack.live.step_slots import StepSlots
 from g4diag.stack.live.told_batch import ToldBatches, is_part
 from g4diag.stack.probes import page_table as host
 from g4diag.stack.probes.kv_slots import kv_slots
@@ -29,11 +30,13 @@ class WriteChecks:
 
     def __init__(self, backends: Backends, boxes: Boxes, told: ToldBatches, claims: frozenset[str]) -> None:
         self._backends, self._boxes, self._told, self._claims = backends, boxes, told, claims
+        self._steps = StepSlots()
         self.launches = 0
 
     def hooks(self) -> list[Hook]:
-        """Every write of K/V."""
-        return write_hooks(self._backends, self._written)
+        """Every write of K/V, and where a draft's steps are handed their slots."""
+        judges = TRAP_OF[SLOTS] in self._claims
+        return [*write_hooks(self._backends, self._written), *(self._steps.hooks() if judges else ())]
 
     def _written(self, written: Written) -> None:
         with guard("checking K/V slots on the device"):
@@ -62,14 +65,14 @@ class WriteChecks:
         if getattr(backend, "dcp_size", 1) > 1:  # each rank writes its part, to slots of its own count
             own = None
         mapping = getattr(written.pool, "full_to_swa_index_mapping", None) if view.pool.space.is_swa else None
-        told = None
-        if own is not None and TRAP_OF[SLOTS] in self._claims and _writes_all(view) and not is_part(forward_batch):
-            told = self._told.of(view.worker, view.phase, written.slots, requests=False)
+        told_N = None
+        if own is not None and TRAP_OF[SLOTS] in self._claims and not is_part(forward_batch):
+            told_N = self._told_of(view, own)
         slots_M = None
         if mapping is not None and TRAP_OF[SLOTS_REMAPPED] in self._claims:
             slots_M = self._backends.handed_out.tensor(written.pool)
         if host.is_capturing():
-            keep(slots_M, told, forward_batch)
+            keep(slots_M, told_N, forward_batch)
         self.launches += 1
         check_kv_slots(
             written.slots,
@@ -78,13 +81,18 @@ class WriteChecks:
             site=number,
             bound=view.pool.by_slot().num_pages,
             own_N=None if mapping is None and view.pool.space.is_swa else own,
-            told_N=None if told is None else told.slots_M,
+            told_N=told_N,
             mapping=mapping,
             handed_out=slots_M,
         )
 
-
-def _writes_all(view: KVSlots) -> bool:
-    """Whether one forward writes to all of its batch's slots, in their order. The steps by which a draft makes its
-    tokens have each a part of them; of other forwards of a draft, those that extend are known to."""
-    return view.worker == "target" or view.phase in _DRAFT_EXTENDS
+    def _told_of(self, view: KVSlots, own: Any) -> Any:
+        """int64 [N] or more: where the device is told which of its batch's slots this forward writes to; None where
+        nobody knows. All of them in their order, or of a draft's step a part of them."""
+        writes_all = view.worker == "target" or view.phase in _DRAFT_EXTENDS
+        if not writes_all and not self._steps.is_one(len(own)):
+            return None
+        told = self._told.of(view.worker, view.phase, own, requests=False)
+        if told is None or writes_all:
+            return None if told is None else told.slots_M
+        return self._steps.of(told.slots_M)

@@ -27,6 +27,7 @@ REPLAYS = {
     "replay.frozen_draft": None,
     "replay.eagle_draft": None,
     "replay.eagle_extend": None,
+    "replay.layers_extend": None,  # of a draft of several models, one a step: each replays over this batch
     "replay.prefill": "extend",  # for a mixed batch too
 }
 
@@ -154,6 +155,8 @@ class ToldBatches:
 
     def _replays(self, runner: Any, forward_batch: Any, *args: Any, phase: str | None = None, **kwargs: Any) -> None:
         with guard("telling the device of a batch"):
+            if (runners := getattr(runner, "runners", None)) is not None:  # one a step
+                runner = next(each for each in runners if each is not None)
             worker = "draft" if runner.model_runner.is_draft_worker else "target"
             phase, lengths_B = phase or host.phase_of(forward_batch, worker), forward_batch.seq_lens
             if forward_batch.forward_mode.is_idle():  # any graph of the worker's may be replayed for it

@@ -78,11 +78,12 @@ def assistant_model(window: int, seed: int, layers: int = 2) -> tuple[Any, Any]:
     return text, _with_weights(Gemma4AssistantForCausalLM(config), seed + 1)
 
 
-def own_pool_draft_model(window: int, seed: int) -> tuple[Any, Any]:
-    """(config, Gemma4ForCausalLM) of one sliding and one full layer, for a draft that keeps its own K/V."""
+def own_pool_draft_model(window: int, seed: int, first: str = "sliding") -> tuple[Any, Any]:
+    """(config, Gemma4ForCausalLM) of one sliding and one full layer, for a draft that keeps its own K/V. first: "full"
+    for two of those."""
     from sglang.srt.models.gemma4_causal import Gemma4ForCausalLM
 
-    config = target_config(window, ("sliding_attention", "full_attention"))
+    config = target_config(window, (f"{first}_attention", "full_attention"))
     return config, _with_weights(Gemma4ForCausalLM(config), seed + 2)
 
 

@@ -22,6 +22,7 @@ _MOVED = {
     f"{_CACHE}.allocator.swa.": f"{_CACHE}.swa_memory_pool.",
 }
 _LACKS = {
+    "draft.step_slots": "each draft worker cuts the slots of its steps itself",
     "scheduler.on_idle": "the scheduler has no hook for idleness",
     "view.frozen_kv_target_view": "the view is not handed the draft's backend",
     "view.target_kv_pool_view": "the view is not handed the draft's backend",

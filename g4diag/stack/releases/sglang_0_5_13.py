@@ -69,6 +69,7 @@ RELEASE = Release(
         "replay.frozen_draft": Point(f"{_GRAPH_RUNNER}.replay", ("forward_batch",)),
         "replay.eagle_draft": Point(f"{_EAGLE_RUNNER}.replay", ("forward_batch",)),
         "replay.eagle_extend": Point(f"{_EXTEND_RUNNER}.replay", ("forward_batch",)),
+        "draft.step_slots": Point(f"{_SRT}.speculative.eagle_utils.per_step_draft_out_cache_loc", ("out_cache_loc",)),
         "batch.built": Point(f"{_BATCH}.init_new", ("batch", "model_runner")),
         "rows.alloc": Point(f"{_ROWS}.alloc", ("reqs",)),
         "rows.free": Point(f"{_ROWS}.free", ("req",)),
@@ -108,7 +109,10 @@ RELEASE = Release(
         "swa.free_group_begin": Point(f"{_BASE}.free_group_begin"),
         "swa.free_group_end": Point(f"{_BASE}.free_group_end"),
     },
-    lacks={"replay.prefill": "a prefill's graphs are pieces, between which attention runs eagerly"},
+    lacks={
+        "replay.prefill": "a prefill's graphs are pieces, between which attention runs eagerly",
+        "replay.layers_extend": "each step's graph makes lengths and slots of the next one, which no batch has",
+    },
     read=Readers(
         request_row=attrgetter("req_pool_idx"),
         free_lists=lambda allocator: (allocator.free_pages, allocator.release_pages),

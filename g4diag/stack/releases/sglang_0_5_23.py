@@ -20,6 +20,10 @@ _UTILS = f"{_SRT}.speculative.frozen_kv_mtp_utils"
 _GRAPH_RUNNER = f"{_SRT}.speculative.frozen_kv_mtp_cuda_graph_runner.FrozenKVMTPCudaGraphRunner"
 _EAGLE_RUNNER = f"{_SRT}.speculative.eagle_draft_cuda_graph_runner.EAGLEDraftCudaGraphRunner"
 _EXTEND_RUNNER = f"{_SRT}.speculative.eagle_draft_extend_cuda_graph_runner.EAGLEDraftExtendCudaGraphRunner"
+_LAYERS_RUNNER = (
+    f"{_SRT}.speculative.multi_layer_eagle_draft_extend_cuda_graph_runner"
+    ".MultiLayerEagleMultiStepDraftExtendCudaGraphRunner"
+)
 _RUNNER = f"{_SRT}.model_executor.runner.decode_cuda_graph_runner.DecodeCudaGraphRunner"
 _PREFILL_RUNNER = f"{_SRT}.model_executor.runner.prefill_cuda_graph_runner.PrefillCudaGraphRunner"
 _ALLOCATORS = f"{_SRT}.mem_cache.allocator"
@@ -85,7 +89,9 @@ RELEASE = Release(
         "replay.frozen_draft": Point(f"{_GRAPH_RUNNER}.execute", ("forward_batch",)),
         "replay.eagle_draft": Point(f"{_EAGLE_RUNNER}.execute", ("forward_batch",)),
         "replay.eagle_extend": Point(f"{_EXTEND_RUNNER}.execute", ("forward_batch",)),
+        "replay.layers_extend": Point(f"{_LAYERS_RUNNER}.prepare", ("forward_batch",)),
         "replay.prefill": Point(f"{_PREFILL_RUNNER}.execute", ("forward_batch",)),
+        "draft.step_slots": Point(f"{_SRT}.speculative.eagle_utils.per_step_draft_out_cache_loc", ("out_cache_loc",)),
         "batch.built": Point(f"{_BATCH}.init_new", ("batch", "model_runner")),
         "rows.alloc": Point(f"{_ROWS}.alloc", ("reqs",)),
         "rows.free": Point(f"{_ROWS}.free", ("req",)),

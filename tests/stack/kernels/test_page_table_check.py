@@ -248,6 +248,8 @@ def test_slots_of_a_write(tokens: int) -> None:
     lost = mapping.clone()
     lost[own[last]] = 0
     assert not list(judged(swa, mapping=lost).found()), "given back meanwhile"
+    apart = {"own_N": torch.stack([own, own + 1], dim=1)[:, 0], "told_N": torch.stack([own, own - 1, own], dim=1)[:, 2]}
+    assert not list(judged(torch.stack([swa, -swa], dim=1)[:, 0], **apart).found()), "side by side or not"
     told = own + 1
     assert judged(swa, told_N=told).read(SLOTS) is not None, "the graph's own buffer was not filled"
 

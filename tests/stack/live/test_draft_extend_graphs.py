@@ -1,5 +1,6 @@
 """An EAGLE draft's extend in a graph is held against the batch that its runner was handed: lengths, request rows and
-the slots of its own K/V. sglang's own graph runner, whose graphs are closures, and our kernels, interpreted."""
+the slots of its own K/V; so is each step's of a draft of several models. sglang's own graph runner, whose graphs are
+closures, and our kernels, interpreted."""
 
 from __future__ import annotations
 
@@ -18,9 +19,11 @@ from sglang.srt.layers.attention.triton_backend import TritonAttnBackend
 
 from g4diag.stack.drive.attention_backends import drivable, has_graphs
 from g4diag.stack.drive.draft_extend import DraftExtend
+from g4diag.stack.drive.layers_extend import LayersExtend
 from g4diag.stack.drive.request_state import request_row
 from g4diag.stack.drive.serving import Serving
 from g4diag.stack.live.sink import Live
+from g4diag.stack.releases import current
 from tests.injected import server as small
 from tests.stack.live.test_device_graphs import armed, said
 
@@ -34,12 +37,14 @@ def clips_in_graphs() -> bool:
 
 
 BACKENDS = [name for name in drivable() if has_graphs(name) and (name != "triton" or clips_in_graphs())]
+KINDS = [DraftExtend, *([LayersExtend] if current().has("replay.layers_extend") else [])]
+Kind = type[DraftExtend]
 
 
-def extending(backend: str = "trtllm_mha", requests: int = 2, live: int = 2) -> DraftExtend:
+def extending(backend: str = "trtllm_mha", requests: int = 2, live: int = 2, kind: Kind = DraftExtend) -> DraftExtend:
     """Over a target with requests of different lengths, each with as many tokens as a verify looks at and a page."""
     sizes = replace(small.SIZES, live=live, full_tokens=2 * small.SIZES.full_tokens)
-    draft = DraftExtend(Serving(sizes, seed=0, algorithm="EAGLE", backend=backend))
+    draft = kind(Serving(sizes, seed=0, algorithm="EAGLE", backend=backend))
     for i in range(requests):
         small.admit(draft.serving, f"r{i}", small.PROMPT - (2 + i) * small.PAGE)
     if requests:
@@ -62,13 +67,16 @@ def replayed(live: Live, draft: DraftExtend, batch: Any = None) -> None:
 
 def before_plan(draft: DraftExtend, spoil: Callable[[Any], None]) -> None:
     """Let `spoil` at the runner's static buffers once they are filled, before the metadata is made of them."""
-    honest = draft.backend.init_forward_metadata_out_graph
+    planner: tuple[Any, str] = (draft.backend, "init_forward_metadata_out_graph")
+    if isinstance(draft, LayersExtend):
+        planner = (draft.graphs, "_stage_metadata")
+    honest = getattr(*planner)
 
-    def planned(batch: Any, *args: Any, **kwargs: Any) -> None:
+    def planned(*args: Any, **kwargs: Any) -> None:
         spoil(draft.graphs.buffers)
-        honest(batch, *args, **kwargs)
+        honest(*args, **kwargs)
 
-    draft.backend.init_forward_metadata_out_graph = planned
+    setattr(*planner, planned)
 
 
 def kept(name: str) -> Callable[[DraftExtend], None]:
@@ -104,14 +112,15 @@ FAULTS: dict[str, tuple[Callable[[DraftExtend], None], str]] = {
 }
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_in_its_static_buffers_is_named_by_the_trap_of_its_kind_and_by_no_other(
-    name: str, backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    name: str, backend: str, kind: Kind, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     put, expected = FAULTS[name]
     with armed(tmp_path, JUDGED) as live:
-        draft = extending(backend)
+        draft = extending(backend, kind=kind)
         replayed(live, draft)
         grown(draft)
         assert not said(caplog), "healthy so far"
@@ -122,12 +131,13 @@ def test_a_fault_in_its_static_buffers_is_named_by_the_trap_of_its_kind_and_by_n
     assert "worker=draft" in line and "phase=draft_extend_v2" in line and "path=graph" in line
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_healthy_ones_of_every_size_are_told_and_leave_no_word(
-    backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    backend: str, kind: Kind, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with armed(tmp_path, JUDGED) as live:
-        draft = extending(backend, requests=0, live=4)
+        draft = extending(backend, requests=0, live=4, kind=kind)
         assert live.device is not None and draft.graphs.capture_bs == [1, 2, 4]
         for i in range(4):  # 3 requests are padded to 4
             small.admit(draft.serving, f"r{i}", small.PROMPT - (2 + i) * small.PAGE)

@@ -18,6 +18,8 @@ from g4diag.stack.drive.at_0_5_23.drafts import (
     plan_graph,
     replay,
     replay_extend,
+    steps_batch,
+    steps_runner,
 )
 from g4diag.stack.drive.at_0_5_23.pools import make_own_pool, split_tokens
 from g4diag.stack.drive.at_0_5_23.process import (
@@ -92,6 +94,8 @@ __all__ = [
     "split_tokens",
     "start_parallel",
     "stash",
+    "steps_batch",
+    "steps_runner",
     "tree_cache",
     "write_kv",
 ]

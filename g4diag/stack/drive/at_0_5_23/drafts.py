@@ -87,6 +87,35 @@ def extend_runner(worker: Any) -> Any:
     return _closure_runner(module, module.EAGLEDraftExtendCudaGraphRunner, worker, worker.draft_extend_attn_backend)
 
 
+def steps_runner(worker: Any) -> Any:
+    from sglang.srt.speculative import eagle_draft_cuda_graph_runner as module
+
+    return _closure_runner(module, module.EAGLEDraftCudaGraphRunner, worker, worker.draft_attn_backend)
+
+
+def steps_batch(batch: Any, worker: Any, graphs: Any, **proposal: Any) -> Any:
+    from sglang.kernels.ops.speculative import cache_locs
+    from sglang.srt.speculative.eagle_info import EagleDraftInput
+    from sglang.srt.speculative.eagle_worker_common import prepare_for_draft
+
+    batch.spec_info = EagleDraftInput(**proposal)
+    rows, runner, sizes = worker.req_to_token_pool, worker.draft_runner, (worker.topk, worker.speculative_num_steps)
+    with by_triton(cache_locs):
+        made, is_replayed, _ = prepare_for_draft(batch.spec_info, rows, batch, graphs, runner, *sizes)
+    assert is_replayed
+    return made
+
+
+@contextmanager
+def by_triton(module: Any) -> Iterator[None]:
+    """For the body, its functions call the kernels that a GPU has, interpreted: a CPU's are compiled."""
+    known, module._is_cpu = module._is_cpu, False
+    try:
+        yield
+    finally:
+        module._is_cpu = known
+
+
 def _closure_runner(module: Any, runner: Any, worker: Any, attention: Any) -> Any:
     class ClosureGraphRunner(runner):
         """Captures each size in turn, largest first, without a stream."""
