@@ -30,8 +30,8 @@ NAMES = {
     "device": "launch or waited; assert-index for an index out of bounds",
     "use": "full where a decode line says that nine tenths of the full pool are used",
     "course": "collapse, flat or steady, of the accept length",
-    "canary": "noted one too high, where each first violation is of a position noted after the layers that is one more "
-    "than its slot's place in a page; else other",
+    "canary": "noted one too high, where each violation is of a position noted after the layers that is one more than "
+    "its slot's place in a page; else other",
 }
 _NEARLY = 0.9
 
@@ -103,10 +103,10 @@ def _pages(said: Told) -> Iterator[str]:
 def _canary(incident: Incident, page_size: int | None) -> Iterator[str]:
     """Pages are handed out whole, so that a token's slot has its position's place in a page."""
     events = canaries(incident)
-    if not events or (page_size or 0) < 2 or any(event.slot is None or event.position is None for event in events):
+    if not events or page_size is None or page_size < 2 or any(event.past_next is None for event in events):
         return
     noted = [event.tag.startswith("TAIL") and event.reason == "verify_position" for event in events]
-    high = [((event.position or 0) - (event.slot or 0)) % (page_size or 1) == 1 for event in events]
+    high = [(event.past_next or 0) % page_size == 0 for event in events]
     yield "noted one too high" if all(noted) and all(high) else "other"
 
 

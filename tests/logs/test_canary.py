@@ -45,10 +45,28 @@ def test_one_position_too_high_is_known(tmp_path: Path) -> None:
         ((*HIGH, ("HEAD_K_FULL", "verify_position", 2325, 214)), GEMMA, 64),
         ((*HIGH, ("TAIL_K_SWA", "verify_chain_hash", 2325, 214)), GEMMA, 64),
         ((("TAIL_K_FULL", "write_position", 2325, 214),), GEMMA, 64),
+        ((*HIGH, ("TAIL_K_FULL", "verify_chain_hash", 2325, 214)), GEMMA, 64),
+        ((*HIGH, ("TAIL_K_FULL", "verify_position", 2325, 213)), GEMMA, 64),
+        ((*HIGH, ("TAIL_K_FULL", "verify_position", 2325, 10**18 + 213)), GEMMA, 64),
         (HIGH, OTHER, 64),
         (HIGH, GEMMA, 1),
+        (HIGH, GEMMA, 0),
     ],
-    ids=["right place", "two off", "before the layers too", "a hash too", "a write", "another model", "no pages"],
+    ids=[
+        *("right place", "two off", "before the layers too", "a hash too", "a write", "a hash after it, of one tag"),
+        *("another place after it, of one tag", "a position of 19 digits", "another model", "no pages", "no page"),
+    ],
 )
 def test_anything_else_is_not(tmp_path: Path, seen: tuple[Seen, ...], model: str, page: int) -> None:
     assert issues(tmp_path, seen, model, page) == []
+
+
+def test_each_reason_is_counted_by_itself_and_a_long_number_is_not_cut(tmp_path: Path) -> None:
+    most = 2**63 - 1
+    seen = (*HIGH[:1] * 2, ("TAIL_K_FULL", "verify_chain_hash", 2325, most))
+    (tmp_path / "server.log").write_text(
+        "".join(LINE.format(tag=t, reason=r, slot=s, position=p) for t, r, s, p in seen)
+    )
+    told = [finding.text for finding in inspect_files([tmp_path / "server.log"]).of("kv_canary")]
+    assert [("verify_position" in text, "2 violations" in text) for text in told] == [(True, True), (False, False)]
+    assert f"position {most}" in told[1]
