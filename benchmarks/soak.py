@@ -60,7 +60,9 @@ def main() -> int:
         print(f"soak: {name}: no request stopped by itself, which is to be part of the load")
     blind = never_judged([row["judged_on_the_host"] for row in rows])
     print(f"soak: traps that judged nothing on the host in any server: {', '.join(blind) or 'none'}")
-    return int(bool(unseen or blind) or any(row["violations"] or not row["alive_at_end"] for row in rows))
+    idle = judged_nothing({row["server"]: row["judged_on_the_host"] for row in rows})
+    print(f"soak: servers in which nothing was judged on the host: {', '.join(idle) or 'none'}")
+    return int(bool(unseen or blind or idle) or any(row["violations"] or not row["alive_at_end"] for row in rows))
 
 
 def judged(server: Server) -> dict[str, int]:
@@ -75,6 +77,11 @@ def never_judged(of_servers: Sequence[Mapping[str, int]]) -> list[str]:
     for found in of_servers:
         total.update(found)
     return sorted(name for name, views in total.items() if not views) if total else ["all of them"]
+
+
+def judged_nothing(of_servers: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Servers in which no trap judged anything: another's views are none of theirs."""
+    return [name for name, found in of_servers.items() if not any(found.values())]
 
 
 def _named(options: argparse.Namespace) -> str:

@@ -44,9 +44,11 @@ def fault_of_hardware(incident: Incident) -> str | None:
 
 
 def recorded(incident: Incident) -> str | None:
-    """What sglang's own KV canary recorded."""
+    """What sglang's own KV canary recorded. Where that is of Gemma's own addition a crash says more."""
     first = next(iter(canaries(incident)), None)
-    return None if first is None else f"{canary(first)}; by sglang's KV canary, {first.source}"
+    return (
+        None if first is None or told(incident).is_noise else f"{canary(first)}; by sglang's KV canary, {first.source}"
+    )
 
 
 def canary(event: Canary) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from g4diag.analyzers.once import once
 from g4diag.logs import accept_length, facts, leaks, story, xid
 from g4diag.model import Incident
-from g4diag.model.log import Canary, DeviceAsserts, PoolAudit, Raised
+from g4diag.model.log import Canary, DeviceAsserts, Event, PoolAudit, Raised
 
 # Facts of a log, besides those of `LogFacts.words`: name -> what its words are.
 NAMES = {
@@ -30,21 +30,23 @@ NAMES = {
     "device": "launch or waited; assert-index for an index out of bounds",
     "use": "full where a decode line says that nine tenths of the full pool are used",
     "course": "collapse, flat or steady, of the accept length",
-    "canary": "noted one too high, where each first violation is of a position noted after the layers that is one more "
-    "than its slot's place in a page; else other",
+    "canary": "noted one too high, where each violation is of a position noted after the layers that is one more than "
+    "its slot's place in a page; else other. beside a crash, where such a log of a Gemma-4 tells one",
 }
-_NEARLY = 0.9
+_NEARLY, _ONE_HIGH = 0.9, "noted one too high"
 
 
 @dataclass(frozen=True)
 class Told:
-    """All that `logs` makes of one incident's events."""
+    """All that `logs` makes of one incident's events. is_noise: what the KV canary said is of Gemma's own addition, so
+    it is in none of the crashes."""
 
     facts: facts.LogFacts
     crashes: tuple[story.Crash, ...]
     leaks: tuple[tuple[PoolAudit, tuple[leaks.Leak, ...]], ...]
     xids: tuple[xid.Told, ...]
     courses: tuple[accept_length.Course, ...]
+    is_noise: bool = False
 
 
 @once
@@ -53,12 +55,14 @@ def told(incident: Incident) -> Told:
     events = incident.events
     server = facts.of(events)
     audits = [event for event in events if isinstance(event, PoolAudit)]
+    is_noise = _ONE_HIGH in _canary(events, server.page_size) and "gemma4" in server.words().get("model", ())
     return Told(
         server,
-        story.of(events),
+        story.of([event for event in events if not (is_noise and isinstance(event, Canary))]),
         tuple((audit, leaks.leaks(audit, server.page_size)) for audit in audits),
         xid.triage(events),
         accept_length.courses(events),
+        is_noise,
     )
 
 
@@ -76,7 +80,9 @@ def words(incident: Incident) -> dict[str, set[str]]:
     if (said.facts.full_use or 0) >= _NEARLY:
         found["use"] = {"full"}
     found["course"] = {course.kind for course in said.courses}
-    found["canary"] = set(_canary(incident, said.facts.page_size))
+    found["canary"] = set(_canary(incident.events, said.facts.page_size))
+    if said.is_noise and (said.xids or not all(map(_is_canarys, said.crashes))):
+        found["canary"].add("beside a crash")
     return found
 
 
@@ -100,14 +106,19 @@ def _pages(said: Told) -> Iterator[str]:
         yield "not whole" if least.pages is None else "one" if least.pages == 1 else "several"
 
 
-def _canary(incident: Incident, page_size: int | None) -> Iterator[str]:
+def _canary(events: Iterable[Event], page_size: int | None) -> Iterator[str]:
     """Pages are handed out whole, so that a token's slot has its position's place in a page."""
-    events = canaries(incident)
-    if not events or (page_size or 0) < 2 or any(event.slot is None or event.position is None for event in events):
+    said = [event for event in events if isinstance(event, Canary)]
+    if not said or page_size is None or page_size < 2 or any(event.past_next is None for event in said):
         return
-    noted = [event.tag.startswith("TAIL") and event.reason == "verify_position" for event in events]
-    high = [((event.position or 0) - (event.slot or 0)) % (page_size or 1) == 1 for event in events]
-    yield "noted one too high" if all(noted) and all(high) else "other"
+    noted = [event.tag.startswith("TAIL") and event.reason == "verify_position" for event in said]
+    high = [(event.past_next or 0) % page_size == 0 for event in said]
+    yield _ONE_HIGH if all(noted) and all(high) else "other"
+
+
+def _is_canarys(crash: story.Crash) -> bool:
+    """Whether the canary raised it, as in its mode `raise`."""
+    return crash.raised is not None and crash.raised.killed.message.startswith("kv_canary violation")
 
 
 def _devices(said: Told) -> Iterator[str]:

@@ -64,7 +64,9 @@ class _Index:
     def of(self, value: Any) -> list[_Place]:
         self._asked += 1
         if self._asked <= _FEW or type(value) not in _KINDS:
-            return _looked_through(value)
+            found = _looked_through(value)  # what is bound there next may be a function
+            self._given_away |= {id(module): module for module, _ in found}
+            return found
         if self._modules != len(sys.modules):
             self._modules = len(sys.modules)
             changed = [module for module in _modules() if self._names.get(id(module)) != len(vars(module))]

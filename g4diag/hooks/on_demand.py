@@ -6,8 +6,9 @@ first name that is not there yet runs its `__init__`, on the same module object,
 any other.
 
 A module on demand goes one step further: `from module import name` does not run it either, where its source defines a
-function or a class of that name, but gets a promise. Whoever calls it, reads an attribute of it, asks whether something
-is one, or inherits from it, runs the module, and then every module that holds the promise holds what was promised.
+function or a class of that name, but gets a promise. Whoever calls it, reads or sets an attribute of it, asks whether
+something is one, or inherits from it, runs the module, and then every module that holds the promise holds what was
+promised. Comparing a promise and taking its hash do not: annotations do both.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Promise:
     """Stands for a function or a class of a module that has not run."""
 
     def __init__(self, module: ModuleType, name: str) -> None:
-        self._module, self._name = module, name
+        vars(self).update(_module=module, _name=name)
 
     def _kept(self) -> Any:
         run(self._module)
@@ -83,6 +84,12 @@ class Promise:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._kept(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._kept(), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._kept(), name)
 
     def __instancecheck__(self, instance: Any) -> bool:
         return isinstance(instance, self._kept())

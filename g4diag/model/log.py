@@ -188,7 +188,9 @@ class Xid(Event):
 @dataclass(frozen=True, kw_only=True)
 class Canary(Event):
     """A violation that sglang's KV canary found. tag: as "TAIL_K_SWA"; pool: "full" or "swa"; part: "k" or "v".
-    stored, expected: token ids. count: violations of this process, this one and those after it."""
+    stored, expected: token ids. count: violations of this process with this tag and reason, this one and those after
+    it. past_next: what divides position - slot - 1 of each of them, 0 where that is 0 in all; None where one of them
+    names no slot or no position."""
 
     KIND: ClassVar[str] = "kv-canary"
     tag: str = ""
@@ -200,6 +202,7 @@ class Canary(Event):
     stored: int | None = None
     expected: int | None = None
     count: int = 1
+    past_next: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

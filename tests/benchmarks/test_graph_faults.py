@@ -195,6 +195,7 @@ def test_a_soak_says_which_traps_judged_nothing(tmp_path: Path) -> None:
         clock.write_judged(tmp_path / "judged.json", [live])
         after = json.loads((tmp_path / "judged.json").read_text())
         assert after["slot_has_one_owner"] == 3 and "slot_has_one_owner" not in soak.never_judged([before, after])
+        assert soak.judged_nothing({"a": before, "b": after, "c": {}}) == ["a", "c"]
 
 
 def test_the_other_models_are_written_and_named(tmp_path: Path) -> None:

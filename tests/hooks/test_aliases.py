@@ -26,6 +26,10 @@ def third() -> None: ...
 VALUES = (first, second, third)
 
 
+class Kernel:
+    """What is bound to a name and is no function, as a triton.jit kernel or a promise."""
+
+
 def few(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     """No modules but those that are put here: all of them take a while to go through."""
     modules: dict[str, ModuleType] = {}
@@ -73,3 +77,14 @@ def test_a_pass_is_made_anew_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     module(modules, 0).f = second  # type: ignore[attr-defined]
     with aliases.one_pass():
         assert not places(first) and places(second) == {("m0", "f")}
+
+
+def test_a_function_in_the_place_of_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a promise is kept, or a kernel has a function for a stand-in."""
+    modules, kernel = few(monkeypatch), Kernel()
+    vars(module(modules, 0)).update(f=first, g=kernel)
+    with aliases.one_pass():
+        assert places(first) == {("m0", "f")} and not places(second)
+        for where, name in aliases.aliases_of(kernel):
+            setattr(where, name, second)
+        assert places(second) == {("m0", "g")}

@@ -135,6 +135,7 @@ def promised() -> tuple[dict[str, Any], ModuleType]:
         lambda held: not issubclass(int, held["Base"]),
         lambda held: types.new_class("Sub", (held["Base"],)).__mro__[1].__name__ == "Base",
         lambda held: isinstance(3, held["Base"] | int) and isinstance(3, int | held["Base"]),
+        lambda held: setattr(held["Base"], "made", 5) is None and sys.modules["g4demand.promising"].Base.made == 5,
     ],
 )
 def test_a_promise_is_kept_when_it_is_used(used: Callable[[dict[str, Any]], bool]) -> None:

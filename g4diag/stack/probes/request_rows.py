@@ -74,8 +74,8 @@ class RequestRows:
         if built is None or batch.batch_size < len(built.rids):  # a part of a batch that was split
             return None
         asked = (built.rids, built.rows, built.taken, rows_B.tolist(), self._moves)
-        if self._told is not None and self._told[0] == asked and self._told[1]() is pool:
-            return self._told[2]  # the next step of the same requests, or another table of this one
+        if (known := self._told) is not None and known[0] == asked and known[1]() is pool:
+            return known[2]  # the next step of the same requests, or another table of this one
         if (each := _rows_a_request(rows_B, len(built.rids))) is None:
             return None
         requests = [at // each for at in range(len(rows_B))]
