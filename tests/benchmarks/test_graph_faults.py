@@ -180,6 +180,9 @@ def test_each_place_has_a_server_that_the_soak_knows() -> None:
     places = importlib.import_module("graph_faults_buffers").PLACES
     kinds = importlib.import_module("soak_servers").KINDS
     assert set(graph_faults.SERVERS) == set(places) and set(graph_faults.SERVERS.values()) <= set(kinds)
+    assert graph_faults.is_named_right("mla-slots", {"kv_slots_in_layer_space": 3})
+    assert not graph_faults.is_named_right("mla-slots", {"kv_slots_in_layer_space": 3, "table_is_of_this_step": 1})
+    assert graph_faults.is_named_right("healthy", {}) and not graph_faults.is_named_right("mla-slots", {})
     assert ("mla", "mla-slots") in graph_faults.wanted(["mla"]) and ("others", "healthy") in graph_faults.wanted([""])
 
 
