@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.database import ExampleDatabase
 from hypothesis.errors import Flaky
 from hypothesis.internal.conjecture import engine, providers
+from hypothesis.internal.conjecture.pareto import ParetoFront
 from hypothesis.reporting import with_reporter
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -54,9 +55,9 @@ def run(
     dump_dir: Path | None = None,
     progress: Progress = lambda run: None,
 ) -> MachineRun:
-    """Rounds of examples, each with a seed of its own made from `seed`: the same seed and budget of examples, without
-    a database, is the same run. progress: told after each round. VacuousError where the same choices led Hypothesis
-    another way and nothing broke."""
+    """Rounds of examples, each with a seed of its own made from `seed`: the same seed and budget of examples, with a
+    database that holds nothing of it or none, is the same run. progress: told after each round. VacuousError where the
+    same choices led Hypothesis another way and nothing broke."""
     with opened(machine, faults) as session:
         rounds = _Rounds(session, budget, seed)
         while (size := rounds.next_size()) and not session.first:
@@ -104,7 +105,7 @@ class _Rounds:
         self.examples += size
         _keep_what_imports_brought()
         try:
-            with _limited_shrinking(self.budget.shrinking), _no_constants(), with_reporter(_silent):
+            with _limited_shrinking(self.budget.shrinking), _no_constants(), _no_front(), with_reporter(_silent):
                 run_state_machine_as_test(seeded, settings=chosen)
         except Broken as error:
             return error
@@ -167,6 +168,22 @@ def _limited_shrinking(seconds: float) -> Iterator[None]:
         yield
     finally:
         engine.MAX_SHRINKING_SECONDS = was
+
+
+class _NoFront(ParetoFront):
+    def add(self, data: Any) -> bool:
+        return False
+
+
+@contextmanager
+def _no_front() -> Iterator[None]:
+    """With a database Hypothesis keeps the examples that no other one beats in what a machine aims at, and runs them
+    again and again to make them smaller: a good part of the time, and nothing that breaks is found in it."""
+    engine.ParetoFront = _NoFront  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        engine.ParetoFront = ParetoFront  # type: ignore[attr-defined]
 
 
 def _silent(text: object) -> None:

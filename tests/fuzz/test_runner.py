@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis.database import DirectoryBasedExampleDatabase
 
 pytest.importorskip("sglang")
 
@@ -17,7 +18,7 @@ from g4diag.fuzz.runner import ROUND, Budget, run
 from g4diag.fuzz.session import Broken, ProbeFailed, current, opened
 from g4diag.hooks.install import Hook
 from g4diag.model import Allocation, FreeList
-from tests.fuzz.toy import POOL, Choosy, Once, hows, toy
+from tests.fuzz.toy import POOL, Aiming, Choosy, Once, hows, toy
 
 FEW = Budget(examples=30)
 
@@ -124,6 +125,14 @@ def test_the_same_seed_is_the_same_run() -> None:
     counters = [(found.examples, found.steps, found.coverage) for found in runs]
     assert counters[0] == counters[1] != counters[2]
     assert all(found.exit_code == 0 for found in runs)
+
+
+def test_an_empty_database_changes_nothing_of_a_run(tmp_path: Path) -> None:
+    """With one Hypothesis would run what aims high again and again, to make it smaller."""
+    budget, database = Budget(examples=200), DirectoryBasedExampleDatabase(tmp_path)
+    without, with_one = run(toy(base=Aiming), budget), run(toy(base=Aiming), budget, database=database)
+    assert (with_one.steps, with_one.coverage) == (without.steps, without.coverage)
+    assert with_one.broken_off == without.broken_off and not list(tmp_path.rglob("*"))
 
 
 def test_as_many_examples_as_asked_for_run_to_their_end_and_those_broken_off_are_counted_apart() -> None:

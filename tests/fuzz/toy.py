@@ -49,6 +49,13 @@ class Toy(FuzzMachine):
         self.claim("stays_small", self.how != "claim" or getattr(self, "count", 0) < self.limit, "too many")
 
 
+class Aiming(Toy):
+    """It wants a high count."""
+
+    def aim(self) -> dict[str, float]:
+        return {"count": float(getattr(self, "count", 0)), "low": -float(getattr(self, "count", 0))}
+
+
 class Choosy(Toy):
     """Each rule waits for the other: where Hypothesis leaves one of them out of an example, it gets stuck."""
 
