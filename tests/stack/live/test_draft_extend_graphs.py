@@ -22,6 +22,7 @@ from g4diag.stack.drive.draft_extend import DraftExtend
 from g4diag.stack.drive.layers_extend import LayersExtend
 from g4diag.stack.drive.request_state import request_row
 from g4diag.stack.drive.serving import Serving
+from g4diag.stack.live import told_batch
 from g4diag.stack.live.sink import Live
 from g4diag.stack.releases import current
 from tests.injected import server as small
@@ -191,11 +192,18 @@ def test_one_for_an_idle_rank_is_held_against_no_batch(tmp_path: Path, caplog: p
 def test_what_nobody_judges_is_not_copied(
     names: set[str], rows: int | None, slots: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from g4diag.stack.live import told_batch
+    assert (rows, slots) == copied(
+        "draft_extend_v2", names, lambda live: replayed(live, extending()), tmp_path, monkeypatch
+    )
 
+
+def copied(
+    phase: str, names: set[str], replay: Callable[[Live], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[int | None, int | None]:
+    """Requests and tokens that are told of a draft's batch of this phase under these traps; None where it has no
+    buffers."""
     monkeypatch.setattr(told_batch, "_BUFFERS", {})
     with armed(tmp_path, frozenset(names)) as live:
-        draft = extending()
-        replayed(live, draft)
-        told = told_batch._BUFFERS.get(("draft", "draft_extend_v2", torch.device("cpu")))
-    assert (rows, slots) == (None, None) if told is None else (told.requests, told.tokens) == (rows, slots)
+        replay(live)
+        told = told_batch._BUFFERS.get(("draft", phase, torch.device("cpu")))
+    return (None, None) if told is None else (told.requests, told.tokens)

@@ -18,12 +18,12 @@ from g4diag.stack.drive.attention_backends import drivable, has_graphs, verifies
 from g4diag.stack.drive.draft_steps import DraftSteps
 from g4diag.stack.drive.request_state import request_row
 from g4diag.stack.drive.serving import Serving
-from g4diag.stack.live import told_batch
 from g4diag.stack.live.device_check import IN_GRAPHS, ON_DEVICE
 from g4diag.stack.live.sink import Live
 from g4diag.stack.live.step_slots import StepSlots, _step_of
 from tests.injected import server as small
 from tests.stack.live.test_device_graphs import armed, said
+from tests.stack.live.test_draft_extend_graphs import copied
 
 JUDGED = frozenset({"table_is_of_this_step", "request_row_is_of_its_request", "kv_slots_in_layer_space"})
 LAYERS = 2
@@ -189,12 +189,9 @@ def test_a_model_whose_steps_share_one_contiguous_copy_of_the_slots_is_judged(
 def test_what_nobody_judges_is_not_copied(
     names: set[str], rows: int | None, slots: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(told_batch, "_BUFFERS", {})
-    with armed(tmp_path, frozenset(names)) as live:
-        draft = drafting()
-        replayed(live, draft)
-        told = told_batch._BUFFERS.get(("draft", "draft_decode", torch.device("cpu")))
-    assert (rows, slots) == (None, None) if told is None else (told.requests, told.tokens) == (rows, slots)
+    assert (rows, slots) == copied(
+        "draft_decode", names, lambda live: replayed(live, drafting()), tmp_path, monkeypatch
+    )
 
 
 def cut(slots_M: Any) -> Any:
