@@ -30,16 +30,14 @@ BACKEND = "sglang.srt.layers.attention.trtllm_mha_backend.TRTLLMHAAttnBackend"
 
 def device_checks() -> list[Any]:
     """Every device check of this process: captured graphs write to what it holds."""
+    return alive("DeviceCheck")
+
+
+def alive(kind: str) -> list[Any]:
+    """Every object of this process whose class has that name."""
     import gc
 
-    return [found for found in gc.get_objects() if type(found).__name__ == "DeviceCheck"]
-
-
-def lives() -> list[Any]:
-    """What is armed in this process."""
-    import gc
-
-    return [found for found in gc.get_objects() if type(found).__name__ == "Live"]
+    return [found for found in gc.get_objects() if type(found).__name__ == kind]
 
 
 def write_judged(path: Path, armed: list[Any]) -> None:
@@ -199,7 +197,7 @@ class Clock:
         if os.environ.get("TRAPBENCH_LAUNCHES") and self._count % 500 == 100:
             self._table[0, 1] = self._launches()
         if os.environ.get("TRAPBENCH_JUDGED") and self._count % 500 == 100:
-            self._armed = self._armed or lives()
+            self._armed = self._armed or alive("Live")
             write_judged(Path(self._path).with_name("judged.json"), self._armed)
 
     def _launches(self) -> int:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from g4diag.model import AttentionRead, IndexSpace, LayerKind, PoolView
+from g4diag.model import AttentionRead, IndexSpace, PoolView
 from g4diag.model.once import once
 from g4diag.model.remade import remade
+from tests.samples import healthy_read
 
 
 @dataclass(frozen=True)
@@ -33,22 +34,8 @@ def test_it_is_worked_out_at_the_first_look_and_not_again() -> None:
 
 
 def test_a_remade_view_is_the_replaced_one() -> None:
-    table_BP = np.array([[1, 2]], dtype=np.int32)
-    pool = PoolView("swa", IndexSpace.SWA_PAGE, 16, 40)
-    first = AttentionRead(
-        step=0,
-        worker="target",
-        phase="",
-        path="eager",
-        backend="x",
-        layer_id=0,
-        layer_kind=LayerKind.SWA,
-        window_left=-1,
-        pool=pool,
-        table_space=None,
-        page_table_BP=table_BP,
-        seq_lens_B=np.array([20], dtype=np.int32),
-    )
+    table_BP, pool = np.array([[1, 2]], dtype=np.int32), PoolView("swa", IndexSpace.SWA_PAGE, 16, 40)
+    first = healthy_read(step=0, window_left=-1, pool=pool, page_table_BP=table_BP, seq_lens_B=np.array([20]))
     made, wanted = (how(first, step=3, phase="decode", window_left=15) for how in (remade, replace))
     assert type(made) is AttentionRead and first.step == 0
     for each in fields(AttentionRead):

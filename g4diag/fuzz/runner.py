@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, settings
@@ -105,7 +106,7 @@ class _Rounds:
         self.examples += size
         _keep_what_imports_brought()
         try:
-            with _limited_shrinking(self.budget.shrinking), _no_constants(), _no_front(), with_reporter(_silent):
+            with _as_we_want_it(self.budget.shrinking), with_reporter(_silent):
                 run_state_machine_as_test(seeded, settings=chosen)
         except Broken as error:
             return error
@@ -134,20 +135,25 @@ class _Rounds:
         )
 
 
-@contextmanager
-def _no_constants() -> Iterator[None]:
-    """Hypothesis mixes integers into what it draws that it read in the source of whatever this process has imported:
-    the same seed would draw otherwise in another process, and after any change of ours."""
+def _as_we_want_it(shrinking: float) -> ExitStack:
+    """For the body, what Hypothesis has no setting for. shrinking: seconds, which are five minutes there; it stops with
+    the best it has."""
+    kept = ExitStack()
+    kept.enter_context(patch.object(engine, "MAX_SHRINKING_SECONDS", shrinking))
+    # It mixes integers into what it draws that it read in the source of whatever this process has imported: the same
+    # seed would draw otherwise in another process, and after any change of ours. An older one reads no sources.
     provider: Any = getattr(providers, "HypothesisProvider", None)
-    drawn = getattr(provider, _CONSTANT, None)
-    if drawn is None:  # an older one, which reads no sources
-        yield
-        return
-    setattr(provider, _CONSTANT, lambda *args, **constraints: None)
-    try:
-        yield
-    finally:
-        setattr(provider, _CONSTANT, drawn)
+    if hasattr(provider, _CONSTANT):
+        kept.enter_context(patch.object(provider, _CONSTANT, lambda *args, **constraints: None))
+    # With a database it keeps the examples that no other one beats in what a machine aims at, and runs them again and
+    # again to make them smaller: a good part of the time, and nothing that breaks is found in it.
+    kept.enter_context(patch.object(engine, "ParetoFront", _NoFront))
+    return kept
+
+
+class _NoFront(ParetoFront):
+    def add(self, data: Any) -> bool:
+        return False
 
 
 def _keep_what_imports_brought() -> None:
@@ -157,33 +163,6 @@ def _keep_what_imports_brought() -> None:
         _modules_kept = len(sys.modules)
         gc.collect()
         gc.freeze()
-
-
-@contextmanager
-def _limited_shrinking(seconds: float) -> Iterator[None]:
-    """Hypothesis shrinks for up to five minutes, and has no setting for it. It stops with the best it has."""
-    was = engine.MAX_SHRINKING_SECONDS
-    engine.MAX_SHRINKING_SECONDS = seconds  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        engine.MAX_SHRINKING_SECONDS = was
-
-
-class _NoFront(ParetoFront):
-    def add(self, data: Any) -> bool:
-        return False
-
-
-@contextmanager
-def _no_front() -> Iterator[None]:
-    """With a database Hypothesis keeps the examples that no other one beats in what a machine aims at, and runs them
-    again and again to make them smaller: a good part of the time, and nothing that breaks is found in it."""
-    engine.ParetoFront = _NoFront  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        engine.ParetoFront = ParetoFront  # type: ignore[attr-defined]
 
 
 def _silent(text: object) -> None:

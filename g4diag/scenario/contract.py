@@ -121,9 +121,9 @@ class Scenario:
     release is left out. server_states, load: the same on a GPU, each a real server in a process of its own. since:
     lines that came with the bug's code, before: lines that it replaced; a release that is older by them, and in which
     no damage is done, does not have the bug yet. launches: parts of the paths of the Python files that launch the
-    kernel which faults. without_model: its drives build
-    allocators, pools and what schedules requests, and nothing that runs a model. plans: attention backends, by name,
-    that such drives build and have plan, and whose forwards they do not run."""
+    kernel which faults. without_model: its drives build allocators, pools and what schedules requests, and nothing that
+    runs a model. plans: attention backends, by name, that such drives build and have plan, and whose forwards they do
+    not run."""
 
     name: str
     symptom: str

@@ -99,9 +99,9 @@ def test_each_state_that_a_trap_names_leaves_a_small_dump_that_is_judged_so(
 SOUND = Found(checked=1, damaged=0)
 
 
-def made(drive: Callable[..., Found], *states: Drive) -> Scenario:
+def made(drive: Callable[..., Found], *states: Drive, **more: Any) -> Scenario:
     """A scenario of no bug."""
-    return driven(drive, name="made", symptom="", upstream="", drives=states)
+    return driven(drive, name="made", symptom="", upstream="", drives=states, **more)
 
 
 def test_what_a_state_comes_to() -> None:
@@ -154,14 +154,7 @@ def test_what_cannot_run_here_ends_the_scenario_and_is_no_reading() -> None:
     with pytest.raises(CannotRunError, match="wanted a GPU") as cannot:
         made(drive, Drive("upstream", "")).run(Options(), silent)
     assert not isinstance(cannot.value, TooEarlyError)
-    early = driven(
-        drive,
-        name="made",
-        symptom="",
-        upstream="",
-        drives=(Drive("upstream", ""),),
-        since=(("sglang", "no such line"),),
-    )
+    early = made(drive, Drive("upstream", ""), since=(("sglang", "no such line"),))
     with pytest.raises(TooEarlyError, match=r"made: not there yet: wanted 'no such line' .* wanted a GPU"):
         early.run(Options(), silent)
 

@@ -22,9 +22,9 @@ from g4diag.discover import contributions
 from g4diag.errors import VacuousError
 from g4diag.report import repro_drive_json
 from g4diag.scenario import Drive, DriveOutcome, Found, Options, Scenario, start
-from g4diag.scenario.driving import driven
 from g4diag.stack.drive import uncompiled
 from tests.repro.conftest import silent
+from tests.scenario.test_driven import made
 
 ROOT = Path(__file__).parents[2]
 ALONE = [row.value for row in contributions("repro", "SCENARIO") if row.error is None and row.value.without_model]
@@ -77,17 +77,9 @@ def test_one_that_runs_a_forward_of_a_backend_that_only_plans_is_vacuous() -> No
             FlashInferAttnBackend.forward_decode(object(), None, None, None, None, None)
         return Found(checked=1, damaged=0)
 
-    made = driven(
-        drive,
-        name="made",
-        symptom="",
-        upstream="",
-        drives=(Drive("upstream", ""),),
-        without_model=True,
-        plans=("flashinfer",),
-    )
+    planning = made(drive, Drive("upstream", ""), without_model=True, plans=("flashinfer",))
     with pytest.raises(VacuousError, match=r"made: vacuous: .*FlashInferAttnBackend\.forward_decode"):
-        made.run(Options(), silent)
+        planning.run(Options(), silent)
 
 
 def test_one_that_meets_a_backend_after_all_is_vacuous(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,9 +91,9 @@ def test_one_that_meets_a_backend_after_all_is_vacuous(monkeypatch: pytest.Monke
         sys.modules[name] = ModuleType(name)
         return Found(checked=1, damaged=0)
 
-    made = driven(drive, name="made", symptom="", upstream="", drives=(Drive("upstream", ""),), without_model=True)
+    scenario = made(drive, Drive("upstream", ""), without_model=True)
     with pytest.raises(VacuousError, match=f"made: vacuous: .*{name}"):
-        made.run(Options(), silent)
+        scenario.run(Options(), silent)
 
 
 def test_traps_see_what_an_allocator_alone_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +117,7 @@ def test_traps_see_what_an_allocator_alone_does(monkeypatch: pytest.MonkeyPatch)
 def test_the_collector_rests_between_begin_and_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = list[bool]()
     monkeypatch.setattr(uncompiled, "install", lambda: installed.append(gc.isenabled()))
-    scenario = driven(lambda: Found(1, 0), name="made", symptom="", upstream="", drives=(Drive("upstream", ""),))
+    scenario = made(lambda: Found(1, 0), Drive("upstream", ""))
     frozen, finders = gc.get_freeze_count(), list(sys.meta_path)
     start.imported()
     assert gc.get_freeze_count() == frozen, "a process that did not begin so is left as it is"

@@ -19,7 +19,7 @@ import numpy as np
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook
 from g4diag.model import Allocation, FreeList, IndexSpace, MappingUpdate, PoolView, Release
-from g4diag.stack.probes.async_copies import Arrivals, on_host
+from g4diag.stack.probes.async_copies import Arrivals
 from g4diag.stack.probes.contract import Context, Probe
 from g4diag.stack.probes.free_groups import FreeGroups
 from g4diag.stack.probes.live_pages import LivePages
@@ -122,10 +122,7 @@ class AllocationProbe:
             def arrived(slots_N: Any) -> None:
                 self._emit(Allocation(call, pool, slots_N, live_pages_N=book.take(slots_N)))
 
-            if self.arrivals.at_once(slots):
-                arrived(on_host(slots))
-            else:
-                self.arrivals.copy([slots], arrived)
+            self.arrivals.copy([slots], arrived)
             self._take_stock(allocator, met)
 
         return observed
@@ -146,10 +143,7 @@ class AllocationProbe:
         def arrived(slots_N: Any) -> None:
             self._emit(Release(pool, slots_N, live_pages_N=book.give_back(slots_N)))
 
-        if self.arrivals.at_once(slots):
-            arrived(on_host(slots))
-        else:
-            self.arrivals.copy([slots], arrived)
+        self.arrivals.copy([slots], arrived)
         self._take_stock(allocator, met)
 
     def _cleared(self, result: Any, allocator: Any) -> None:

@@ -66,7 +66,7 @@ class Arrivals:
         for tensor in tensors:
             on_device |= tensor.is_cuda
         if not on_device and not self._asked and not self._waiting:
-            then(*[on_host(tensor) for tensor in tensors])
+            then(*[_on_host(tensor) for tensor in tensors])
             return
         if on_device:
             stream = self._device.stream()
@@ -78,10 +78,13 @@ class Arrivals:
         if self._kept >= _MANY:
             self.flush()
 
-    def at_once(self, tensor: Any) -> bool:
-        """Whether what is asked of this tensor, and of others that lie where it does, is used at once: its keeper may
-        take the copies itself then, with `on_host`, and go without a function for later."""
-        return not (self._asked or self._waiting or tensor.is_cuda)
+    def copy_mapped(self, slots: Any, mapping: Any, then: Callable[..., None], *more: Any) -> None:
+        """`copy` of the slots, what the mapping that lies where they do has for each, and `more`."""
+        if self._asked or self._waiting or mapping.is_cuda:
+            self.copy([slots, mapping[slots], *more], then)
+            return
+        slots_N = _on_host(slots)  # numpy looks them up in a fraction of torch's time
+        then(slots_N, mapping.numpy()[slots_N].astype(np.int64, copy=False), *map(_on_host, more))
 
     def flush(self) -> None:
         """Fetch what was kept, on the stream it was made on."""
@@ -151,12 +154,12 @@ class Arrivals:
 def _safe(tensor: Any) -> Any:
     """Something of the tensor that nobody will write to."""
     if not tensor.is_cuda:
-        return on_host(tensor)
+        return _on_host(tensor)
     # By size, not by `_base`: inference mode does not track views.
     whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
     return tensor.detach() if whole else tensor.detach().clone()
 
 
-def on_host(tensor: Any) -> Any:
+def _on_host(tensor: Any) -> Any:
     """int64: what a tensor on the CPU holds now, in memory of its own."""
     return tensor.numpy().astype(np.int64)

@@ -8,6 +8,7 @@ release puts it off.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook
 from g4diag.model import IntArray, MappingUpdate
-from g4diag.stack.probes.async_copies import Arrivals, on_host
+from g4diag.stack.probes.async_copies import Arrivals
 from g4diag.stack.releases import current
 
 CALLS = ("alloc", "alloc_extend", "alloc_decode")
@@ -65,19 +66,8 @@ class MappingUpdateProbe:
 
     def _update(self, call: str, owner: Any, full: Any, swa: Any = None) -> None:
         """swa: what was handed out with the last of them; None for a free."""
-
-        mapping = owner.full_to_swa_index_mapping
-        if self._arrivals.at_once(mapping):
-            full_N = on_host(full)
-            mapped_N = mapping.numpy()[full_N].astype(np.int64, copy=False)
-            self._judge(call, full_N, mapped_N, *(() if swa is None else (on_host(swa),)))
-            return
-
-        def arrived(*copies: Any) -> None:
-            self._judge(call, *copies)
-
-        asked = [full, mapping[full]]
-        self._arrivals.copy(asked if swa is None else [*asked, swa], arrived)
+        more = () if swa is None else (swa,)
+        self._arrivals.copy_mapped(full, owner.full_to_swa_index_mapping, partial(self._judge, call), *more)
 
     def _judge(self, call: str, full_N: IntArray, mapped_N: IntArray, swa_N: IntArray | None = None) -> None:
         with _JUDGING:

@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook
 from g4diag.model import PrefixMatch
-from g4diag.stack.probes.async_copies import Arrivals, on_host
+from g4diag.stack.probes.async_copies import Arrivals
 from g4diag.stack.probes.contract import Context, Probe
 from g4diag.stack.releases import current
 
@@ -62,11 +60,8 @@ class PrefixMatchProbe:
             with guard("judging a match"):
                 self._sink(PrefixMatch(name, tokens, int(window), full_N, mapped_N))
 
-        if tokens and self._arrivals.at_once(mapping):
-            last_N = on_host(last)
-            arrived(last_N, mapping.numpy()[last_N].astype(np.int64, copy=False))
-        elif tokens:
-            self._arrivals.copy([last, mapping[last]], arrived)
+        if tokens:
+            self._arrivals.copy_mapped(last, mapping, arrived)
 
     def _is_due(self) -> bool:
         step = self._step_of()

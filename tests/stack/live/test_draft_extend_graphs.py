@@ -181,14 +181,13 @@ def test_one_for_an_idle_rank_is_held_against_no_batch(tmp_path: Path, caplog: p
     assert said(caplog) == ["kv_slots_in_layer_space"]
 
 
-@pytest.mark.parametrize(
-    ("names", "rows", "slots"),
-    [
-        ({"kv_slots_in_layer_space"}, 0, 8),
-        ({"table_is_of_this_step"}, 2, 0),
-        ({"page_table_stays_in_pool"}, None, None),
-    ],
-)
+def judged_by(slots: int) -> pytest.MarkDecorator:
+    """Traps, and of two requests what is told where those are armed: requests, and of their tokens `slots`."""
+    told = [({"kv_slots_in_layer_space"}, 0, slots), ({"table_is_of_this_step"}, 2, 0)]
+    return pytest.mark.parametrize(("names", "rows", "slots"), [*told, ({"page_table_stays_in_pool"}, None, None)])
+
+
+@judged_by(slots=8)
 def test_what_nobody_judges_is_not_copied(
     names: set[str], rows: int | None, slots: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

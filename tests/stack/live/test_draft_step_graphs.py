@@ -23,7 +23,7 @@ from g4diag.stack.live.sink import Live
 from g4diag.stack.live.step_slots import StepSlots, _step_of
 from tests.injected import server as small
 from tests.stack.live.test_device_graphs import armed, said
-from tests.stack.live.test_draft_extend_graphs import copied
+from tests.stack.live.test_draft_extend_graphs import copied, judged_by
 
 JUDGED = frozenset({"table_is_of_this_step", "request_row_is_of_its_request", "kv_slots_in_layer_space"})
 LAYERS = 2
@@ -178,14 +178,7 @@ def test_a_model_whose_steps_share_one_contiguous_copy_of_the_slots_is_judged(
     assert said(caplog) == ["kv_slots_in_layer_space"]
 
 
-@pytest.mark.parametrize(
-    ("names", "rows", "slots"),
-    [
-        ({"kv_slots_in_layer_space"}, 0, 6),
-        ({"table_is_of_this_step"}, 2, 0),
-        ({"page_table_stays_in_pool"}, None, None),
-    ],
-)
+@judged_by(slots=6)
 def test_what_nobody_judges_is_not_copied(
     names: set[str], rows: int | None, slots: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
