@@ -37,7 +37,7 @@ FAULT = "faulty-rule"
 ENGINE: dict[str, Any] = tiny_pair.ENGINE | {"random_seed": 0}
 # Sliding layers of the 26B-A4B shape read eight K/V heads, full ones two; head_dim 256 for both, which XQA needs.
 BIG_LAYERS = (*("sliding_attention",) * 5, "full_attention") * 5
-BIG_HIDDEN, BIG_WINDOW = 2816, 512
+BIG_HIDDEN, BIG_WINDOW, BIG_HEADS = 2816, 512, (16, 8, 2)
 
 
 def cures(*, eager: bool = True) -> tuple[str, ...]:
@@ -80,28 +80,28 @@ def tiny_models(folder: Path) -> dict[str, str]:
 
 def big_models(folder: Path, intermediate: int) -> dict[str, str]:
     """As `tiny_models`, with the attention of Gemma-4 26B-A4B but for head_dim, and a dense MLP."""
-    heads: dict[str, Any] = {"num_attention_heads": 16, "num_key_value_heads": 8, "num_global_key_value_heads": 2}
     target, draft = tiny_pair.target_config(), tiny_pair.assistant_config()
-    rows = (
-        (target.text_config, BIG_HIDDEN, intermediate, BIG_LAYERS),
-        (draft.text_config, 1024, 4096, ("sliding_attention",) * 3 + ("full_attention",)),
-    )
-    for text, hidden, inner, layers in rows:
-        wanted: dict[str, Any] = heads | {
-            "hidden_size": hidden,
-            "intermediate_size": inner,
-            "sliding_window": BIG_WINDOW,
-        }
-        wanted |= {"num_hidden_layers": len(layers), "layer_types": list(layers)}
-        for name, value in wanted.items():
-            setattr(text, name, value)
-    draft.text_config.num_kv_shared_layers = 4
-    draft.backbone_hidden_size = BIG_HIDDEN
-    for name, config in (("target", target), ("draft", draft)):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        text = json.dumps(config.to_dict(), indent=2, sort_keys=True, default=str)
-        (folder / name / "config.json").write_text(text + "\n", encoding="utf-8")
-    return {"model_path": str(folder / "target"), "speculative_draft_model_path": str(folder / "draft")}
+    _shape_text(target.text_config, BIG_HIDDEN, intermediate, BIG_LAYERS, BIG_HEADS, BIG_WINDOW)
+    shape_assistant(draft, BIG_HIDDEN, BIG_HEADS, BIG_WINDOW)
+    return {
+        "model_path": str(tiny_pair.write_config(folder / "target", target)),
+        "speculative_draft_model_path": str(tiny_pair.write_config(folder / "draft", draft)),
+    }
+
+
+def shape_assistant(draft: Any, hidden: int, heads: tuple[int, int, int], window: int) -> None:
+    """Its layers and heads, for a target of that hidden size. heads: query, sliding K/V, full K/V."""
+    layers = ("sliding_attention",) * 3 + ("full_attention",)
+    _shape_text(draft.text_config, 1024, 4096, layers, heads, window)
+    draft.text_config.num_kv_shared_layers, draft.backbone_hidden_size = len(layers), hidden
+
+
+def _shape_text(
+    text: Any, hidden: int, inner: int, layers: tuple[str, ...], heads: tuple[int, int, int], window: int
+) -> None:
+    text.num_attention_heads, text.num_key_value_heads, text.num_global_key_value_heads = heads
+    text.hidden_size, text.intermediate_size, text.sliding_window = hidden, inner, window
+    text.num_hidden_layers, text.layer_types = len(layers), list(layers)
 
 
 def own_child(name: str = "server_work") -> None:

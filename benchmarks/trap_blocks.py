@@ -1,6 +1,6 @@
 """What traps cost a healthy server, told inside one decode run: what is armed changes every 50 steps.
 
-    bash tools/on_gpu.sh exec python3 benchmarks/trap_blocks.py --shape 26b [--time-limit 550] [--block-steps 25]
+    bash tools/on_gpu.sh exec python3 benchmarks/trap_blocks.py --shape 26b-a4b [--time-limit 550] [--block-steps 25]
     ... trap_blocks.py --hook-times 60      # the last 60 s not for what a step takes, but the host's time in each hook
     .venv/bin/python benchmarks/trap_blocks.py --pool A B      # no GPU: runs that wrote A.json, A.npz and so on, as one
 
@@ -24,13 +24,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import expert_pair
 import hook_times
 import numpy as np
 import servers
 import trap_toggle
 from block_ratios import FIGURES, NAMES, Steps, noise, pooled, ratios, settling
-from trap_overhead import SHAPES
-from trap_toggle import MODES, Bench, wait_for
+from trap_overhead import Shape
+from trap_toggle import EXPERTS, MODES, SHAPES, Bench, wait_for
 
 LEFT_OUT = 3  # steps after a change: the queue was empty meanwhile
 
@@ -90,7 +91,7 @@ def main() -> int:
     untimed = list[int]()
     if options.hook_times:
         servers.plugin(Path(tempfile.mkdtemp(prefix="g4-times-site-")), "g4times", "hook_times")
-        more |= {"SGLANG_PLUGINS": "g4diag,g4bench,g4times", "HOOKTIMES_FILE": str(times)}
+        more |= {"SGLANG_PLUGINS": trap_toggle.plugins(shape, "g4times"), "HOOKTIMES_FILE": str(times)}
         times.with_suffix(".on").unlink(missing_ok=True)
 
         def switch() -> None:
@@ -110,6 +111,7 @@ def main() -> int:
         print(f"trap_blocks: {options.after} never came, or the server ended: {server.why()}")
         return 1
     ledger = server.job.folder / "blocks.jsonl"
+    used = counted(bench, shape) if shape.name == EXPERTS else {}
     batches = 0
     while time.monotonic() < end - 15 and server.is_alive() and _count(ledger) < options.cycles * len(NAMES):
         bench.serve(shape.batch, shape.new, seed=0)
@@ -126,6 +128,7 @@ def main() -> int:
     content: dict[str, Any] = {
         "about": __doc__,
         "options": vars(options),
+        "experts": used,
         "machine": servers.machine(),
         "blocks": blocks,
     }
@@ -138,7 +141,22 @@ def main() -> int:
     armed = {name: [b["seconds"] for b in blocks if b["mode"] == name] for name in NAMES}
     print({name: round(float(np.median(seconds)), 3) for name, seconds in armed.items()}, "s a change")
     print(f"violations: {content['violations']}; blocks in which armed traps saw too few steps: {len(blind)}")
-    return 1 if blind or (untimed and not show_hooks(times)) else 0
+    if problem := used.get("problem"):
+        print(f"trap_blocks: the experts' load is not the model's: {problem}")
+    return 1 if blind or problem or (untimed and not show_hooks(times)) else 0
+
+
+def counted(bench: Bench, shape: Shape) -> dict[str, Any]:
+    """How many experts the layers use for one batch of prompts of its own."""
+    bench.census(True)
+    bench.serve(shape.batch, 4, seed=1)
+    found = bench.census(False)
+    (bench.server.job.folder / "switch.json").unlink()
+    try:
+        least, most = expert_pair.loaded(found, expert_pair.geometry().more["num_experts"])
+    except ValueError as error:
+        return {"problem": str(error)}
+    return {"calls": len(found), "least_used": least, "largest_share": most, "problem": ""}
 
 
 def show(blocks: Sequence[Mapping[str, Any]], steps: Sequence[Steps], begun: Sequence[int | None]) -> dict[str, Any]:

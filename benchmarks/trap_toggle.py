@@ -22,9 +22,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import expert_pair
 import servers
 from servers import Server, cures
-from trap_overhead import SHAPES, Shape, summary
+from trap_overhead import BIG, Shape, summary
+from trap_overhead import SHAPES as SHARED
 
 from g4diag.servers.run import Job
 
@@ -35,6 +37,11 @@ MODES = {
     "all + recorder": {"G4DIAG_TRAPS": "all", "G4DIAG_RECORDER": "on"},
     "recorder": {"G4DIAG_TRAPS": "none", "G4DIAG_RECORDER": "on"},
 }
+EXPERTS = "26b-a4b"  # expert_pair.py: it has a GPU to itself
+SHAPES = SHARED | {
+    EXPERTS: Shape(EXPERTS, (), BIG | expert_pair.ENGINE | {"mem_fraction_static": 0.92}, 32, 1000, 3000, 0, 100)
+}
+ALONE = ("26b", EXPERTS)
 
 
 def start(
@@ -44,10 +51,10 @@ def start(
     folder = servers.workplace() / "toggle" / shape.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    pair = Path(tempfile.mkdtemp(prefix="g4-toggle-"))
-    models = servers.big_models(pair, intermediate) if shape.name == "26b" else servers.tiny_models(pair)
+    models = models_of(shape, Path(tempfile.mkdtemp(prefix="g4-toggle-")), intermediate)
     environment = servers.environment("all", "", True, folder / "dumps") | {
-        "SGLANG_PLUGINS": "g4diag,g4bench",
+        "SGLANG_PLUGINS": plugins(shape),
+        "REALBENCH_FOLDER": str(folder),
         "TRAPBENCH_WORK": "standby",
         "TRAPBENCH_CLOCK": str(folder / "steps.i64"),
         "TRAPBENCH_MODES": str(folder),
@@ -57,7 +64,7 @@ def start(
     engine = servers.ENGINE | models | shape.engine
     engine |= {"port": 27_000 + 150 * number, "max_running_requests": shape.batch, "decode_log_interval": 100}
     engine |= {"cuda_graph_bs": list(graphs or (8, shape.batch))}
-    if shape.name == "26b":
+    if shape.name in ALONE:
         # Alone on its GPU it has room for the SWA side of a whole batch of prompts, so that all of it decodes at once.
         engine["swa_full_tokens_ratio"] = 0.95
     job = Job(
@@ -73,6 +80,19 @@ def start(
     server = Server(shape.name, job)
     server.start()
     return server
+
+
+def plugins(shape: Shape, *more: str) -> str:
+    """SGLANG_PLUGINS of this shape's server."""
+    return ",".join(("g4diag", "g4bench", *(("g4real",) if shape.name == EXPERTS else ()), *more))
+
+
+def models_of(shape: Shape, folder: Path, intermediate: int) -> dict[str, str]:
+    """Engine arguments that name this shape's pair, written below `folder`."""
+    if shape.name == EXPERTS:
+        servers.plugin(Path(tempfile.mkdtemp(prefix="g4-real-site-")), "g4real", "real_plugin")
+        return expert_pair.models(folder)
+    return servers.big_models(folder, intermediate) if shape.name == "26b" else servers.tiny_models(folder)
 
 
 def wait_for(server: Server, found: Any, end: float) -> Any:
@@ -94,17 +114,26 @@ class Bench:
     def arm(self, mode: str) -> str:
         """Change what is armed; what the server says of it."""
         number, self.modes = self.modes, self.modes + 1
-        _put(self.folder / "mode.json", {"number": number, "environment": MODES[mode]})
+        put(self.folder / "mode.json", {"number": number, "environment": MODES[mode]})
         ack = self.folder / f"mode-{number}.ack"
         # An idle scheduler may sleep: a request wakes it.
         self.serve(1, 2)
         wait_for(self.server, ack.exists, min(self.end, time.monotonic() + 20))
         return ack.read_text() if ack.exists() else "no answer"
 
+    def census(self, counting: bool) -> list[list[float]]:
+        """Begin or end to count the experts of prefills in an EXPERTS server; a row a layer's call of those since."""
+        number = int(not counting)
+        put(self.folder / "switch.json", {"number": number, "tile": False, "census": counting})
+        self.serve(1, 2)
+        ack = self.folder / f"switch-{number}.ack"
+        wait_for(self.server, ack.exists, min(self.end, time.monotonic() + 20))
+        return list(json.loads(ack.read_text())["experts"]) if ack.exists() else []
+
     def serve(self, requests: int, new_tokens: int, seed: int = 0) -> dict[str, Any] | None:
         number, self.orders = self.orders, self.orders + 1
         order = {"seed": seed, "requests": requests, "prompt_tokens": self.shape.prompt, "new_tokens": new_tokens}
-        _put(self.folder / f"go-{number}.json", order)
+        put(self.folder / f"go-{number}.json", order)
         row = wait_for(self.server, lambda: self.server.saw("measured", number=number), self.end)
         return row if isinstance(row, dict) else None
 
@@ -119,7 +148,8 @@ class Bench:
         return about | servers.step_times(rows) | {"launches": launches}
 
 
-def _put(path: Path, content: Any) -> None:
+def put(path: Path, content: Any) -> None:
+    """Whole or not at all."""
     path.with_suffix(".part").write_text(json.dumps(content))
     path.with_suffix(".part").rename(path)
 

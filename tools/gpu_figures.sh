@@ -4,12 +4,14 @@
 #   BUDGET=590 bash tools/gpu_figures.sh PART...
 #
 #   two      31B on two GPUs, as released and with mm-disabled, custom all-reduce in one server (real_models.py)
-#   cost     what traps add to a step (trap_blocks.py), a server on each GPU at a time, judged as one run
+#   cost     what traps add to a step (trap_blocks.py --shape SHAPE, by default 26b-a4b), a server on each GPU of GPUS
+#            ("0 1"; all) at a time, judged as one run; HOOK_TIMES=60: the first server's last 60 s say what hooks take
 #   rivals   what a user would pick in place of traps (trap_rivals.py)
+#   stall    31B at SWA ratios 0.15 and 0.8, in the whole of a GPU (real_models.py)
 #   checks   launches of the device check, faults in graphs, and a soak of SOAK seconds (250) beside those, of the kinds
-#            of servers in SERVERS (calm,tight; all: benchmarks/soak_servers.py)
+#            of servers in SERVERS (calm,tight; all: benchmarks/soak_servers.py). FAULTS: graph_faults.py's --only
 #
-# One after the other; each has what is left of BUDGET. Files in $OUT (default ./out): figures.tgz with all that was
+# One after the other, on the GPUs of CUDA_VISIBLE_DEVICES; two at a time want a G4_WORK and an OUT each. Each has what is left of BUDGET. Files in $OUT (default ./out): figures.tgz with all that was
 # written, figures.log. What takes longer than a call goes on after it in a session of its own, from a copy of the
 # checkout, which the next call would change: cp -r . /tmp/tree; cd /tmp/tree; OUT=/tmp/figures BUDGET=1200 setsid bash
 # tools/gpu_figures.sh cost &. The machine is kept by a call every half a minute, and what is there fetched by one.
@@ -18,6 +20,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 kept=${OUT:-$PWD/out}
 BUDGET=${BUDGET:-590}
 SOAK=${SOAK:-250}
+SHAPE=${SHAPE:-26b-a4b}
 SERVERS=${SERVERS:-calm,tight}
 PYTHON=${PYTHON:-python3}
 work=${G4_WORK:-/tmp/g4diag-out}/figures
@@ -37,11 +40,15 @@ two() {
   bench two "$(left)" real_models --only 31b-released,31b-mm-disabled --time-limit $(($(left) - 5)) --out real_two
 }
 cost() {
-  local limit gpus gpu runs=""
-  limit=$(left) gpus=$(nvidia-smi -L | wc -l)
-  for ((gpu = 0; gpu < gpus; gpu++)); do
-    CUDA_VISIBLE_DEVICES=$gpu bench "cost$gpu" "$limit" trap_blocks --block-steps 25 --cycles 4000 --number "$gpu" \
-      --time-limit $((limit - 5)) &
+  local limit gpu more runs=""
+  limit=$(left)
+  for gpu in ${GPUS:-$(nvidia-smi --query-gpu=index --format=csv,noheader)}; do
+    more=""
+    # One server also says what each hook takes, in its last minute.
+    [ -z "$runs" ] && [ "${HOOK_TIMES:-0}" != 0 ] && more="--hook-times $HOOK_TIMES"
+    # shellcheck disable=SC2086
+    CUDA_VISIBLE_DEVICES=$gpu bench "cost$gpu" "$limit" trap_blocks --shape "$SHAPE" --block-steps 25 --cycles 4000 \
+      --number "$gpu" --time-limit $((limit - 5)) $more &
     runs="$runs $work/cost$gpu/trap_blocks"
   done
   wait
@@ -51,22 +58,25 @@ cost() {
 rivals() {
   bench rivals "$(left)" trap_rivals --time-limit $(($(left) - 5)) --sanitizer-seconds 45
 }
+stall() {
+  bench stall "$(left)" real_models --only 31b-0.15,31b-0.8 --time-limit $(($(left) - 5)) --out real_stall
+}
 checks() {
   bench checks 60 page_table_check
   bench soak "$(left)" soak --seconds "$SOAK" --servers "$SERVERS" --time-limit $(($(left) - 5)) &
-  bench faults 240 graph_faults --time-limit 225
+  bench faults 240 graph_faults --time-limit 225 ${FAULTS:+--only "$FAULTS"}
   wait
 }
 main() {
   LIMIT=60 bash tools/on_gpu.sh exec true || { say "no stack"; return 3; }
   for part in "$@"; do
     case $part in
-    two | cost | rivals | checks) "$part" ;;
-    *) sed -n '2,17p' "${BASH_SOURCE[0]}"; return 2 ;;
+    two | cost | rivals | stall | checks) "$part" ;;
+    *) sed -n '2,20p' "${BASH_SOURCE[0]}"; return 2 ;;
     esac
   done
 }
-[ $# -gt 0 ] || { sed -n '2,17p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,20p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 main "$@" 2>&1 | tee "$kept/figures.log"
 rc=${PIPESTATUS[0]}
 # What servers worked in is large, and their logs are in the benchmarks' own files.

@@ -14,6 +14,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "benchmarks"), str(Path(__file__).resolve().parents[2])]
 
+import real_plugin  # noqa: E402
 import server_work  # noqa: E402
 import step_clock  # noqa: E402
 
@@ -21,7 +22,8 @@ from g4diag.stack import entry_points  # noqa: E402
 
 
 class Engine:
-    """A step takes 2 ms, 6 with CUDA_LAUNCH_BLOCKING. The canary's server does not start."""
+    """A step takes 2 ms, 6 with CUDA_LAUNCH_BLOCKING. The canary's server does not start. STAND_IN_EXPERTS: how many
+    a layer's call uses, where they are counted."""
 
     def __init__(self, **arguments: Any) -> None:
         if "kv_canary" in arguments:
@@ -33,6 +35,9 @@ class Engine:
         self.loop = asyncio.new_event_loop()
         self.clock, self.running = step_clock.Clock(os.environ["TRAPBENCH_CLOCK"]), 0
         self.step = 0.006 if os.environ.get("CUDA_LAUNCH_BLOCKING") else 0.002
+        router, tile = real_plugin.Router(frozenset()), SimpleNamespace(put=lambda on: None, launches=0)
+        self.router = router
+        self.switch = real_plugin.Switch(Path(os.environ.get("REALBENCH_FOLDER", "")), router, tile)  # type: ignore[arg-type]
         if os.environ.get("STAND_IN_SANITIZED"):
             time.sleep(float(os.environ["STAND_IN_SANITIZED"]))
 
@@ -42,7 +47,10 @@ class Engine:
     async def async_generate(self, input_ids: list[int], sampling_params: dict[str, Any]) -> dict[str, Any]:
         self.running += 1
         first = self.running == 1
-        await asyncio.sleep(0.01)
+        if self.router.counting and (experts := os.environ.get("STAND_IN_EXPERTS")):
+            self.router.experts.append((int(experts), 0.02))
+        await asyncio.sleep(0.06)  # past the time between two looks of the switch
+        self.switch.after(None)
         for _ in range(sampling_params["max_new_tokens"]):
             if first:
                 forward = SimpleNamespace(is_decode=lambda: True)

@@ -94,12 +94,14 @@ def test_blocks_from_the_server_to_the_table_and_back(
     rivals: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blocks = importlib.import_module("trap_blocks")
-    asked = ("--shape", "tiny", "--new", "200", "--block-steps", "8", "--cycles", "6", "--time-limit", "60")
+    asked = ("--shape", "26b-a4b", "--new", "200", "--block-steps", "8", "--cycles", "6", "--time-limit", "60")
+    monkeypatch.setenv("STAND_IN_EXPERTS", "100")
     monkeypatch.setattr(sys, "argv", ["trap_blocks.py", *asked])
     assert blocks.main() == 0
     shown = capsys.readouterr().out
     assert "all + recorder" in shown and "widest interval" in shown and "saw too few steps: 0" in shown
     content = json.loads((tmp_path / "out" / "trap_blocks.json").read_text())
+    assert (content["experts"]["least_used"], content["experts"]["problem"]) == (100, "")
     assert len(content["blocks"]) == len(content["begun"]) >= 24 and {row["mode"] for row in content["summary"]} == set(
         blocks.NAMES
     )

@@ -76,6 +76,26 @@ def test_the_big_shape_has_the_layers_and_heads_it_says(tmp_path: Path) -> None:
     assert draft["backbone_hidden_size"] == 2816 and draft["text_config"]["num_kv_shared_layers"] == 4
 
 
+def test_the_pair_with_experts_is_the_real_geometry_over_heads_of_256(tmp_path: Path) -> None:
+    pair = importlib.import_module("expert_pair")
+    models = pair.models(tmp_path)
+    target = json.loads(Path(models["model_path"], "config.json").read_text())["text_config"]
+    draft = json.loads(Path(models["speculative_draft_model_path"], "config.json").read_text())
+    assert (target["num_experts"], target["top_k_experts"], target["moe_intermediate_size"]) == (128, 8, 704)
+    assert target["vocab_size"] == draft["text_config"]["vocab_size"] == 262_144
+    assert target["sliding_window"] == draft["text_config"]["sliding_window"] == 1024
+    heads = [row.get("global_head_dim", row["head_dim"]) for row in (target, draft["text_config"])]
+    assert heads == [256, 256] and draft["backbone_hidden_size"] == target["hidden_size"] == 2816
+
+
+@pytest.mark.parametrize(("rows", "why"), [([], "was counted"), ([[120, 0.01], [63, 0.02]], "63 of 128 experts")])
+def test_a_load_of_few_experts_is_not_the_models(rows: list[list[float]], why: str) -> None:
+    pair = importlib.import_module("expert_pair")
+    assert pair.loaded([[120, 0.01], [64, 0.02]], 128) == (64, 0.02)
+    with pytest.raises(ValueError, match=why):
+        pair.loaded(rows, 128)
+
+
 def test_blocks_change_what_is_armed_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sglang")
     clock, toggle = importlib.import_module("step_clock"), importlib.import_module("trap_toggle")
