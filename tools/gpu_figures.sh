@@ -11,10 +11,11 @@
 #   checks   launches of the device check, faults in graphs, and a soak of SOAK seconds (250) beside those, of the kinds
 #            of servers in SERVERS (calm,tight; all: benchmarks/soak_servers.py). FAULTS: graph_faults.py's --only
 #
-# One after the other, on the GPUs of CUDA_VISIBLE_DEVICES; two at a time want a G4_WORK and an OUT each. Each has what is left of BUDGET. Files in $OUT (default ./out): figures.tgz with all that was
-# written, figures.log. What takes longer than a call goes on after it in a session of its own, from a copy of the
-# checkout, which the next call would change: cp -r . /tmp/tree; cd /tmp/tree; OUT=/tmp/figures BUDGET=1200 setsid bash
-# tools/gpu_figures.sh cost &. The machine is kept by a call every half a minute, and what is there fetched by one.
+# One after the other, on the GPUs of CUDA_VISIBLE_DEVICES; each has what is left of BUDGET. Two at a time want a G4_WORK
+# and an OUT each. Files in $OUT (default ./out): figures.tgz with all that was written, figures.log. What takes longer
+# than a call goes on after it in a session of its own, from a copy of the checkout, which the next call would change:
+# cp -r . /tmp/tree; cd /tmp/tree; OUT=/tmp/figures BUDGET=1200 setsid bash tools/gpu_figures.sh cost &. The machine is
+# kept by a call every half a minute, and what is there fetched by one.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 kept=${OUT:-$PWD/out}
