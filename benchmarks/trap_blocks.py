@@ -33,6 +33,7 @@ from block_ratios import FIGURES, NAMES, Steps, noise, pooled, ratios, settling
 from trap_overhead import Shape
 from trap_toggle import EXPERTS, MODES, SHAPES, Bench, wait_for
 
+Run = tuple[list[dict[str, Any]], list[Steps], list[int | None]]  # blocks, steps, begun
 LEFT_OUT = 3  # steps after a change: the queue was empty meanwhile
 
 
@@ -79,7 +80,9 @@ def main() -> int:
     parser.add_argument("--pool", nargs="+", type=Path, help="runs' files, without .json: judge them, and run nothing")
     options = parser.parse_args()
     if options.pool:
-        show(*pooled([read(path) for path in options.pool]))
+        runs = [read(path) for path in options.pool]
+        show_each(options.pool, runs)
+        show(*pooled(runs))
         return 0
     end = time.monotonic() + options.time_limit
     shape = replace(SHAPES[options.shape], prompt=options.prompt, new=options.new)
@@ -184,6 +187,16 @@ def show(blocks: Sequence[Mapping[str, Any]], steps: Sequence[Steps], begun: Seq
     return {"summary": table, "noise": said, "settling": late}
 
 
+def show_each(paths: Sequence[Path], runs: Sequence[Run]) -> None:
+    """Print what each server says by itself: whether they agree is not in the interval of all of them."""
+    told = []
+    for path, run in zip(paths, runs, strict=True):
+        _, *armed = ratios(*run)
+        figures = [f"{row['median']:.4f} ({row['median_low']:.4f} to {row['median_high']:.4f})" for row in armed]
+        told.append([path.parent.name, sum(row["blocks"] for row in armed), *figures])
+    servers.show(("server", "armed blocks", *NAMES[1:]), told)
+
+
 def show_hooks(file: Path) -> bool:
     """Print what each hook takes of a step; False when nothing was timed."""
     rows = hook_times.read(file) if file.exists() else []
@@ -192,7 +205,7 @@ def show_hooks(file: Path) -> bool:
     return bool(rows)
 
 
-def read(path: Path) -> tuple[list[dict[str, Any]], list[Steps], list[int | None]]:
+def read(path: Path) -> Run:
     """A run's blocks, steps and batches' beginnings, from PATH.json and PATH.npz."""
     content = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
     with np.load(path.with_name(path.name + ".npz")) as held:
