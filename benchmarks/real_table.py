@@ -67,9 +67,13 @@ def _text_only(found: Servers) -> Iterator[Row]:
     yield Row(f"{what}: static memory fraction", (old["fraction"], new["fraction"]), (0.712, 0.778), 3)
     yield Row(f"{what}: weights a GPU, GiB", (old["weights_gib"], new["weights_gib"]), None, 2)
     yield Row(f"{what}: full tokens", (old["pools"][0], new["pools"][0]), (1000.0, 1216.0), 0, "the fork: +21.6 %")
-    if all(row["load"].get("whole") for row in (old, new)):
-        pair = old["load"]["output_rate"], new["load"]["output_rate"]
-        yield Row("the same: output tokens/s of two servers", pair, None, 1)
+    # Not tokens/s: the server that starts first may compile for the other, within its load.
+    steps = [{int(batch): row for batch, row in server["decode_steps"].items()} for server in (old, new)]
+    if both := sorted(steps[0].keys() & steps[1].keys()):
+        first, second = (found[both[-1]] for found in steps)
+        note = f"medians of {first['steps']} and {second['steps']} steps; two servers, one after the other"
+        pair = first["us"] / 1000, second["us"] / 1000
+        yield Row(f"{what}: decode step of batch {both[-1]}, ms", pair, None, 3, note)
 
 
 def _loaded(model: str, old: Mapping[str, Any], new: Mapping[str, Any], timed: bool) -> Iterator[Row]:

@@ -39,6 +39,7 @@ class Engine:
             f"Use sliding window memory pool. full_layer_tokens={pool}, swa_layer_tokens={int(pool * ratio)}",
             flush=True,
         )
+        print("ServerArgs(resolved): {'mem_fraction_static': 0.827, 'page_size': 64}", flush=True)
         self.steps = self.loop.create_task(self.step())
 
     def abort(self, abort_all: bool) -> None:

@@ -172,7 +172,7 @@ def test_arguments_are_those_of_the_release(tmp_path: Path, monkeypatch: pytest.
     for plan in plans:
         job = real.job(plan, real.parsed([]), 0, 100.0)
         assert set(release.release.arguments(job.engine)) <= set(ServerArgs.__struct_fields__)
-        assert json.loads(job.environment["REALBENCH_PHASES"])[0]["name"] in ("count", "warm", "main")
+        assert json.loads(job.environment["REALBENCH_PHASES"])[0]["name"] in ("count", "warm")
         chained = {int(size) for size in job.environment["REALBENCH_CHAIN"].split(",") if size}
         loaded = [size for size in plan.graphs if size not in real.ROUTED]
         assert not chained & set(loaded) and max(loaded) == (64 if plan.model == "26b" else 24 if plan.gpus == 1 else 8)
@@ -253,10 +253,17 @@ def test_two_gpus_have_their_rows() -> None:
     old = common | {"pools": (90_880, 72_704), "fraction": 0.759}
     new = common | {"pools": (109_888, 87_910), "fraction": 0.834}
     new |= {"all_reduce": {"others_us": 21_000.0, "us": 20_000.0, "added_us": 1000.0, "error_us": 50.0}}
+    # As a result is, and as it is read back; the smaller batch is of fewer steps that count.
+    old |= {"decode_steps": {4: {"steps": 11, "us": 9000.0}, 8: {"steps": 62, "us": 13_000.0}}}
+    new |= {"decode_steps": {"8": {"steps": 60, "us": 12_350.0}}}
     cells = [row.cells() for row in module("real_table").rows({"31b-released": old, "31b-mm-disabled": new})]
     shown = {cell[0].rpartition(": ")[2]: cell[3] for cell in cells}
     assert shown["static memory fraction"] == "1.099 / 1.093" and shown["full tokens"] == "1.209 / 1.216"
     assert shown["decode step near batch 70, ms, NCCL's all-reduce -> custom"] == "0.952" and len(cells) == 5
+    assert shown["decode step of batch 8, ms"] == "0.950" and not any("tokens/s" in name for name in shown)
+    assert "medians of 62 and 60 steps" in next(cell[5] for cell in cells if "batch 8" in cell[0])
+    apart = {"31b-released": old | {"decode_steps": {"4": {"steps": 11, "us": 9000.0}}}, "31b-mm-disabled": new}
+    assert len(list(module("real_table").rows(apart))) == 4
 
 
 @pytest.fixture
@@ -302,6 +309,18 @@ def test_the_whole_script_over_a_stand_in(stand_in: Any, tmp_path: Path, capsys:
     table = capsys.readouterr().out
     assert "10,459.0 -> 8,763.0" in table and "593,956 -> 2,138,243" in table and "tile off -> on" in table
     assert "not run: on two GPUs" in table
+
+
+def test_a_server_of_two_gpus_is_warm_before_its_load(stand_in: Any, tmp_path: Path) -> None:
+    name = stand_in.TWO_GPUS[0]
+    assert stand_in.main(["--only", name, "--time-limit", "120", "--out", "two"]) == 0
+    server = json.loads((tmp_path / "out" / "two.json").read_text())["servers"][name]
+    assert list(server["phases"]) == ["warm", stand_in.WARMED, "main"] and server["problem"] == ""
+    assert server["warmed"] == server["load"]["whole"] == 8 and server["decode_steps"]["8"]["steps"] >= 10
+    log = (tmp_path / "work" / "two" / name / "server.log").read_text()
+    assert log.count("#new-token: 2048") == 1 + 8 + 8 and server["fullness"]["computed_tokens"] == 8 * 2048
+    plan, cold = stand_in.two_gpus((8,))[0], server | {"warmed": 0}
+    assert stand_in.problem(plan, cold, None) == "no request of the warm-up came back whole"
 
 
 def test_a_server_that_dies_is_no_figure(
