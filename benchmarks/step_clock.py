@@ -10,7 +10,8 @@ TRAPBENCH_BLOCKS: JSON of `Blocks`' arguments: what is armed changes by itself, 
 batch; blocks.jsonl beside TRAPBENCH_CLOCK's file has a row a block.
 TRAPBENCH_FORK_CHECK=1: before each attention kernel the host waits for `block_tables.max()` and compares it with the
 layer's own pool, as the fork's debugging aid did. Eager only: a captured graph cannot wait for the host. Where it would
-stop the server it says so and goes on: 0.5.23 leaves a row's columns past its keys as memory was, healthy or not.
+stop the server it says so the first time, counts, and goes on: 0.5.23 leaves a row's columns past its keys as memory
+was, healthy or not. Its counts are logged every 200 looks.
 """
 
 from __future__ import annotations
@@ -206,23 +207,34 @@ class Clock:
         return sum(int(check.launches) for check in self._checks) if self._checks else -1
 
 
-_said: set[str] = set()
+class ForkCheck:
+    """Around `_get_layer_page_table`: one host sync a layer. Counts its looks, and those at which it would stop."""
 
+    EVERY = 200  # looks between two lines of the counts
 
-def fork_check(original: Any, backend: Any, layer: Any, forward_batch: Any) -> Any:
-    """Around `_get_layer_page_table`: one host sync a layer. Says so the first time."""
-    _say_once("runs")
-    table = original(backend, layer, forward_batch)
-    pages = backend.token_to_kv_pool.get_kv_buffer(layer.layer_id)[0].shape[0] // backend.page_size
-    if (highest := int(table.max())) >= pages:
-        _say_once("would stop here", f": page {highest} >= {pages} pages, layer {layer.layer_id}")
-    return table
+    def __init__(self) -> None:
+        self.looks = self.stops = 0
 
-
-def _say_once(what: str, more: str = "") -> None:
-    if what not in _said:
-        _said.add(what)
-        logging.getLogger("g4bench").warning("g4bench: the fork's check %s%s", what, more)
+    def around(self, original: Any, backend: Any, layer: Any, forward_batch: Any) -> Any:
+        """The table, as it was."""
+        log = logging.getLogger("g4bench")
+        if not self.looks:
+            log.warning("g4bench: the fork's check runs")
+        table = original(backend, layer, forward_batch)
+        pages = backend.token_to_kv_pool.get_kv_buffer(layer.layer_id)[0].shape[0] // backend.page_size
+        self.looks += 1
+        if (highest := int(table.max())) >= pages:
+            if not self.stops:
+                log.warning(
+                    "g4bench: the fork's check would stop here: page %d >= %d pages, layer %d",
+                    highest,
+                    pages,
+                    layer.layer_id,
+                )
+            self.stops += 1
+        if self.looks % self.EVERY == 0:
+            log.warning("g4bench: the fork's check would have stopped %d of %d looks", self.stops, self.looks)
+        return table
 
 
 def register() -> None:
@@ -232,4 +244,4 @@ def register() -> None:
     if path := os.environ.get("TRAPBENCH_CLOCK"):
         HookRegistry.register(f"{SCHEDULER}.get_next_batch_to_run", Clock(path).after, HookType.AFTER)
     if os.environ.get("TRAPBENCH_FORK_CHECK"):
-        HookRegistry.register(f"{BACKEND}._get_layer_page_table", fork_check, HookType.AROUND)
+        HookRegistry.register(f"{BACKEND}._get_layer_page_table", ForkCheck().around, HookType.AROUND)

@@ -141,11 +141,12 @@ class Fleet:
 
     def wait_ready(self, shape: Shape, until: float) -> None:
         """Until each is ready or dead, or `until` (monotonic)."""
-        mine = [server for key, server in self.servers.items() if key[0] == shape.name]
+        keys = [(shape.name, config.name) for config in shape.configs]
+        mine = [self.servers[key] for key in keys if key in self.servers]
         while time.monotonic() < until and any(s.is_alive() and not s.saw("ready") for s in mine):
             time.sleep(1.0)
         states = {s.name: "ready" if s.saw("ready") else "dead" if not s.is_alive() else "not ready" for s in mine}
-        print(f"trap_overhead: after {time.monotonic() - self.started:.0f} s: {states}", flush=True)
+        print(f"{self.out}: after {time.monotonic() - self.started:.0f} s: {states}", flush=True)
         servers.stop_all(s for s in mine if not s.saw("ready"))  # its start would disturb who is timed
 
     def measure(self, shape: Shape, config: Config, round_number: int) -> None:

@@ -6,7 +6,8 @@
 #   two      31B on two GPUs, as released and with mm-disabled, custom all-reduce in one server (real_models.py)
 #   cost     what traps add to a step (trap_blocks.py --shape SHAPE, by default 26b-a4b), a server on each GPU of GPUS
 #            ("0 1"; all) at a time, judged as one run; HOOK_TIMES=60: the first server's last 60 s say what hooks take
-#   rivals   what a user would pick in place of traps (trap_rivals.py)
+#   rivals   what a user would pick in place of traps, on the 26B shape with 32 requests: groups of servers, one after
+#            another where they do not fit beside each other (trap_rivals.py --shape 26b)
 #   stall    31B at SWA ratios 0.15 and 0.8, in the whole of a GPU (real_models.py)
 #   checks   launches of the device check, faults in graphs, and a soak of SOAK seconds (250) beside those, of the kinds
 #            of servers in SERVERS (calm,tight; all: benchmarks/soak_servers.py). FAULTS: graph_faults.py's --only
@@ -57,7 +58,8 @@ cost() {
   OUT=$work bash tools/on_gpu.sh exec "$PYTHON" benchmarks/trap_blocks.py --pool $runs
 }
 rivals() {
-  bench rivals "$(left)" trap_rivals --time-limit $(($(left) - 5)) --sanitizer-seconds 45
+  bench rivals "$(left)" trap_rivals --shape 26b --time-limit $(($(left) - 5)) --sanitizer-seconds 45 \
+    --sanitizer-prompt 200
 }
 stall() {
   bench stall "$(left)" real_models --only 31b-0.15,31b-0.8 --time-limit $(($(left) - 5)) --out real_stall
@@ -73,11 +75,11 @@ main() {
   for part in "$@"; do
     case $part in
     two | cost | rivals | stall | checks) "$part" ;;
-    *) sed -n '2,20p' "${BASH_SOURCE[0]}"; return 2 ;;
+    *) sed -n '2,21p' "${BASH_SOURCE[0]}"; return 2 ;;
     esac
   done
 }
-[ $# -gt 0 ] || { sed -n '2,20p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,21p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 main "$@" 2>&1 | tee "$kept/figures.log"
 rc=${PIPESTATUS[0]}
 # What servers worked in is large, and their logs are in the benchmarks' own files.

@@ -22,16 +22,23 @@ from g4diag.stack import entry_points  # noqa: E402
 
 
 class Engine:
-    """A step takes 2 ms, 6 with CUDA_LAUNCH_BLOCKING. The canary's server does not start. STAND_IN_EXPERTS: how many
-    a layer's call uses, where they are counted."""
+    """A step takes 2 ms, 6 with CUDA_LAUNCH_BLOCKING. The canary's server does not start but with STAND_IN_CANARY.
+    STAND_IN_EXPERTS: how many a layer's call uses, where they are counted."""
 
     def __init__(self, **arguments: Any) -> None:
         if "kv_canary" in arguments:
-            raise ValueError("kv-canary: not here")
+            if not os.environ.get("STAND_IN_CANARY"):
+                raise ValueError("kv-canary: not here")
+            found = 0 if os.environ.get("SGLANG_GEMMA_OUT_OF_PLACE_POSITION_MUTATION") == "1" else 1000
+            print("install_canary: on", flush=True)
+            for step in (1, 2):
+                counts = f"protected_tokens={2000 * step} sweep_passes=0 violations={found * step}"
+                print(f"[canary] step={100 * step} {counts} launch_tags_active=4/8", flush=True)
         drafted = any(name.startswith("speculative") for name in arguments)
         print(f"drafted: {drafted}", flush=True)
         if os.environ.get("TRAPBENCH_FORK_CHECK") and not os.environ.get("STAND_IN_SILENT"):
             print("g4bench: the fork's check runs", flush=True)
+            print("g4bench: the fork's check would have stopped 50 of 200 looks", flush=True)
         self.loop = asyncio.new_event_loop()
         self.clock, self.running = step_clock.Clock(os.environ["TRAPBENCH_CLOCK"]), 0
         self.step = 0.006 if os.environ.get("CUDA_LAUNCH_BLOCKING") else 0.002
