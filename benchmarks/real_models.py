@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -43,6 +44,7 @@ import real_table
 import servers
 from servers import Server
 
+from g4diag.patches.kernel_sources import lacks_bit_cast
 from g4diag.servers.run import Job
 
 Phase = dict[str, Any]
@@ -226,6 +228,8 @@ def reading(plan: Plan, server: Server) -> dict[str, Any]:
     if plan.folder_only:
         found["fraction"] = real_readings.fraction(text)
         found["warmed"] = real_readings.latencies(events, WARMED)["whole"]
+    if "jit-bit-cast" in plan.patches:  # whether it had anything to do
+        found["lacks_bit_cast"] = lacks_bit_cast(os.environ.get("CXX", "c++"))
     if plan.nccl:
         found["sums"] = real_readings.sums(events)
         found["sum_steps"] = real_readings.steps_by_batch(real_readings.between(events, "steps", rows))
