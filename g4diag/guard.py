@@ -63,7 +63,12 @@ class guard(ContextDecorator):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        if not isinstance(error, Exception) or raising():
+        return isinstance(error, Exception) and self.swallows(error)
+
+    def swallows(self, error: Exception) -> bool:
+        """Log it, and say that it goes no further; False where it is to be raised again. For `except Exception`, where
+        a `with` costs too much: nothing is called while nothing fails."""
+        if raising():
             return False
         if _DEAD.search(str(error)):
             # Not ours, and said once: the server's own report is on its way, and ours would be read in its place.

@@ -60,8 +60,11 @@ def _bind_before(entry: Entry, inner: Function) -> Function:
 
     def call(*args: Any, **kwargs: Any) -> Any:
         changed = None
-        with safely:
+        try:
             changed = function(*args, **kwargs)
+        except Exception as error:
+            if not safely.swallows(error):
+                raise
         if changed is not None:
             args, kwargs = changed
         return inner(*args, **kwargs)
@@ -75,8 +78,11 @@ def _bind_after(entry: Entry, inner: Function) -> Function:
     def call(*args: Any, **kwargs: Any) -> Any:
         result = inner(*args, **kwargs)
         changed = None
-        with safely:
+        try:
             changed = function(result, *args, **kwargs)
+        except Exception as error:
+            if not safely.swallows(error):
+                raise
         return result if changed is None else changed
 
     return call

@@ -36,6 +36,11 @@ class GivenAway:
         if owners is not None and trap.given_away_B(owners, owners.rows_B).any():
             self._kept.append((worker, phase, owners))
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether `found` has nothing to say."""
+        return not self._kept
+
     def found(self) -> Iterator[tuple[Violation, AttentionRead]]:
         """What is new since the last call."""
         kept, self._kept = self._kept, []

@@ -14,6 +14,8 @@ from g4diag.guard import guard
 from g4diag.hooks.install import Hook
 from g4diag.stack.releases import current
 
+_STARTING = guard("starting a step")
+
 
 class Watcher(Protocol):
     """Who is told of steps. `end_step` may raise TrapTripped; nothing else of theirs reaches the server."""
@@ -44,8 +46,11 @@ class Steps:
         return hooks
 
     def _run(self, original: Any, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        with guard("starting a step"):
+        try:
             self._watcher.begin_step()
+        except Exception as error:
+            if not _STARTING.swallows(error):
+                raise
         return self._watched(original, scheduler, batch, args, kwargs)
 
     def _process(self, original: Any, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:

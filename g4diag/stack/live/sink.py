@@ -195,7 +195,7 @@ class Live:
 
     def end_step(self, rids: Mapping[int, str]) -> None:
         """Upstream has waited for the device: say what was found. Raises TrapTripped as the level asks."""
-        if self.device is not None and not self._strikes.is_out(_DEVICE):
+        if self.device is not None and not (self.device.is_silent() or self._strikes.is_out(_DEVICE)):
             with self._strikes.watched(_DEVICE, f"reading {_DEVICE}"):
                 for violation, read in self.device.found(rids):
                     self._found(violation, read)

@@ -12,7 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from g4diag.model import AttentionRead, IndexMapping, IndexSpace, LayerKind, PoolView
-from g4diag.stack.kernels.claims import LENGTHS, REMAPPED, ROWS, SLOTS, SLOTS_REMAPPED, TABLE, UNMAPPED, Verdict
+from g4diag.stack.kernels.claims import (
+    CLAIMED,
+    CLAIMS,
+    LENGTHS,
+    REMAPPED,
+    ROWS,
+    SLOTS,
+    SLOTS_REMAPPED,
+    TABLE,
+    UNMAPPED,
+    WORDS,
+    Verdict,
+)
 from g4diag.stack.kernels.kv_slots_check import check_kv_slots
 from g4diag.stack.kernels.page_table_check import InGraph, check_page_table
 from g4diag.stack.kernels.verdict import VerdictBox
@@ -179,10 +191,20 @@ def test_what_was_given_back_meanwhile_is_nobodys_in_a_graph() -> None:
 
 def test_a_verdict_that_is_still_being_written_is_read_later() -> None:
     box = VerdictBox()
+    assert box.is_silent()
     box.words_V[0] = 1
-    assert box.read() is None and not list(box.found())
+    assert box.read() is None and not list(box.found()) and not box.is_silent()
     box.words_V[3] = 0
     assert box.read() is not None
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_box_in_which_any_claim_is_broken_is_not_silent(claim: int) -> None:
+    box = VerdictBox()
+    box.words_V[claim * len(WORDS) + CLAIMED] = 1
+    assert not box.is_silent()
+    box.clear()
+    assert box.is_silent()
 
 
 def test_lengths_and_rows_are_held_against_what_the_batch_said() -> None:
