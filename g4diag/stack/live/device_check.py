@@ -62,7 +62,8 @@ class DeviceCheck:
         self._boxes = Boxes()
         self._given_away = GivenAway(backends.request_rows, self._boxes, TRAP_OF[ROWS] in armed)
         self.told = ToldBatches(
-            backends.request_rows, self._given_away.replays, self.judges_lengths, TRAP_OF[SLOTS] in armed
+            *(backends.request_rows, self._given_away.replays, self.judges_lengths, TRAP_OF[SLOTS] in armed),
+            step=lambda: self._boxes.step,
         )
         self.writes = WriteChecks(backends, self._boxes, self.told, armed)
         self._pools: dict[tuple[int, int], tuple[PoolView, LayerKind | None]] = {}

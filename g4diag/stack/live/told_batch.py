@@ -9,17 +9,17 @@ told of no batch, and judged against none.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from g4diag.guard import guard
 from g4diag.hooks.install import Hook
+from g4diag.stack.live.told_lengths import NOBODY, Lengths
 from g4diag.stack.probes import page_table as host
 from g4diag.stack.probes.request_rows import RequestRows
 from g4diag.stack.releases import current
 
-NOBODY = -1  # a row or token of which the batch does not tell: padding, and all of them while a graph is captured
 _ROWS, _TOKENS = 8192, 65536  # a larger batch is not told of
 # Where a batch is handed to a graph runner -> the phase that its graphs were captured in, None for the batch's own.
 REPLAYS = {
@@ -30,15 +30,19 @@ REPLAYS = {
     "replay.layers_extend": None,  # of a draft of several models, one a step: each replays over this batch
     "replay.prefill": "extend",  # for a mixed batch too
 }
+# Worker and phase of graphs that replay in turn: a draft's steps, and its target behind them.
+_IN_TURN = frozenset({("draft", "draft_decode"), ("target", "decode"), ("target", "target_verify")})
+_TELLING = guard("telling the device of a batch")
 
 
-@dataclass
+@dataclass(eq=False)
 class Told:
-    """lengths_M, rows_M: int64, one a request of the batch; slots_M: int64, one a token. NOBODY past its end. rows:
-    what rows_M was last filled with, where the host knows. holds_requests, holds_slots: whether any captured check is
-    held against lengths and rows, or slots; a graph's are for good."""
+    """lengths: of the batch, in a buffer that others may be told of theirs in. rows_M: int64, one a request of the
+    batch; slots_M: int64, one a token. NOBODY past its end. rows: what rows_M was last filled with, where the host
+    knows. holds_requests, holds_slots: whether any captured check is held against lengths and rows, or slots; a graph's
+    are for good."""
 
-    lengths_M: Any
+    lengths: Lengths
     rows_M: Any
     slots_M: Any
     requests: int = 0
@@ -46,28 +50,36 @@ class Told:
     rows: tuple[int, ...] | None = None
     holds_requests: bool = False
     holds_slots: bool = False
-    _sizes: tuple[int, int] = (-1, -1)
-    _places: tuple[Any, Any] = (None, None)  # the parts of lengths_M and slots_M for a batch of those sizes
+    _slots: Any = field(default=None, repr=False)  # the part of slots_M for so many tokens
 
-    def tell(self, lengths_B: Any, rows_B: Any, slots_N: Any, rows: tuple[int, ...] | None) -> None:
+    @property
+    def lengths_M(self) -> Any:
+        """int64, as rows_M."""
+        return self.lengths.lengths_M
+
+    def tell(
+        self, lengths_B: Any, rows_B: Any, slots_N: Any, rows: tuple[int, ...] | None, batch: int = -1, step: int = 0
+    ) -> None:
         """Without a wait, on the stream that replays; what costs is the host's time for each copy. lengths_B, slots_N:
         None where nobody judges them, no K/V is written, or the replay is of padding alone. rows: of the batch's
-        requests by the host, rows_B where it does not know."""
-        requests = len(lengths_B) if self.holds_requests and lengths_B is not None else 0
-        tokens = len(slots_N) if self.holds_slots and slots_N is not None else 0
+        requests by the host, rows_B where it does not know. batch: of how many requests it is, by default as many as it
+        has lengths. step: as `Lengths.tell` has it."""
+        requests = tokens = 0
+        if self.holds_requests and lengths_B is not None:
+            requests = lengths_B.shape[0] if batch < 0 else min(batch, lengths_B.shape[0])
+        if self.holds_slots and slots_N is not None:
+            tokens = slots_N.shape[0]
         if requests > _ROWS or tokens > _TOKENS:
             requests, tokens, rows = 0, 0, None
-        if (requests, tokens) != self._sizes:
-            self._sizes, self._places = (requests, tokens), (self.lengths_M[:requests], self.slots_M[:tokens])
-        lengths, slots = self._places
-        if requests:
-            lengths.copy_(lengths_B[:requests] if requests < len(lengths_B) else lengths_B)
+        if self.holds_requests:
+            self.lengths.tell(lengths_B, requests, self, step)
         if requests and (rows is None or (rows is not self.rows and rows != self.rows) or requests != self.requests):
             self._tell_rows(requests, rows_B, rows)
         if tokens:
-            slots.copy_(slots_N)
+            if tokens != self.tokens or self._slots is None:
+                self._slots = self.slots_M[:tokens]
+            self._slots.copy_(slots_N)
         if requests < self.requests:
-            self.lengths_M[requests : self.requests].fill_(NOBODY)
             self.rows_M[requests : self.requests].fill_(NOBODY)
         if tokens < self.tokens:
             self.slots_M[tokens : self.tokens].fill_(NOBODY)
@@ -83,13 +95,22 @@ class Told:
 
     def forget(self) -> None:
         """Nothing is told of a batch."""
-        for tensor in (self.lengths_M, self.rows_M, self.slots_M):
+        self.lengths.forget()
+        for tensor in (self.rows_M, self.slots_M):
             tensor.fill_(NOBODY)
         self.requests, self.tokens, self.rows = 0, 0, None
 
 
 # By worker, phase and device, of this process: graphs hold them, and outlive whoever was armed when they were captured.
 _BUFFERS: dict[tuple[str, str, Any], Told] = {}
+
+
+def _lengths_in_turn(key: tuple[str, str, Any]) -> Lengths | None:
+    """Those of another phase that replays in turn with this one, on the same device."""
+    if key[:2] not in _IN_TURN:
+        return None
+    others = (told for other, told in _BUFFERS.items() if other[:2] in _IN_TURN and other[2] == key[2])
+    return next((told.lengths for told in others), None)
 
 
 def is_part(forward_batch: Any) -> bool:
@@ -101,7 +122,8 @@ class ToldBatches:
     """Of both workers. `of` makes the buffers of a phase where its graph is captured; before that nothing is told.
     request_rows: whose rows they were when a batch was built; where it knows, those are what the device is told.
     moved: called with (worker, phase, runner, batch, rows) before a replay where a row has moved since. requests,
-    slots: whether an armed trap judges lengths and rows, or slots, by the batch's."""
+    slots: whether an armed trap judges lengths and rows, or slots, by the batch's. step: the scheduler's, 0 where
+    nobody counts them."""
 
     def __init__(
         self,
@@ -109,8 +131,10 @@ class ToldBatches:
         moved: Callable[[str, str, Any, Any, Any], None],
         requests: bool = True,
         slots: bool = True,
+        step: Callable[[], int] = lambda: 0,
     ) -> None:
         self._request_rows, self._moved, self._requests, self._slots = request_rows, moved, requests, slots
+        self._step = step
         self._is_installed = False
 
     def hooks(self) -> list[Hook]:
@@ -138,8 +162,10 @@ class ToldBatches:
             if host.is_capturing():
                 return None
             with torch.inference_mode(False):  # or they could not be written to outside of it
-                sizes = (_ROWS, _ROWS, _TOKENS)
-                _BUFFERS[key] = Told(*(torch.full((n,), NOBODY, dtype=torch.int64, device=like.device) for n in sizes))
+                rows_M, slots_M, lengths_M = (
+                    torch.full((n,), NOBODY, dtype=torch.int64, device=like.device) for n in (_ROWS, _TOKENS, _ROWS)
+                )
+            _BUFFERS[key] = Told(_lengths_in_turn(key) or Lengths(lengths_M), rows_M, slots_M)
         told = _BUFFERS[key]
         told.holds_requests, told.holds_slots = told.holds_requests or requests, told.holds_slots or slots
         return told
@@ -154,7 +180,7 @@ class ToldBatches:
             told.forget()
 
     def _replays(self, runner: Any, forward_batch: Any, *args: Any, phase: str | None = None, **kwargs: Any) -> None:
-        with guard("telling the device of a batch"):
+        with _TELLING:
             if (runners := getattr(runner, "runners", None)) is not None:  # one a step
                 runner = next(each for each in runners if each is not None)
             worker = "draft" if runner.model_runner.is_draft_worker else "target"
@@ -164,13 +190,14 @@ class ToldBatches:
                 return
             if (told := _BUFFERS.get((worker, phase, lengths_B.device))) is None:
                 return
-            requests, (rows, have_moved) = forward_batch.batch_size, self._request_rows.rows_of(forward_batch)
-            lengths_B = lengths_B if len(lengths_B) == requests else lengths_B[:requests]
+            rows, have_moved = self._request_rows.rows_of(forward_batch)
             told.tell(
                 lengths_B if self._requests else None,
                 forward_batch.req_pool_indices,
                 forward_batch.out_cache_loc if self._slots else None,
                 rows,
+                forward_batch.batch_size,
+                self._step(),
             )
             if have_moved and rows is not None:
                 self._moved(worker, phase, runner, forward_batch, rows)

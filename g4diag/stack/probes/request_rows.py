@@ -31,14 +31,13 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """What a batch was built with, a row each. listed: the list of its requests' ids itself, which copies of the batch
-    share; kept, so that no other list is taken for it. moves: of rows, until then."""
+    """What a batch was built with, a row each. moves: of rows, until then. has_rows: whether any request had one."""
 
-    listed: Any
     rids: tuple[str, ...]
     rows: tuple[int, ...]
     taken: tuple[int, ...]
     moves: int
+    has_rows: bool
 
 
 class RequestRows:
@@ -48,10 +47,12 @@ class RequestRows:
 
     def __init__(self) -> None:
         self._rows: WeakKeyDictionary[Any, dict[int, _Row]] = WeakKeyDictionary()
-        self._built: OrderedDict[int, _Built] = OrderedDict()
+        # By id() of the list of its requests' ids, which copies of a batch share. The list is kept, so that no other is
+        # taken for it.
+        self._built: OrderedDict[int, tuple[Any, _Built]] = OrderedDict()
         self._moves = 0  # rows given or taken back, by whichever pool
         self._asked: list[str] = []  # the last batch's requests, and what was built of it
-        self._answer: tuple[int, int, _Built] | None = None
+        self._answer: tuple[int, _Built] | None = None
         self._told: tuple[tuple[Any, ...], Any, RowOwners] | None = None  # the last answer of `of`, and to what
 
     def hooks(self) -> list[Hook]:
@@ -70,8 +71,8 @@ class RequestRows:
     def of(self, pool: Any, batch: Any, rows_B: IntArray) -> RowOwners | None:
         """rows_B: int64, rows of `pool` that are read for this ForwardBatch, padding left out; several in a row for
         each request where a table has so many. None for a batch that was not seen to be built, or of other rows."""
-        built = self._built.get(id(getattr(batch, "rids", None)))
-        if built is None or batch.batch_size < len(built.rids):  # a part of a batch that was split
+        known_list = self._built.get(id(getattr(batch, "rids", None)))
+        if known_list is None or batch.batch_size < len((built := known_list[1]).rids):  # a part of one that was split
             return None
         asked = (built.rids, built.rows, built.taken, rows_B.tolist(), self._moves)
         if (known := self._told) is not None and known[0] == asked and known[1]() is pool:
@@ -94,10 +95,11 @@ class RequestRows:
         """(rows, have moved). rows: those that this ForwardBatch's requests had when it was built, host numbers, -1 for
         one that had left by then; None for a batch that was not seen to be built, or of none that had any. have moved:
         whether any row, of whomever, was given or taken back since: nearly never when it is about to run."""
-        built = self._built.get(id(getattr(batch, "rids", None)))
-        if built is None:
+        known_list = self._built.get(id(getattr(batch, "rids", None)))
+        if known_list is None:
             return None, False
-        is_known = batch.batch_size == len(built.rows) and max(built.rows, default=-1) >= 0
+        built = known_list[1]
+        is_known = built.has_rows and batch.batch_size == len(built.rows)
         return built.rows if is_known else None, built.moves != self._moves
 
     def _row(self, pool: Any, row: int) -> _Row | None:
@@ -138,18 +140,17 @@ class RequestRows:
         copies of it are known."""
         # Most are the next step of the same requests, and nothing has moved. Their ids are compared by identity; asking
         # each request, cold in the cache by now, is what costs.
-        if listed != self._asked or self._answer is None or self._answer[:2] != (self._moves, id(pool)):
+        known = self._answer
+        if known is None or known[0] != id(pool) or (built := known[1]).moves != self._moves or listed != self._asked:
             row_of = current().read.request_row
             rows = tuple(-1 if (row := row_of(req)) is None else int(row) for req in reqs)
             held = [self._row(pool, row) for row in rows]
             taken = tuple(-1 if row is None or not row.rid else row.taken for row in held)
-            built = _Built(listed, tuple(req.rid for req in reqs), rows, taken, self._moves)
+            has_rows = max(rows, default=-1) >= 0
+            built = _Built(tuple(req.rid for req in reqs), rows, taken, self._moves, has_rows)
             # A row that came past our hooks may be given to another so too.
-            self._asked, self._answer = list(listed), None if -1 in taken else (self._moves, id(pool), built)
-        else:
-            known = self._answer[2]
-            built = _Built(listed, known.rids, known.rows, known.taken, self._moves)
-        self._built[id(listed)] = built
+            self._asked, self._answer = list(listed), None if -1 in taken else (id(pool), built)
+        self._built[id(listed)] = listed, built
         if len(self._built) > _KEPT:
             self._built.popitem(last=False)
 
