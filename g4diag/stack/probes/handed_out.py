@@ -31,12 +31,22 @@ _UNMAP = ("free_swa", "free_swa_segment", "clear_full_to_swa_mapping")
 class _Kept:
     """slots_M: int64, of each full slot the SWA slot handed out with it, 0 for none; as long as the mapping. at: where
     the mapping lies, which tells it in a pool that only shares it. host_M: the same memory for numpy, whose calls take
-    a fraction of torch's; None on a device. pages: by page size, a view of whole pages; of host_M, if any."""
+    a fraction of torch's; None on a device. pages: by page size, a view of whole pages, of host_M, if any; and where
+    that is none the page size beside it, int64 [1] there."""
 
     slots_M: Any
     at: int
     host_M: Any
-    pages: dict[int, Any] = field(default_factory=dict)
+    pages: dict[int, tuple[Any, Any]] = field(default_factory=dict)
+
+    def whole_pages(self, page_size: int) -> tuple[Any, Any]:
+        """`pages` of this size."""
+        if (known := self.pages.get(page_size)) is None:
+            whole_M = self.slots_M[: (len(self.slots_M) - 1) // page_size * page_size].view(-1, page_size)
+            on_host = self.host_M is not None
+            known = (whole_M.numpy(), None) if on_host else (whole_M, self.slots_M.new_tensor([page_size]))
+            self.pages[page_size] = known
+        return known
 
 
 class HandedOut:
@@ -155,13 +165,11 @@ class HandedOut:
         if not full.numel():
             return
         kept, page = self._keep(owner), owner.page_size
-        if (pages := kept.pages.get(page)) is None:
-            whole_M = kept.slots_M[: (len(kept.slots_M) - 1) // page * page].view(-1, page)
-            pages = kept.pages[page] = whole_M if kept.host_M is None else whole_M.numpy()
+        pages, page_1 = kept.whole_pages(page)
         if kept.host_M is not None:
             pages[full.numpy() // page] = 0
         else:
-            pages.index_fill_(0, full.long() // page, 0)
+            pages.index_fill_(0, full // page_1, 0)  # int64 of whatever it was, in the same launch
 
     def _keep(self, owner: Any) -> _Kept:
         """An allocator that is first met in mid-life begins with the mapping as it is, this call's part included."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,20 @@ def test_a_pool_that_shares_the_mapping_is_known_by_it(book: HandedOut) -> None:
 
     found = book.slots(Draft(), slots.numpy())
     assert found is not None and list(found) == mapped(made, slots)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_a_devices_pages_are_forgotten_by_whole_pages_of_whatever_ids(book: HandedOut, dtype: torch.dtype) -> None:
+    """By what a device is asked for, on a CPU: of a page any slot is enough, and no other page's is touched."""
+    made = hybrid()
+    slots = extend(made, 0, 5 * PAGE, -1)
+    pool = made.get_kvcache()
+    book._kept[pool] = replace(book._kept[pool], host_M=None, pages={})
+    wanted = mapped(made, slots)
+    assert all(wanted)
+    book._unmap(made, torch.stack([slots[PAGE + 1], slots[3 * PAGE]]).to(dtype))
+    wanted[PAGE : 2 * PAGE] = wanted[3 * PAGE : 4 * PAGE] = [0] * PAGE
+    assert told(book, made, slots) == wanted
 
 
 def test_inference_mode_may_come_and_go(book: HandedOut) -> None:
