@@ -62,13 +62,19 @@ class Times:
         self._fresh, self._counts = 0, ""
 
 
-def timed(times: Times, entry: Any) -> Any:
-    """The same entry, its hook's own time told to `times`."""
+def name_of(entry: Any) -> str:
+    """Its function, kind and target."""
+    function = getattr(entry.hook.function, "__qualname__", "a partial")
+    return f"{function} {entry.hook.kind} {entry.hook.target.removeprefix('sglang.srt.')}"
+
+
+def timed(times: Any, entry: Any) -> Any:
+    """The same entry, its hook's own time told to `times.add(armed, hook, nanoseconds)`."""
     function, kind = entry.hook.function, entry.hook.kind
     if kind == "replace":
         return entry
     armed = f"{os.environ.get('G4DIAG_TRAPS')}, recorder {os.environ.get('G4DIAG_RECORDER')}"
-    name = f"{getattr(function, '__qualname__', 'a partial')} {kind} {entry.hook.target.removeprefix('sglang.srt.')}"
+    name = name_of(entry)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         begun = now()
