@@ -42,6 +42,7 @@ from g4diag.model import (
 )
 from g4diag.settings import DEFAULT_DUMP_DIR, run_dir
 from g4diag.stack.live import recorder
+from g4diag.stack.live.by_view import ByView
 from g4diag.stack.live.device_check import IN_GRAPHS, ON_DEVICE, DeviceCheck
 from g4diag.stack.live.log_line import LINES, short
 from g4diag.stack.live.parts import Part, of_book
@@ -62,10 +63,8 @@ DEVICE_REACH = (
     "page tables and slots of K/V writes are checked on the device in CUDA graphs too; other traps run on the host, "
     "outside graphs"
 )
-_DEVICE = "the device check"
-TOLD = "batches told to the device"
-_GROWTH = 10
-_KEPT_SWAPS = 8
+_DEVICE, TOLD = "the device check", "batches told to the device"
+_GROWTH, _KEPT_SWAPS = 10, 8
 _SETTLED_EVERY = 5.0  # seconds between two looks at whole free lists while a server idles
 # Calls on an allocator before a violation, each of at most so many slots: a dump is to hold its read as well.
 _KEPT_CALLS, _KEPT_SLOTS = 12, 1 << 14
@@ -109,6 +108,7 @@ class Live:
             self.device = DeviceCheck(self._backends, armed=frozenset(names), contain=contain, every=every)
             self.on_device = tuple(trap.name for trap in self._traps if trap.name in ON_DEVICE)
             self._traps = tuple(trap for trap in self._traps if trap.name not in ON_DEVICE)
+        self._by_view = ByView(self._traps)
 
     @property
     def unwatched(self) -> Mapping[str, PatchRefused]:
@@ -178,6 +178,7 @@ class Live:
     def keep_only(self, names: Collection[str], parts: Collection[str]) -> None:
         """Judge no other traps: what the others look at was not hooked. parts: what was."""
         self._traps = tuple(trap for trap in self._traps if trap.name in names)
+        self._by_view = ByView(self._traps)
         if self.device is not None and TOLD not in parts:
             self.device.told.refused()
 
@@ -214,15 +215,16 @@ class Live:
 
     def sink(self, view: View) -> None:
         """Judge one view. Whatever goes wrong in here stays in here."""
-        for trap in self._traps:
-            if isinstance(view, trap.judges) and not self._strikes.is_out(trap.name):
+        for trap in self._by_view.of(view):
+            if not self._strikes.is_out(trap.name):
                 found: list[Violation] = []
                 with self._strikes.watched(trap.name, f"judging {trap.name}"):
                     found = list(trap.judge(view))
                     self.tally.judged(trap, view)
-                with guard(f"telling of {trap.name}"):
-                    for violation in found:
-                        self._found(violation, view)
+                if found:
+                    with guard(f"telling of {trap.name}"):
+                        for violation in found:
+                            self._found(violation, view)
         if isinstance(view, _CALLS) and _slots(view) <= _KEPT_SLOTS:
             self._calls.append(view)
 
@@ -236,9 +238,8 @@ class Live:
             self._pending = TrapTripped(f"{verdict_line(violation)} (G4DIAG_LEVEL={self._level})")
         if self.seen[key] < self._next.get(key, 1):
             return
-        is_first = key not in self._next
+        is_first, dump = key not in self._next, None
         self._next[key] = self.seen[key] * _GROWTH
-        dump = None
         recorder.mark("violation", short(violation, self.seen[key]))
         if is_first:
             with guard("writing a dump"):
@@ -275,8 +276,7 @@ class Live:
             },
             ring=recorder.tail(),
         )
-        name = f"live-{violation.trap}-{violation.severity}-pid{token()}.pt"
-        return write_dump(incident, self._dump_dir / name)
+        return write_dump(incident, self._dump_dir / f"live-{violation.trap}-{violation.severity}-pid{token()}.pt")
 
     def _pools(self, view: View) -> tuple[Any, ...]:
         with guard("reading the pools"):

@@ -6,8 +6,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 
 from g4diag.guard import guard
 
@@ -31,16 +31,18 @@ class Strikes:
         """Whether it is disarmed."""
         return name in self._out
 
-    @contextmanager
-    def watched(self, name: str, doing: str) -> Iterator[None]:
+    def watched(self, name: str, doing: str) -> _Watched:
         """What is done in here on behalf of it: an error is logged, as `guard` does, and counted; so is the time."""
-        began, failed = self._clock(), True
-        with guard(doing):
-            try:
-                yield
-                failed = False
-            finally:
-                self._count(name, failed, self._clock() - began)
+        return _Watched(self, name, doing)
+
+    def ended(self, name: str, failed: bool, seconds: float) -> None:
+        """One judgement of it. Nearly all neither fail nor take long."""
+        if failed or seconds > SECONDS:
+            self._count(name, failed, seconds)
+
+    def now(self) -> float:
+        """Seconds of work done so far."""
+        return self._clock()
 
     def _count(self, name: str, failed: bool, seconds: float) -> None:
         self._failed[name] += failed
@@ -55,3 +57,21 @@ class Strikes:
     def _drop(self, name: str, why: str) -> None:
         self._out.add(name)
         logger.error("g4diag: %s disarmed in this process, the server goes on: %s", name, why)
+
+
+class _Watched:
+    """A class, not a generator: a server makes several views a step, each for several traps."""
+
+    __slots__ = ("_began", "_doing", "_name", "_strikes")
+
+    def __init__(self, strikes: Strikes, name: str, doing: str) -> None:
+        self._strikes, self._name, self._doing = strikes, name, doing
+
+    def __enter__(self) -> None:
+        self._began = self._strikes.now()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self._strikes.ended(self._name, error is not None, self._strikes.now() - self._began)
+        return error is not None and guard(self._doing).__exit__(kind, error, traceback)

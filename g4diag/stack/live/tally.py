@@ -27,13 +27,14 @@ class Tally:
 
     def judged(self, trap: Trap, view: Any) -> None:
         """A trap has looked at a view. What the view lacks something for was no check."""
-        place = getattr(view, "worker", ""), getattr(view, "layer_kind", None) or ""
-        key = (trap.name, *place, getattr(view, "phase", ""))
-        if self._seen[key] % self._every == 0:
+        worker, kind = getattr(view, "worker", ""), getattr(view, "layer_kind", None) or ""
+        key = (trap.name, worker, kind, getattr(view, "phase", ""))
+        seen = self._seen[key]
+        if seen % self._every == 0:
             self._holds[key] = not trap.needs(view)
-        self._seen[key] += 1
+        self._seen[key] = seen + 1
         if self._holds[key]:
-            self.checks[trap.name, *place] += 1
+            self.checks[trap.name, worker, kind] += 1
 
     def found(self, violation: Violation) -> None:
         """A trap has found one."""

@@ -81,6 +81,7 @@ class Arrivals:
     def copy_mapped(self, slots: Any, mapping: Any, then: Callable[..., None], *more: Any) -> None:
         """`copy` of the slots, what the mapping that lies where they do has for each, and `more`."""
         if self._asked or self._waiting or mapping.is_cuda:
+            slots = slots.long()  # of int32 that is memory of our own, so that no copy is made besides
             self.copy([slots, mapping[slots], *more], then)
             return
         slots_N = _on_host(slots)  # numpy looks them up in a fraction of torch's time
@@ -92,7 +93,12 @@ class Arrivals:
             return
         asked, self._asked, self._kept = self._asked, [], 0
         stream, self._stream = self._stream, None
-        parts = [tensor.reshape(-1) for tensors, _ in asked for tensor in tensors if not isinstance(tensor, np.ndarray)]
+        parts = [
+            tensor if tensor.dim() == 1 else tensor.reshape(-1)
+            for tensors, _ in asked
+            for tensor in tensors
+            if not isinstance(tensor, np.ndarray)
+        ]
         if stream is None or stream == self._device.stream():
             event, host = self._fetched(parts)
         else:

@@ -94,6 +94,16 @@ def test_a_part_of_a_larger_tensor_is_taken_as_it_was(device: Device) -> None:
     assert seen == [[2, 3]]
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_what_a_mapping_has_for_a_part_of_a_table_is_taken_as_both_were(device: Device, dtype: torch.dtype) -> None:
+    queue, seen = Arrivals(device), list[Any]()
+    table, mapping = gpu(*range(8), dtype=dtype), gpu(*range(10, 18))
+    queue.copy_mapped(table[2:4], mapping, lambda a, b: seen.append((a.tolist(), b.tolist())))
+    table[:] = mapping[:] = -1
+    queue.finish()
+    assert seen == [([2, 3], [12, 13])]
+
+
 def test_what_was_made_on_a_stream_is_fetched_on_it(device: Device) -> None:
     queue, seen = Arrivals(device), list[Any]()
     queue.copy([gpu(1)], lambda a: seen.append(a.tolist()))
