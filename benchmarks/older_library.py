@@ -1,6 +1,6 @@
 """sglang's custom all-reduce built by its own JIT where the C++ library has no std::bit_cast: as released, and cured.
 
-    .venv/bin/python benchmarks/older_library.py --compilers FOLDER     # a `g++` and `c++` of GCC 10 in it
+    .venv/bin/python benchmarks/older_library.py --compilers FOLDER     # a `gcc` and `g++` of GCC 10 in it
 
 Wants nvcc of CUDA 12 or later in $CUDA_HOME, and no GPU: it is built for sm_90a and loaded, not called. A process of
 its own each, with an empty cache. Exit 0: as released it stops at std::bit_cast, with jit-bit-cast it is built and
@@ -63,12 +63,14 @@ def main() -> int:
     if options.compilers:
         environment["PATH"] = os.pathsep.join([str(options.compilers.absolute()), environment["PATH"]])
     environment.setdefault("CUDA_HOME", "/usr/local/cuda")
-    compiler = environment.get("CXX") or shutil.which("c++", path=environment["PATH"])
+    os.environ["PATH"] = environment["PATH"]  # nvcc picks its host compiler there, whatever $CXX is
+    compiler = shutil.which("g++")
     nvcc = Path(environment["CUDA_HOME"]) / "bin" / "nvcc"
-    if not compiler or not nvcc.is_file() or not lacks_bit_cast(compiler):
-        print(f"older_library: wanted a compiler without std::bit_cast and nvcc, found {compiler} and {nvcc}")
+    if not compiler or not nvcc.is_file() or not lacks_bit_cast(str(nvcc)):
+        print(f"older_library: wanted an nvcc whose g++ has no std::bit_cast, found {nvcc} and {compiler}")
         return 3
     print(subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout.splitlines()[0])
+    print(f"CXX: {environment.get('CXX', 'not set')}")
     found = {}
     for how in ("as released", "cured"):
         found[how], seconds = build(how, environment)

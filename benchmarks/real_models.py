@@ -229,7 +229,8 @@ def reading(plan: Plan, server: Server) -> dict[str, Any]:
         found["fraction"] = real_readings.fraction(text)
         found["warmed"] = real_readings.latencies(events, WARMED)["whole"]
     if "jit-bit-cast" in plan.patches:  # whether it had anything to do
-        found["lacks_bit_cast"] = lacks_bit_cast(os.environ.get("CXX", "c++"))
+        nvcc = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin" / "nvcc"
+        found["lacks_bit_cast"] = [lacks_bit_cast(name) for name in (os.environ.get("CXX", "c++"), str(nvcc))]
     if plan.nccl:
         found["sums"] = real_readings.sums(events)
         found["sum_steps"] = real_readings.steps_by_batch(real_readings.between(events, "steps", rows))

@@ -81,7 +81,7 @@ def tiny_models(folder: Path) -> dict[str, str]:
 def big_models(folder: Path, intermediate: int) -> dict[str, str]:
     """As `tiny_models`, with the attention of Gemma-4 26B-A4B but for head_dim, and a dense MLP."""
     target, draft = tiny_pair.target_config(), tiny_pair.assistant_config()
-    _shape_text(target.text_config, BIG_HIDDEN, intermediate, BIG_LAYERS, BIG_HEADS, BIG_WINDOW)
+    target.text_config = _shaped_text(target.text_config, BIG_HIDDEN, intermediate, BIG_LAYERS, BIG_HEADS, BIG_WINDOW)
     shape_assistant(draft, BIG_HIDDEN, BIG_HEADS, BIG_WINDOW)
     return {
         "model_path": str(tiny_pair.write_config(folder / "target", target)),
@@ -92,16 +92,22 @@ def big_models(folder: Path, intermediate: int) -> dict[str, str]:
 def shape_assistant(draft: Any, hidden: int, heads: tuple[int, int, int], window: int) -> None:
     """Its layers and heads, for a target of that hidden size. heads: query, sliding K/V, full K/V."""
     layers = ("sliding_attention",) * 3 + ("full_attention",)
-    _shape_text(draft.text_config, 1024, 4096, layers, heads, window)
+    draft.text_config = _shaped_text(draft.text_config, 1024, 4096, layers, heads, window)
     draft.text_config.num_kv_shared_layers, draft.backbone_hidden_size = len(layers), hidden
 
 
-def _shape_text(
+def _shaped_text(
     text: Any, hidden: int, inner: int, layers: tuple[str, ...], heads: tuple[int, int, int], window: int
-) -> None:
-    text.num_attention_heads, text.num_key_value_heads, text.num_global_key_value_heads = heads
-    text.hidden_size, text.intermediate_size, text.sliding_window = hidden, inner, window
-    text.num_hidden_layers, text.layer_types = len(layers), list(layers)
+) -> Any:
+    """Made anew: transformers 5.19 sorts heads by layer where a config is made, and what is set later is not seen. Full
+    layers have heads of their own only where their values are their keys, as the real model's are."""
+    query, sliding, full = heads
+    wanted = {"num_attention_heads": query, "num_key_value_heads": sliding, "num_global_key_value_heads": full}
+    wanted |= {"hidden_size": hidden, "intermediate_size": inner, "sliding_window": window}
+    wanted |= {"num_hidden_layers": len(layers), "layer_types": list(layers)}
+    wanted |= {"head_dim": tiny_pair.HEAD_DIM, "global_head_dim": tiny_pair.HEAD_DIM, "attention_k_eq_v": True}
+    rest = {name: value for name, value in text.to_dict().items() if name != "per_layer_config"}
+    return type(text)(**rest | wanted)
 
 
 def own_child(name: str = "server_work") -> None:

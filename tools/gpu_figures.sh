@@ -5,7 +5,8 @@
 #
 #   two      31B on two GPUs, as released and with mm-disabled, custom all-reduce in one server (real_models.py)
 #   cost     what traps add to a step (trap_blocks.py --shape SHAPE, by default 26b-a4b), a server on each GPU of GPUS
-#            ("0 1"; all) at a time, judged as one run; HOOK_TIMES=60: the first server's last 60 s say what hooks take
+#            ("0 1"; all) at a time, judged as one run; HOOK_TIMES=60: the first server's last 60 s say what hooks take;
+#            AFTER: a file that is waited for before anything is measured
 #   rivals   what a user would pick in place of traps, on the 26B shape with 32 requests: groups of servers, one after
 #            another where they do not fit beside each other (trap_rivals.py --shape 26b)
 #   stall    31B at SWA ratios 0.15 and 0.8, in the whole of a GPU (real_models.py)
@@ -50,7 +51,7 @@ cost() {
     [ -z "$runs" ] && [ "${HOOK_TIMES:-0}" != 0 ] && more="--hook-times $HOOK_TIMES"
     # shellcheck disable=SC2086
     CUDA_VISIBLE_DEVICES=$gpu bench "cost$gpu" "$limit" trap_blocks --shape "$SHAPE" --block-steps 25 --cycles 4000 \
-      --number "$gpu" --time-limit $((limit - 5)) $more &
+      --number "$gpu" --time-limit $((limit - 5)) ${AFTER:+--after "$AFTER"} $more &
     runs="$runs $work/cost$gpu/trap_blocks"
   done
   wait
@@ -75,11 +76,11 @@ main() {
   for part in "$@"; do
     case $part in
     two | cost | rivals | stall | checks) "$part" ;;
-    *) sed -n '2,21p' "${BASH_SOURCE[0]}"; return 2 ;;
+    *) sed -n '2,22p' "${BASH_SOURCE[0]}"; return 2 ;;
     esac
   done
 }
-[ $# -gt 0 ] || { sed -n '2,21p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,22p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 main "$@" 2>&1 | tee "$kept/figures.log"
 rc=${PIPESTATUS[0]}
 # What servers worked in is large, and their logs are in the benchmarks' own files.

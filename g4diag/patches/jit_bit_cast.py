@@ -17,8 +17,9 @@ its source, so what was built before may go on being used, and an upgrade brings
 load_jit is handed a rewritten copy: it accepts absolute paths, and its own cache key then names ours. The headers
 include nothing by relative path, which is checked, so a copy sees what the original sees. The shared header is found
 through -I, so a folder with our copy goes before upstream's, in the flags: that makes another kernel of every one, to
-be compiled anew, and so it is done only where the host compiler says that it has no std::bit_cast. Left alone: places
-in kernels that Gemma-4 never loads (DeepSeek, Inkling), and __builtin_bit_cast, which is not the library's.
+be compiled anew, and so it is done only where a compiler says that it has no std::bit_cast: $CXX's, or nvcc's own.
+Left alone: places in kernels that Gemma-4 never loads (DeepSeek, Inkling), and __builtin_bit_cast, which is not the
+library's.
 """
 
 from __future__ import annotations
@@ -121,7 +122,8 @@ def _copy_of(line: Line, file: Any) -> str | None:
 def _shadow(line: Line) -> str | None:
     """A folder that holds the shared header under its name, None where the compiler takes upstream's."""
     toolchain = import_module(f"{line.paths.rpartition('.')[0]}.toolchain")
-    if line.shared is None or not lacks_bit_cast(toolchain.compilers()[0]):
+    # nvcc is told of no host compiler: it picks one of PATH, and $CXX, which compiles the rest, may be another.
+    if line.shared is None or not any(map(lacks_bit_cast, toolchain.compilers())):
         return None
     name, casts = line.shared
     source = _source(line, "include", name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,14 @@ import pytest
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """With a compiler that says it lacks std::bit_cast, and a file that stands for nvcc."""
+    """With an nvcc that says its compiler lacks std::bit_cast."""
     compilers = tmp_path / "compilers"
-    compilers.mkdir()
-    lacking = '#!/bin/sh\n[ "$1" = --version ] && echo "c++ 10" && exit\necho "error g4diag_has_none" >&2\nexit 1\n'
-    (compilers / "c++").write_text(lacking)
-    (compilers / "c++").chmod(0o755)
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "nvcc").touch()
+    for folder, name in ((compilers, "g++"), (tmp_path / "bin", "nvcc")):
+        folder.mkdir()
+        (folder / name).write_text("#!/bin/sh\necho 10.2\necho 'error g4diag_has_none' >&2\nexit 1\n")
+        (folder / name).chmod(0o755)
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", os.environ["PATH"])
     monkeypatch.setattr(sys, "argv", ["older_library.py", "--compilers", str(compilers)])
     return importlib.import_module("older_library")
 
@@ -41,11 +40,9 @@ def test_only_a_stop_and_a_cure_are_a_success(
 def test_nothing_to_show_is_no_success(
     script: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "bin" / "nvcc").unlink()
-    assert script.main() == 3 and "wanted a compiler without std::bit_cast and nvcc" in capsys.readouterr().out
-    (tmp_path / "bin" / "nvcc").touch()
-    compiler = tmp_path / "compilers" / "c++"
-    compiler.write_text("#!/bin/sh\nexit 0\n")
-    script_cache = importlib.import_module("g4diag.patches.kernel_sources").lacks_bit_cast
-    script_cache.cache_clear()
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.write_text("#!/bin/sh\nexit 0\n")
+    importlib.import_module("g4diag.patches.kernel_sources").lacks_bit_cast.cache_clear()
+    assert script.main() == 3 and "wanted an nvcc whose g++ has no std::bit_cast" in capsys.readouterr().out
+    nvcc.unlink()
     assert script.main() == 3

@@ -66,13 +66,25 @@ def test_ratios_are_against_the_same_round_and_batch() -> None:
     assert dead == {"shape": "tiny", "config": "dead", "rounds": 0}
 
 
+def full_heads(text: dict[str, Any]) -> set[tuple[int, int]]:
+    """(K/V heads, head_dim) of the full layers, as transformers 5.8 and 5.19 write them down."""
+    layers = [index for index, kind in enumerate(text["layer_types"]) if kind == "full_attention"]
+    if "per_layer_config" not in text:
+        assert text["attention_k_eq_v"], "or they have the sliding layers' heads"
+        return {(text["num_global_key_value_heads"], text["global_head_dim"])}
+    of_layer = {int(index): row for index, row in text["per_layer_config"].items()}
+    rows = [text | of_layer.get(index, {}) for index in layers]
+    return {(row["num_key_value_heads"], row["head_dim"]) for row in rows}
+
+
 def test_the_big_shape_has_the_layers_and_heads_it_says(tmp_path: Path) -> None:
     servers = importlib.import_module("servers")
     models = servers.big_models(tmp_path, 3072)
     target = json.loads(Path(models["model_path"], "config.json").read_text())["text_config"]
     draft = json.loads(Path(models["speculative_draft_model_path"], "config.json").read_text())
     assert target["layer_types"].count("sliding_attention") == 25 and target["num_hidden_layers"] == 30
-    assert (target["hidden_size"], target["num_key_value_heads"], target["num_global_key_value_heads"]) == (2816, 8, 2)
+    assert (target["hidden_size"], target["num_key_value_heads"]) == (2816, 8)
+    assert full_heads(target) == full_heads(draft["text_config"]) == {(2, 256)}
     assert draft["backbone_hidden_size"] == 2816 and draft["text_config"]["num_kv_shared_layers"] == 4
 
 
@@ -84,8 +96,8 @@ def test_the_pair_with_experts_is_the_real_geometry_over_heads_of_256(tmp_path: 
     assert (target["num_experts"], target["top_k_experts"], target["moe_intermediate_size"]) == (128, 8, 704)
     assert target["vocab_size"] == draft["text_config"]["vocab_size"] == 262_144
     assert target["sliding_window"] == draft["text_config"]["sliding_window"] == 1024
-    heads = [row.get("global_head_dim", row["head_dim"]) for row in (target, draft["text_config"])]
-    assert heads == [256, 256] and draft["backbone_hidden_size"] == target["hidden_size"] == 2816
+    assert full_heads(target) == full_heads(draft["text_config"]) == {(2, 256)}
+    assert draft["backbone_hidden_size"] == target["hidden_size"] == 2816
 
 
 @pytest.mark.parametrize(("rows", "why"), [([], "was counted"), ([[120, 0.01], [63, 0.02]], "63 of 128 experts")])

@@ -51,13 +51,15 @@ def line() -> jit_bit_cast.Line:
     return next(line for line in jit_bit_cast._LINES if line.releases == form.releases)
 
 
-@pytest.fixture
-def needed(line: jit_bit_cast.Line, monkeypatch: pytest.MonkeyPatch) -> jit_bit_cast.Line:
-    """A host compiler that has no std::bit_cast."""
+@pytest.fixture(params=["g++-10", "nvcc"])
+def needed(
+    request: pytest.FixtureRequest, line: jit_bit_cast.Line, monkeypatch: pytest.MonkeyPatch
+) -> jit_bit_cast.Line:
+    """A compiler that has no std::bit_cast: $CXX's, or that which nvcc picks by itself."""
     if line.shared:
         toolchain = import_module(f"{line.paths.rpartition('.')[0]}.toolchain")
         monkeypatch.setattr(toolchain, "compilers", lambda: ("g++-10", "nvcc"))
-        monkeypatch.setattr(jit_bit_cast, "lacks_bit_cast", lambda compiler: compiler == "g++-10")
+        monkeypatch.setattr(jit_bit_cast, "lacks_bit_cast", lambda compiler: compiler == request.param)
     return line
 
 
@@ -168,6 +170,14 @@ def test_a_compiler_is_asked(tmp_path: Path, compiler: str, lacks: bool) -> None
         script.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
         script.chmod(0o755)
     assert kernel_sources.lacks_bit_cast(str(tmp_path / compiler)) is lacks
+
+
+def test_nvcc_is_asked_as_it_compiles_and_not_as_cxx_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text('#!/bin/sh\ncase "$*" in *"-x cu"*) echo "error: #error g4diag_has_none" >&2 ;; esac\nexit 1\n')
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("CXX", "/a/newer/g++")
+    assert kernel_sources.lacks_bit_cast(str(nvcc))
 
 
 @pytest.mark.parametrize(
