@@ -73,7 +73,7 @@ def measure(
 ) -> Measured:
     """Serve the scenario's requests under `state`; draft at every step, eager, graph and in truth. until: stop after
     the step with such a violation."""
-    observer = probes.observer = Observer(judge_all)
+    observer = probes.observer = Observer(judge_all, probes.attend_prefill)
     errors: dict[str, Exception] = {}
     with (
         _environment(state.environment),

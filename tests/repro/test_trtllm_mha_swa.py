@@ -13,6 +13,8 @@ from g4diag.errors import CannotRunError, UsageError, VacuousError
 from g4diag.hooks.versions import version_of
 from g4diag.report import repro_json
 from g4diag.scenario import Options, Outcome, Reading
+from g4diag.stack.drive.attention_memory import AttentionMemory
+from g4diag.stack.drive.reference import attend
 from g4diag.stack.releases import current
 from repro.trtllm_mha_swa import SCENARIO
 from tests.releases import unlike
@@ -114,6 +116,19 @@ def test_the_same_seed_gives_the_same_json_apart_from_times(tmp_path: Path) -> N
     first, second = (SCENARIO.run(options, silent) for _ in range(2))
     assert first.seconds.keys() == second.seconds.keys()
     assert repro_json.render(replace(first, seconds={})) == repro_json.render(replace(second, seconds={}))
+
+
+def test_attention_kept_from_the_state_before_changes_no_reading(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    options = Options(seed=3, states=("faulty", "patch-e", "twin-faulty", "twin-allocator"), dump_dir=tmp_path)
+    told = []
+    for limit in (1 << 30, 0):
+        memory = AttentionMemory(attend, limit)
+        monkeypatch.setattr("g4diag.stack.drive.observer.AttentionMemory", lambda function, kept=memory: kept)
+        told.append(repro_json.render(replace(SCENARIO.run(options, silent), seconds={})))
+        assert (memory.given_again > 100) is (limit > 0)
+    assert told[0] == told[1]
 
 
 def test_one_unchunked_request_in_a_fresh_pool_is_vacuous() -> None:

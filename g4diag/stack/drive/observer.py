@@ -25,7 +25,8 @@ from g4diag.model import (
     View,
     Violation,
 )
-from g4diag.stack.drive.reference import LogicalKV, PagedAttention
+from g4diag.stack.drive.attention_memory import AttentionMemory
+from g4diag.stack.drive.reference import LogicalKV, PagedAttention, attend
 from g4diag.stack.drive.request_state import kv_committed_len, request_row
 from g4diag.stack.drive.serving import Serving
 from g4diag.stack.probes.contract import Context, made
@@ -85,6 +86,7 @@ class Probes:
 
     def __init__(self) -> None:
         self.observer: Observer | None = None
+        self.attend_prefill = AttentionMemory(attend)  # most states prefill as the one before them
         self.backends = Backends(self._on_view)
         self._all = made(Context(self.backends, self._on_view, self._rid, self._step), _WATCHED)
 
@@ -104,9 +106,11 @@ class Probes:
 
 
 class Observer:
-    """Counts and judges one state's run. judge: a view -> its violations."""
+    """Counts and judges one state's run. judge: a view -> its violations. attend_prefill: as PagedAttention's."""
 
-    def __init__(self, judge: Callable[[View], Iterable[Violation]]) -> None:
+    def __init__(
+        self, judge: Callable[[View], Iterable[Violation]], attend_prefill: Callable[..., torch.Tensor] = attend
+    ) -> None:
         self._judge = judge
         self.tallies = {"eager": Tally(), "graph": Tally()}
         self.violations: list[Violation] = []
@@ -120,7 +124,7 @@ class Observer:
         self._faulted: set[str] = set()
         self._bad_reads: list[AttentionRead] = []
         self._bad_swaps: list[PoolSwap] = []
-        self._kernel = PagedAttention()
+        self._kernel = PagedAttention(attend_prefill)
 
     def watch(self, serving: Serving, draft_kv: LogicalKV) -> None:
         """From now on reads belong to this server; draft_kv is the truth the draft's outputs are held against."""

@@ -6,7 +6,7 @@ the table's. Shapes: Q queries, N keys, H query heads, K key/value heads, D head
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -55,8 +55,10 @@ class PagedAttention:
 
     out_of_range_B holds, for the latest call, how many live entries of each row lie outside the cache; such a
     row would fault on a GPU, and reads the dummy page here so that the run can go on and be counted.
+    attend_prefill: `attend`, or what answers as it does.
     """
 
+    attend_prefill: Callable[..., torch.Tensor] = attend
     out_of_range_B: list[int] = field(default_factory=list)
     entries: int = 0
 
@@ -64,14 +66,14 @@ class PagedAttention:
         """flashinfer.decode.trtllm_batch_decode_with_kv_cache: query [B * q_len, H, D], kv_cache of two
         [pages, K, page_size, D], block_tables int32 [B, P], seq_lens int32 [B]. Returns like query."""
         q_len = arguments["q_len_per_req"] or 1
-        return self._run(query, kv_cache, block_tables, seq_lens, [q_len] * len(seq_lens), arguments)
+        return self._run(query, kv_cache, block_tables, seq_lens, [q_len] * len(seq_lens), arguments, attend)
 
     def prefill(self, *, query: Any, kv_cache: Any, block_tables: Any, seq_lens: Any, **arguments: Any) -> Any:
         """flashinfer.prefill.trtllm_batch_context_with_kv_cache: as decode, with query rows split by
         cum_seq_lens_q int32 [B + 1]."""
         cumulative = arguments["cum_seq_lens_q"].tolist()
         q_lens = [end - start for start, end in pairwise(cumulative)]
-        return self._run(query, kv_cache, block_tables, seq_lens, q_lens, arguments)
+        return self._run(query, kv_cache, block_tables, seq_lens, q_lens, arguments, self.attend_prefill)
 
     def _run(
         self,
@@ -81,6 +83,7 @@ class PagedAttention:
         seq_lens: torch.Tensor,
         q_lens: list[int],
         arguments: dict[str, Any],
+        attention: Callable[..., torch.Tensor],
     ) -> torch.Tensor:
         scale = float(arguments["bmm1_scale"])
         window = int(arguments["window_left"])
@@ -89,7 +92,7 @@ class PagedAttention:
         start = 0
         for row, (seq_len, q_len) in enumerate(zip(seq_lens.tolist(), q_lens, strict=True)):
             k, v = self.gather(kv_cache, block_tables[row], seq_len, first_key(seq_len, q_len, window))
-            outputs.append(attend(query[start : start + q_len], k, v, scale, window))
+            outputs.append(attention(query[start : start + q_len], k, v, scale, window))
             start += q_len
         return torch.cat(outputs).to(query.dtype)
 

@@ -232,6 +232,20 @@ def test_sizes_that_do_not_hold_the_circuit_are_refused() -> None:
         list(assistant_weights(target_config(WINDOW, ("sliding_attention",) * 4 + ("full_attention",)), 72))
 
 
+def test_a_model_that_writes_to_its_weights_leaves_the_next_ones_alone() -> None:
+    """The embeddings are made once for all servers of a process."""
+    pytest.importorskip("sglang")
+    from g4diag.stack.pairs.accepting_pair.models import target_config
+    from g4diag.stack.pairs.accepting_pair.weights import assistant_weights, target_weights
+
+    config = target_config(WINDOW, ("sliding_attention", "full_attention"))
+    for made in (lambda: target_weights(target_config(WINDOW)), lambda: assistant_weights(config, 72)):
+        first = [(name, tensor.clone()) for name, tensor in made()]
+        for _, tensor in made():
+            tensor.fill_(7.0)
+        assert all(name == other and bool((a == b).all()) for (name, a), (other, b) in zip(first, made(), strict=True))
+
+
 def test_the_command_says_where_it_wrote_and_how_it_is_used(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("safetensors")
     from g4diag.stack.pairs.accepting_pair.__main__ import main

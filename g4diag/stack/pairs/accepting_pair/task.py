@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 from g4diag.errors import UsageError
@@ -59,14 +60,21 @@ def least(window: int) -> int:
 
 def continued(ids: Sequence[int], count: int) -> list[int]:
     """The `count` tokens that rightly follow a prompt: the newest step of s, the only one of a."""
-    symbols = [divmod(token_id, SYMBOLS) for token_id in ids]
-    after_s = {s: after for (_, s), (_, after) in pairwise(symbols)}
-    after_a = {a: after for (a, _), (after, _) in pairwise(symbols) if FILLER not in (a, after)}
-    (a, s), found = symbols[-1], []
+    after_a, after_s = _steps_told(tuple(ids))
+    (a, s), found = divmod(ids[-1], SYMBOLS), []
     for _ in range(count):
         a, s = after_a[a], after_s[s]
         found.append(token(a, s))
     return found
+
+
+@lru_cache(maxsize=64)  # a request's drafts are held against its prompt again and again
+def _steps_told(ids: tuple[int, ...]) -> tuple[dict[int, int], dict[int, int]]:
+    """What follows each a, and each s, by this prompt."""
+    symbols = [divmod(token_id, SYMBOLS) for token_id in ids]
+    after_s = {s: after for (_, s), (_, after) in pairwise(symbols)}
+    after_a = {a: after for (a, _), (after, _) in pairwise(symbols) if FILLER not in (a, after)}
+    return after_a, after_s
 
 
 def accepted(drafted: Sequence[int], right: Sequence[int]) -> int:

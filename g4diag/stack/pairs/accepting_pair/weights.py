@@ -17,6 +17,7 @@ MLPs are null in both models; no attention layer is.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 from math import sqrt
 from typing import Any
@@ -116,6 +117,7 @@ def _layer(index: int, tensors: dict[str, torch.Tensor]) -> Iterator[tuple[str, 
     yield from ((f"layers.{index}.{name}", tensor) for name, tensor in tensors.items())
 
 
+@lru_cache(maxsize=4)  # a scenario builds one server after another; nobody writes to what is returned
 def _embedding(hidden: int) -> torch.Tensor:
     """[VOCAB, hidden]: 1, the digits of a and of s; a filler has no digits of a, and a flag of the same norm."""
     table = _codes(hidden, A, S)
@@ -126,6 +128,7 @@ def _embedding(hidden: int) -> torch.Tensor:
     return table
 
 
+@lru_cache(maxsize=4)
 def _answers(hidden: int) -> torch.Tensor:
     """[VOCAB, hidden]: what the assistant's head compares its answers with. A row of a token unknown to it is 0."""
     known = torch.tensor([known_to_draft(token) for token in range(VOCAB)])
