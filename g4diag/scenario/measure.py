@@ -72,13 +72,17 @@ def measure(
     state: State, geometry: Geometry, seed: int, probes: Probes, until: Callable[[Violation], bool] | None = None
 ) -> Measured:
     """Serve the scenario's requests under `state`; draft at every step, eager, graph and in truth. until: stop after
-    the step with such a violation."""
+    the step with such a violation. In inference mode, as SGLANG_ENABLE_TORCH_INFERENCE_MODE has a server: calls on tiny
+    tensors take less."""
+    import torch
+
     observer = probes.observer = Observer(judge_all, probes.attend_prefill)
     errors: dict[str, Exception] = {}
     with (
         _environment(state.environment),
         applied(state.patches) as manifest,
         cpu.attention_kernels(observer.decode, observer.prefill),
+        torch.inference_mode(),
     ):
         algorithm = "EAGLE" if state.twin else "FROZEN_KV_MTP"
         serving = Serving(geometry, seed, algorithm=algorithm, pair=_pair(state, geometry), backend=state.backend)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from g4diag.analyzers import inspect_file
 from g4diag.dump.reader import read_dump
@@ -118,17 +122,24 @@ def test_the_same_seed_gives_the_same_json_apart_from_times(tmp_path: Path) -> N
     assert repro_json.render(replace(first, seconds={})) == repro_json.render(replace(second, seconds={}))
 
 
-def test_attention_kept_from_the_state_before_changes_no_reading(
+def test_neither_kept_attention_nor_inference_mode_changes_a_reading(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     options = Options(seed=3, states=("faulty", "patch-e", "twin-faulty", "twin-allocator"), dump_dir=tmp_path)
     told = []
-    for limit in (1 << 30, 0):
-        memory = AttentionMemory(attend, limit)
+    for limit, mode in ((1 << 30, torch.inference_mode), (0, nullcontext)):
+        inferring = set[bool]()
+        memory = AttentionMemory(partial(_attend_in, inferring), limit)
         monkeypatch.setattr("g4diag.stack.drive.observer.AttentionMemory", lambda function, kept=memory: kept)
+        monkeypatch.setattr(torch, "inference_mode", mode)
         told.append(repro_json.render(replace(SCENARIO.run(options, silent), seconds={})))
-        assert (memory.given_again > 100) is (limit > 0)
+        assert (memory.given_again > 100) is (limit > 0) and inferring == {mode is not nullcontext}
     assert told[0] == told[1]
+
+
+def _attend_in(inferring: set[bool], *arguments: Any) -> torch.Tensor:
+    inferring.add(torch.is_inference_mode_enabled())
+    return attend(*arguments)
 
 
 def test_one_unchunked_request_in_a_fresh_pool_is_vacuous() -> None:
