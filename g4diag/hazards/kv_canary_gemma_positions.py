@@ -4,8 +4,9 @@ The canary notes each token's position before the layers and again after them. I
 and those of Gemma-3 and 3n, add one to the very tensor: what is noted after them is one too high, and a later look at
 it a violation. On an H200 with 0.5.23, no draft: 35 699 154 violations in 71 906 520 looks; those that were kept of
 its log are `verify_position` of a TAIL, one more than the slot's place in its page. Gemma-4's addition leaves the
-batch's tensor alone under SGLANG_GEMMA_OUT_OF_PLACE_POSITION_MUTATION, which upstream's own tests of the canary set;
-a server with it was not run here. Releases: by the text of the wheels.
+batch's tensor alone under SGLANG_GEMMA_OUT_OF_PLACE_POSITION_MUTATION, which upstream's own tests of the canary set:
+beside each other on an H200, 29 108 786 violations in 58 686 104 looks without it, and none in as many with it.
+Releases: by the text of the wheels.
 """
 
 from __future__ import annotations
@@ -36,5 +37,5 @@ HAZARD = Hazard(
     reference="g4diag on an H200, 0.5.23; the same text in the wheels from 0.5.13 on, not run there",
     releases=">=0.5.13,<=0.5.23",
     found=found,
-    instead=f"{_SWITCH}=1 for Gemma-4, as upstream's tests of the canary have it; g4diag serve --traps all",
+    instead=f"{_SWITCH}=1 for Gemma-4, with which 0.5.23's canary reported none; g4diag serve --traps all",
 )

@@ -116,7 +116,7 @@ def options(rivals: Any, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> An
 
 def test_the_big_shape_goes_in_two_waves_on_an_h200(rivals: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = rivals.shape_of(options(rivals, monkeypatch, "--shape", "26b"))
-    assert (shape.prompt, shape.new, shape.eager_new, shape.batch) == (1000, 200, 60, 32) and 14 < shape.gib < 16
+    assert (shape.prompt, shape.new, shape.eager_new, shape.batch) == (1000, 200, 120, 32) and 14 < shape.gib < 16
     first, second = rivals.waves(shape, 139.0, shape.gib + rivals.SANITIZER_GIB)
     assert [len(first.configs), len(second.configs)] == [6, 3]
     assert {config.base for config in second.configs} == {"nothing, no draft"}

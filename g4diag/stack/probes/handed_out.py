@@ -44,7 +44,8 @@ class _Kept:
         if (known := self.pages.get(page_size)) is None:
             whole_M = self.slots_M[: (len(self.slots_M) - 1) // page_size * page_size].view(-1, page_size)
             on_host = self.host_M is not None
-            known = (whole_M.numpy(), None) if on_host else (whole_M, self.slots_M.new_tensor([page_size]))
+            # Filled on the device: a number copied there is waited for.
+            known = (whole_M.numpy(), None) if on_host else (whole_M, self.slots_M.new_full((1,), page_size))
             self.pages[page_size] = known
         return known
 
