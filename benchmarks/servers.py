@@ -120,7 +120,13 @@ def own_child(name: str = "server_work") -> None:
 def end_servers_with_us() -> None:
     """A server that is left alone keeps its GPU's memory from whatever is measured next."""
     atexit.register(lambda: stop_all(list(_STARTED)))
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(number: int, frame: Any) -> None:
+    # Whoever sends it to the whole group sends it twice, and the second would cut short what the first began.
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def clock_plugin(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -12,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -24,6 +24,7 @@ from g4diag.serve.preflight import PROGRAM as PREFLIGHT
 from g4diag.serve.preflight import Checked, preflight
 from g4diag.serve.sessions import kill_rest, members
 from g4diag.servers import hardware
+from g4diag.servers.parent import end_with_parent
 from g4diag.settings import dump_dir
 from g4diag.stack import entry_points
 from g4diag.stack.live import records
@@ -142,7 +143,7 @@ class Supervisor:
             stdout=out,
             stderr=err,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=partial(end_with_parent, signal.SIGTERM),
         )
 
     def _watch(self, child: subprocess.Popen[bytes]) -> str | None:
@@ -212,9 +213,3 @@ class Supervisor:
 def schedulers(session: int) -> list[int]:
     """Scheduler processes of a session: sglang names them after it has loaded plugins, so these have been asked."""
     return [pid for pid, title in members(session).items() if title.startswith(_SCHEDULER)]
-
-
-def _die_with_parent() -> None:
-    """In the child: SIGTERM should we be killed without a chance to forward anything (Linux)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))

@@ -9,12 +9,15 @@ Kept light at import: sglang spawns its own processes from this module.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from g4diag.servers.parent import end_with_parent
 
 
 def prompts(seed: int, requests: int, prompt_tokens: int, vocab: int) -> list[list[int]]:
@@ -58,7 +61,9 @@ def main(job_file: str) -> int:
 
 @contextmanager
 def noted(job_file: str) -> Iterator[tuple[dict[str, Any], Any]]:
-    """(the job, what notes an event of it); the error that ends the body is the last event."""
+    """(the job, what notes an event of it); the error that ends the body is the last event. The process ends with who
+    started it, and sglang's own end with this one."""
+    end_with_parent(signal.SIGKILL)
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
     with Path(job["events"]).open("a", encoding="utf-8") as stream:
 

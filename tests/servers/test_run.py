@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -158,3 +160,39 @@ def _set_later(seconds: float) -> Event:
     event = Event()
     Timer(seconds, event.set).start()
     return event
+
+
+def test_a_server_ends_with_who_started_it_and_was_killed(tmp_path: Path) -> None:
+    """By SIGKILL it can end nothing by itself. The child is the real one's way in, over no engine."""
+    child, parent, pid = tmp_path / "child.py", tmp_path / "parent.py", tmp_path / "pid"
+    child.write_text(f"""
+import os, sys, time
+from g4diag.servers.child import noted
+with noted(sys.argv[-1]):
+    open({str(pid)!r}, "w").write(str(os.getpid()))
+    time.sleep(100)
+""")
+    parent.write_text(f"""
+import sys
+from pathlib import Path
+from threading import Event
+from g4diag.servers import run
+run.COMMAND = (sys.executable, {str(child)!r})
+run.run(run.Job(engine={{}}, patches=(), folder=Path({str(tmp_path / "job")!r}), seconds=90.0), Event())
+""")
+    running = subprocess.Popen([sys.executable, str(parent)])
+    try:
+        end = time.monotonic() + 60
+        while not (pid.exists() and pid.read_text()) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert alive(tmp_path)
+        running.kill()
+        running.wait(60)
+        end = time.monotonic() + 20
+        while alive(tmp_path) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not alive(tmp_path)
+    finally:
+        running.kill()
+        with contextlib.suppress(ProcessLookupError, ValueError, OSError):
+            os.kill(int(pid.read_text()), signal.SIGKILL)
