@@ -10,14 +10,16 @@
 #   rivals   what a user would pick in place of traps, on the 26B shape with 32 requests: groups of servers, one after
 #            another where they do not fit beside each other (trap_rivals.py --shape 26b)
 #   stall    31B at SWA ratios 0.15 and 0.8, in the whole of a GPU (real_models.py)
-#   checks   launches of the device check, faults in graphs, and a soak of SOAK seconds (250) beside those, of the kinds
-#            of servers in SERVERS (calm,tight; all: benchmarks/soak_servers.py). FAULTS: graph_faults.py's --only
+#   checks   launches of the device check (60 s), then faults in graphs (240 s) and beside them a soak of SOAK seconds
+#            (250), of the kinds of servers in SERVERS (calm,tight; all: benchmarks/soak_servers.py). FAULTS:
+#            graph_faults.py's --only
 #
-# One after the other, on the GPUs of CUDA_VISIBLE_DEVICES; each has what is left of BUDGET. Two at a time want a G4_WORK
-# and an OUT each. Files in $OUT (default ./out): figures.tgz with all that was written, figures.log. What takes longer
-# than a call goes on after it in a session of its own, from a copy of the checkout, which the next call would change:
-# cp -r . /tmp/tree; cd /tmp/tree; OUT=/tmp/figures BUDGET=1200 setsid bash tools/gpu_figures.sh cost &. The machine is
-# kept by a call every half a minute, and what is there fetched by one.
+# One after the other, on the GPUs of CUDA_VISIBLE_DEVICES; each but checks has what is left of BUDGET. Exit 1 when a
+# benchmark's was not 0, 3 without a stack. Two at a time want a G4_WORK and an OUT each. Files in $OUT (default ./out):
+# figures.tgz with all that was written, figures.log. What takes longer than a call goes on after it in a session of its
+# own, from a copy of the checkout, which the next call would change: cp -r . /tmp/tree; cd /tmp/tree; OUT=/tmp/figures
+# BUDGET=1200 setsid bash tools/gpu_figures.sh cost &. The machine is kept by a call every half a minute, and what is
+# there fetched by one.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 kept=${OUT:-$PWD/out}
@@ -27,7 +29,6 @@ SHAPE=${SHAPE:-26b-a4b}
 SERVERS=${SERVERS:-calm,tight}
 PYTHON=${PYTHON:-python3}
 work=${G4_WORK:-/tmp/g4diag-out}/figures
-mkdir -p "$kept" "$work"
 left() { echo $((BUDGET - SECONDS - 15)); }
 say() { echo "gpu_figures: $SECONDS s: $*"; }
 bench() { # FOLDER SECONDS NAME ARGUMENTS: what it writes and prints goes to a folder of its own
@@ -36,7 +37,9 @@ bench() { # FOLDER SECONDS NAME ARGUMENTS: what it writes and prints goes to a f
   mkdir -p "$folder"
   OUT=$folder G4_WORK=$folder/work LIMIT=$((limit + 8)) bash tools/on_gpu.sh exec "$PYTHON" "benchmarks/$name.py" "$@" \
     > "$folder/$name.txt" 2>&1
-  say "$name: exit $?"
+  local code=$?
+  say "$name: exit $code"
+  [ "$code" = 0 ] || echo "$name: exit $code" >> "$work/failed"
   tail -n 30 "$folder/$name.txt"
 }
 two() {
@@ -71,16 +74,18 @@ checks() {
   bench faults 240 graph_faults --time-limit 225 ${FAULTS:+--only "$FAULTS"}
   wait
 }
+usage() { sed -n '2,/^[^#]/{/^#/p}' "${BASH_SOURCE[0]}" >&2; exit 2; }
 main() {
   LIMIT=60 bash tools/on_gpu.sh exec true || { say "no stack"; return 3; }
-  for part in "$@"; do
-    case $part in
-    two | cost | rivals | stall | checks) "$part" ;;
-    *) sed -n '2,22p' "${BASH_SOURCE[0]}"; return 2 ;;
-    esac
-  done
+  rm -f "$work/failed"
+  for part in "$@"; do "$part" || echo "$part" >> "$work/failed"; done
+  [ ! -e "$work/failed" ]
 }
-[ $# -gt 0 ] || { sed -n '2,22p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+[ $# -gt 0 ] || usage
+for part in "$@"; do
+  case $part in two | cost | rivals | stall | checks) ;; *) usage ;; esac
+done
+mkdir -p "$kept" "$work"
 main "$@" 2>&1 | tee "$kept/figures.log"
 rc=${PIPESTATUS[0]}
 # What servers worked in is large, and their logs are in the benchmarks' own files.

@@ -13,7 +13,7 @@ from g4diag.cli.contract import Command
 def serve(
     arguments: Annotated[list[str] | None, typer.Argument(help="sglang's, after --.", metavar="-- SGLANG...")] = None,
     patches: Annotated[str | None, typer.Option(help="all, none or name,name; faults by name only.")] = None,
-    traps: Annotated[str | None, typer.Option(help="all, none or name,name.")] = None,
+    traps: Annotated[str | None, typer.Option(help="all, none or name,name; default G4DIAG_TRAPS, else none.")] = None,
     dump_dir: Annotated[
         Path | None, typer.Option(help="For dumps, rings and the log; default G4DIAG_DUMP_DIR, else g4diag-dumps.")
     ] = None,

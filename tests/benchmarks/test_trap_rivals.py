@@ -164,9 +164,17 @@ def test_a_figure_that_says_nothing_is_told_from_one_that_does(rivals: Any) -> N
     assert rivals.says_nothing("nothing", "", row, 48) == "32 decoded at once, not 48"
 
 
-def test_the_canarys_counts_are_read_in_its_own_words(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_canarys_counts_are_read_in_its_own_words(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     logger = pytest.importorskip("sglang.srt.kv_canary.runner.stats_logger")
     import torch
+
+    # A server's own logging, which another test may have set up in this process, switches off those that are there.
+    monkeypatch.setattr(logger.logger, "disabled", False)
+    monkeypatch.setattr(logger.logger, "propagate", True)
+    monkeypatch.setattr(logger.logger, "level", logging.INFO)
+    monkeypatch.setattr(logger.logger, "parent", logging.getLogger())
 
     sweeps = SimpleNamespace(sweep_passes=3)
     given = {"config": None, "device_state": None, "active_tags": (1, 2), "outer_step_counter_getter": lambda: 0}
