@@ -76,7 +76,7 @@ class Told:
         if requests and (rows is None or (rows is not self.rows and rows != self.rows) or requests != self.requests):
             self._tell_rows(requests, rows_B, rows)
         if tokens:
-            if tokens != self.tokens or self._slots is None:
+            if self._slots is None or self._slots.shape[0] != tokens:
                 self._slots = self.slots_M[:tokens]
             self._slots.copy_(slots_N)
         if requests < self.requests:

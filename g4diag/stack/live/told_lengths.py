@@ -54,6 +54,7 @@ class Lengths:
         )
 
     def _copy(self, lengths_B: Any, requests: int) -> None:
-        if requests != self.requests or self._place is None:
+        # By its own size: a copy that raised has left another one than that of the batch before.
+        if self._place is None or self._place.shape[0] != requests:
             self._place = self.lengths_M[:requests]
         self._place.copy_(lengths_B if lengths_B.shape[0] == requests else lengths_B[:requests])

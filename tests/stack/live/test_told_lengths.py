@@ -137,3 +137,20 @@ def test_who_is_told_of_fewer_has_no_rows_past_them() -> None:
     assert told(lengths) == [5, 6] and target.rows_M.tolist() == [1, 2, *[NOBODY] * 6]
     draft.tell(four, rows_B, None, None, 4, 2)
     assert told(lengths) == [5, 6, 7, 8] and target.rows_M.tolist() == [1, 2, *[NOBODY] * 6]
+
+
+def test_a_copy_that_failed_leaves_the_next_batches_told() -> None:
+    """Of the size of the batch before it, and of its own."""
+    lengths = buffer()
+    told_one = Told(lengths, *(torch.full((8,), NOBODY, dtype=torch.int64) for _ in range(2)), holds_slots=True)
+    told_one.holds_requests = True
+    three, odd = torch.tensor([5, 6, 7]), torch.zeros(2, 2, 2)
+    told_one.tell(three, three, three, None, 3, 1)
+    for lengths_B, slots_N in ((odd, three), (three, odd)):
+        with pytest.raises(RuntimeError, match="broadcast shape"):
+            told_one.tell(lengths_B, three, slots_N, None, -1, 2)
+        for numbers in (three + 1, three[:2]):
+            told_one.tell(numbers, numbers, numbers, None, -1, 3)
+            assert told(lengths) == numbers.tolist()
+            assert told_one.slots_M[: len(numbers)].tolist() == numbers.tolist()
+        told_one.tell(three, three, three, None, 3, 3)
