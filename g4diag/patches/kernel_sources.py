@@ -43,12 +43,12 @@ def lacks_bit_cast(compiler: str) -> bool:
     """Whether this C++ compiler's library has no std::bit_cast: of nvcc, that of the host compiler which it picks by
     itself. False where it cannot be asked."""
     as_cuda = ("-x", "cu", "-E") if Path(compiler).name.startswith("nvcc") else ("-x", "c++", "-fsyntax-only")
-    with tempfile.NamedTemporaryFile("w", suffix=".cpp", encoding="utf-8") as file:
-        file.write(_ASKS_FOR_BIT_CAST)
-        file.flush()
-        command = [compiler, "-std=c++20", *as_cuda, file.name]
-        try:
+    try:
+        with tempfile.NamedTemporaryFile("w", suffix=".cpp", encoding="utf-8") as file:
+            file.write(_ASKS_FOR_BIT_CAST)
+            file.flush()
+            command = [compiler, "-std=c++20", *as_cuda, file.name]
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        except (OSError, subprocess.SubprocessError):
-            return False
+    except (OSError, subprocess.SubprocessError):
+        return False
     return done.returncode != 0 and "g4diag_has_none" in done.stderr

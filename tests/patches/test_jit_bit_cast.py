@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from importlib import import_module
@@ -178,6 +179,15 @@ def test_nvcc_is_asked_as_it_compiles_and_not_as_cxx_does(tmp_path: Path, monkey
     nvcc.chmod(0o755)
     monkeypatch.setenv("CXX", "/a/newer/g++")
     assert kernel_sources.lacks_bit_cast(str(nvcc))
+
+
+def test_a_compiler_cannot_be_asked_where_no_file_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = tmp_path / "asked"
+    old = tmp_path / "old"
+    old.write_text(f"#!/bin/sh\ntouch {asked}\necho g4diag_has_none >&2\nexit 1\n")
+    old.chmod(0o755)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    assert kernel_sources.lacks_bit_cast(str(old)) is False and not asked.exists()
 
 
 @pytest.mark.parametrize(
