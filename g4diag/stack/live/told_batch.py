@@ -181,26 +181,35 @@ class ToldBatches:
 
     def _replays(self, runner: Any, forward_batch: Any, *args: Any, phase: str | None = None, **kwargs: Any) -> None:
         with _TELLING:
-            if (runners := getattr(runner, "runners", None)) is not None:  # one a step
-                runner = next(each for each in runners if each is not None)
-            worker = "draft" if runner.model_runner.is_draft_worker else "target"
-            phase, lengths_B = phase or host.phase_of(forward_batch, worker), forward_batch.seq_lens
-            if forward_batch.forward_mode.is_idle():  # any graph of the worker's may be replayed for it
-                self._idles(worker)
-                return
-            if (told := _BUFFERS.get((worker, phase, lengths_B.device))) is None:
-                return
-            rows, have_moved = self._request_rows.rows_of(forward_batch)
-            told.tell(
-                lengths_B if self._requests else None,
-                forward_batch.req_pool_indices,
-                forward_batch.out_cache_loc if self._slots else None,
-                rows,
-                forward_batch.batch_size,
-                self._step(),
-            )
-            if have_moved and rows is not None:
-                self._moved(worker, phase, runner, forward_batch, rows)
+            try:
+                moved = self._tell(runner, forward_batch, phase)
+            except Exception:
+                self.forget()  # or the graph would be judged by the batch before
+                raise
+            if moved is not None:
+                self._moved(*moved)
+
+    def _tell(self, runner: Any, forward_batch: Any, phase: str | None) -> tuple[str, str, Any, Any, Any] | None:
+        """What `moved` is called with, if it is to be."""
+        if (runners := getattr(runner, "runners", None)) is not None:  # one a step
+            runner = next(each for each in runners if each is not None)
+        worker = "draft" if runner.model_runner.is_draft_worker else "target"
+        phase, lengths_B = phase or host.phase_of(forward_batch, worker), forward_batch.seq_lens
+        if forward_batch.forward_mode.is_idle():  # any graph of the worker's may be replayed for it
+            self._idles(worker)
+            return None
+        if (told := _BUFFERS.get((worker, phase, lengths_B.device))) is None:
+            return None
+        rows, have_moved = self._request_rows.rows_of(forward_batch)
+        told.tell(
+            lengths_B if self._requests else None,
+            forward_batch.req_pool_indices,
+            forward_batch.out_cache_loc if self._slots else None,
+            rows,
+            forward_batch.batch_size,
+            self._step(),
+        )
+        return (worker, phase, runner, forward_batch, rows) if have_moved and rows is not None else None
 
     def _idles(self, worker: str) -> None:
         for (whose, _, _), told in _BUFFERS.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from g4diag import guard
 from g4diag.hooks.install import Hook, install
 from g4diag.stack.drive import cpu
 from g4diag.stack.drive.frozen_draft import FrozenDraft
@@ -26,8 +28,10 @@ from g4diag.stack.live import device_boxes
 from g4diag.stack.live.device_check import IN_GRAPHS
 from g4diag.stack.live.selection import traps
 from g4diag.stack.live.sink import Live
-from g4diag.stack.live.told_batch import REPLAYS
+from g4diag.stack.live.told_batch import REPLAYS, Told
+from g4diag.stack.live.told_lengths import Lengths
 from g4diag.stack.probes import page_table
+from g4diag.stack.probes.request_rows import RequestRows
 from g4diag.stack.releases import current
 from tests.injected import server as small
 from tests.injected.rows import _row_to_another
@@ -168,6 +172,36 @@ def test_healthy_replays_are_judged_and_leave_no_word(tmp_path: Path, caplog: py
         assert told.lengths_M[:2].tolist() == draft.serving.running.seq_lens.tolist()
         assert told.rows_M[2:].max() < 0
     assert not said(caplog)
+
+
+@pytest.mark.parametrize("owner", [RequestRows, Told, Lengths])
+def test_a_batch_that_could_not_be_told_is_not_judged_by_the_one_before(
+    owner: type, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake of ours, as a server goes on after it: no alarm, and the next batch is judged again."""
+
+    def fails(*args: Any) -> None:
+        raise RuntimeError("no memory")
+
+    name = {RequestRows: "rows_of", Told: "tell", Lengths: "_copy"}[owner]
+    monkeypatch.setattr(guard, "_told", Counter())
+    was = guard.set_raising(False)
+    try:
+        with armed(tmp_path) as live:
+            draft = drafting()
+            replayed(live, draft)
+            a_page_on(draft)
+            with monkeypatch.context() as patched:
+                patched.setattr(owner, name, fails)
+                replayed(live, draft)
+            assert "no memory" in caplog.text and not said(caplog)
+            old_lengths(draft)
+            replayed(live, draft)
+            a_page_on(draft)
+            replayed(live, draft)
+    finally:
+        guard.set_raising(was)
+    assert said(caplog) == ["table_is_of_this_step"]
 
 
 def test_a_row_given_away_before_a_replay_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
