@@ -30,6 +30,7 @@ _SILENT = re.compile(r"session\.jsonl|\..*\.tmp|.*\.arming\.json")
 _SNAPSHOTS = "graph_flushes"
 _NAMED = 6
 _MISSING = "No such file or directory"
+_NOTHING = "nothing in it is a dump, a ring, a log or another file that g4diag reads"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Case:
 
 @dataclass
 class _Found:
-    """Files and call directories on the way to parts."""
+    """Files and call directories on the way to parts. broken: of a kind we know, and why each was not read. empty: the
+    same of those that hold nothing."""
 
     files: list[tuple[str, Path]] = field(default_factory=list)
     calls: dict[str, list[Path]] = field(default_factory=dict)
@@ -75,6 +77,8 @@ class _Found:
     skipped: list[str] = field(default_factory=list)
     seen: int = 0
     left: list[str] = field(default_factory=list)
+    broken: list[tuple[Path, str]] = field(default_factory=list)
+    empty: list[tuple[Path, str]] = field(default_factory=list)
 
     def unread(self, name: str, why: str) -> None:
         self.note(name, why)
@@ -88,8 +92,9 @@ def read_case(paths: Sequence[Path]) -> Case:
     """The case in these files and directories.
 
     Raises what `read_dump` does where a single file is given; of several, or of a directory: UnsafeInputError if none
-    could be read, VacuousError if a directory holds nothing we know, UsageError if there is none of these paths.
-    One of several that is not there is told as one that could not be read."""
+    could be read, VacuousError if a directory holds nothing we know, UsageError if there is none of these paths; of
+    several paths the error tells each with its own reason. One of several that is not there is told as one that could
+    not be read."""
     if not paths:
         raise UsageError("wanted a file or a directory, found none")
     if len(paths) == 1 and not paths[0].is_dir():
@@ -97,7 +102,7 @@ def read_case(paths: Sequence[Path]) -> Case:
         return _concluded([Part(paths[0].name, incident)], _Found())
     found = _Found()
     if not any(path.exists() for path in paths):
-        raise UsageError(f"{paths[0]}: {_MISSING}")
+        raise UsageError(_each(paths, found))
     for path in paths:
         if path.is_dir():
             _walk(path, path.name if len(paths) > 1 else "", path, found, 0)
@@ -105,12 +110,29 @@ def read_case(paths: Sequence[Path]) -> Case:
             found.files.append((path.name, path))
         else:
             found.unread(str(path), f"not read: {_MISSING}")
-    parts, broken = _read(found, given={path for path in paths if not path.is_dir()})
-    if not parts and broken:
-        raise UnsafeInputError(f"{paths[0]}: none of {len(broken)} files could be read; the first: {broken[0]}")
+    parts = _read(found, given={path for path in paths if not path.is_dir()})
     if not parts:
-        raise VacuousError(f"{paths[0]}: nothing in it is a dump, a ring, a log or another file that g4diag reads")
+        raise (UnsafeInputError if found.broken else VacuousError)(_each(paths, found))
     return _concluded(parts, found)
+
+
+def _each(paths: Sequence[Path], found: _Found) -> str:
+    """Why nothing was read of any of these paths, in one line."""
+    told = [_why(path, found) for path in dict.fromkeys(paths)]
+    more = f"; and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+    return "; ".join(told[:_NAMED]) + more
+
+
+def _why(path: Path, found: _Found) -> str:
+    if not path.exists():
+        return f"{path}: {_MISSING}"
+    if not path.is_dir():
+        why = next((said for place, said in (*found.broken, *found.empty) if place == path), _NOTHING)
+        return f"{path}: {why.removeprefix(f'{path.name}: ')}"
+    broken = [said for place, said in found.broken if place.is_relative_to(path)]
+    if not broken:
+        return f"{path}: {_NOTHING}"
+    return f"{path}: none of {len(broken)} files could be read; the first: {broken[0]}"
 
 
 def _walk(folder: Path, name: str, root: Path, found: _Found, depth: int) -> None:
@@ -150,10 +172,9 @@ def _scan(folder: Path, found: _Found) -> Iterator[os.DirEntry[str]]:
             yield entry
 
 
-def _read(found: _Found, given: set[Path]) -> tuple[list[Part], list[str]]:
-    """The parts, and what was wrong with the files that are of a kind we know."""
+def _read(found: _Found, given: set[Path]) -> list[Part]:
+    """The parts; what was wrong with the other files is left in `found`."""
     parts: list[Part] = []
-    broken: list[str] = []
     for name, path in found.files:
         kind = Kind.UNKNOWN
         try:
@@ -165,13 +186,14 @@ def _read(found: _Found, given: set[Path]) -> tuple[list[Part], list[str]]:
                 incident = read_dump(path)
         except VacuousError as error:
             found.note(name, str(error).removeprefix(f"{path}: "))
+            found.empty.append((path, found.notes[-1][1]))
             continue
         except G4DiagError as error:
             said = str(error).removeprefix(f"{path}: ")
             if kind in (Kind.TEXT, Kind.JSON) and path not in given and not isinstance(error, allowance.SpentError):
                 found.skipped.append(name)
             else:
-                broken.append(f"{name}: {said}")
+                found.broken.append((path, f"{name}: {said}"))
                 found.unread(name, f"not read: {said}")
             continue
         parts.append(Part(name, incident))
@@ -188,13 +210,13 @@ def _read(found: _Found, given: set[Path]) -> tuple[list[Part], list[str]]:
                 dumps, notes = read_calls(folders)
         except G4DiagError as error:
             found.unread(name, f"not read: {error}")
-            broken.append(f"{name}: {error}")
+            found.broken.append((folders[0], f"{name}: {error}"))
             continue
         parts += [Part(name if len(dumps) == 1 else f"{name} pid {dump.pid}", dump.incident) for dump in dumps]
         found.notes += notes
         found.left += [text for _, text in notes]
-        broken += [text for _, text in notes if not dumps]
-    return parts, broken
+        found.broken += [(folders[0], text) for _, text in notes if not dumps]
+    return parts
 
 
 def _concluded(parts: list[Part], found: _Found) -> Case:

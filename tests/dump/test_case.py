@@ -219,6 +219,35 @@ def test_no_such_path(tmp_path: Path) -> None:
             read_case(paths)
 
 
+def test_of_several_of_which_none_is_read_each_has_its_own_reason(tmp_path: Path) -> None:
+    none, other, empty, text, torn, folder = (
+        tmp_path / name for name in ("none.pt", "nor.pt", "empty.log", "text.pt", "torn.pt", "folder")
+    )
+    empty.touch()
+    text.write_text("hello\n")
+    torn.write_bytes(b"PK\x03\x04")
+    folder.mkdir()
+    missing, nothing = f"{none}: No such file or directory", f"{folder}: nothing in it is a dump"
+    for paths, error, says in (
+        ([none, empty], VacuousError, [missing, f"{empty}: empty"]),
+        ([empty, none], VacuousError, [f"{empty}: empty", missing]),
+        ([none, folder], VacuousError, [missing, nothing]),
+        ([none, text], UnsafeInputError, [missing, f"{text}: not a server log"]),
+        ([empty, torn, folder], UnsafeInputError, [f"{empty}: empty", f"{torn}: ", nothing]),
+        ([none, other], UsageError, [missing, f"{other}: No such file or directory"]),
+    ):
+        with pytest.raises(error) as refusal:
+            read_case(paths)
+        told = str(refusal.value).split("; ")
+        assert len(told) == len(says) and "\n" not in str(refusal.value), refusal.value
+        assert all(line.startswith(start) for line, start in zip(told, says, strict=True)), told
+    with pytest.raises(UsageError, match=r"; and 2 more$"):
+        read_case([tmp_path / str(number) for number in range(8)])
+    (folder / "torn.pt").write_bytes(b"PK\x03\x04")
+    with pytest.raises(UnsafeInputError, match=r"none of 1 files could be read; the first: folder/torn\.pt"):
+        read_case([none, folder])
+
+
 def test_one_file_is_a_case_of_one(tmp_path: Path) -> None:
     case = read_case([live_dump(tmp_path)])
     assert names(case) == ["live.pt"] and not case.notes
