@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from g4diag.analyzers.once import once
 from g4diag.logs import accept_length, facts, leaks, story, xid
 from g4diag.model import Incident
-from g4diag.model.log import Canary, DeviceAsserts, Event, PoolAudit, Raised
+from g4diag.model.log import Canary, Chosen, DeviceAsserts, Event, PoolAudit, Raised
 
 # Facts of a log, besides those of `LogFacts.words`: name -> what its words are.
 NAMES = {
@@ -30,6 +30,7 @@ NAMES = {
     "device": "launch or waited; assert-index for an index out of bounds",
     "use": "full where a decode line says that nine tenths of the full pool are used",
     "course": "collapse, flat or steady, of the accept length",
+    "jit": "no std::bit_cast, where a compiler stopped at that while a kernel was built",
     "canary": "noted one too high, where each violation is of a position noted after the layers that is one more than "
     "its slot's place in a page; else other. beside a crash, where such a log of a Gemma-4 tells one",
 }
@@ -80,6 +81,7 @@ def words(incident: Incident) -> dict[str, set[str]]:
     if (said.facts.full_use or 0) >= _NEARLY:
         found["use"] = {"full"}
     found["course"] = {course.kind for course in said.courses}
+    found["jit"] = {event.value for event in incident.events if isinstance(event, Chosen) and event.key == "jit"}
     found["canary"] = set(_canary(incident.events, said.facts.page_size))
     if said.is_noise and (said.xids or not all(map(_is_canarys, said.crashes))):
         found["canary"].add("beside a crash")
