@@ -47,10 +47,9 @@ def campaign(plan: Plan, say: Callable[[str], None] | None = None) -> Campaign:
     """Run it. say: takes a line of progress now and then. Raises UsageError for an unknown machine or fault,
     CannotRunError without sglang or the wanted database, or where a process of several was killed."""
     plan = replace(plan, machines=tuple(machine.name for machine in selected(plan.machines)))
-    if plan.jobs < 1 or (plan.examples is not None and plan.examples < 1) or plan.minutes <= 0:
-        raise UsageError(
-            f"wanted jobs, examples and minutes above 0, found {plan.jobs}, {plan.examples}, {plan.minutes}"
-        )
+    for name, number in (("jobs", plan.jobs), ("examples", plan.examples), ("minutes", plan.minutes)):
+        if number is not None and not number > 0:
+            raise UsageError(f"--{name}: wanted a number above 0, found {number}")
     check_faults(plan.faults)
     plan.keep.database()
     if plan.jobs == 1:

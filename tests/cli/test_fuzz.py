@@ -23,7 +23,9 @@ def test_list_names_the_machines(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["no-such"], 2, "unknown machine: wanted one of"),
         (["--minutes", "1", "--examples", "3"], 2, "found both"),
-        (["--examples", "0"], 2, "above 0"),
+        (["--examples", "0"], 2, "--examples: wanted a number above 0, found 0"),
+        (["--minutes", "0"], 2, "--minutes: wanted a number above 0, found 0.0"),
+        (["--minutes", "nan"], 2, "--minutes: wanted a number above 0, found nan"),
         (["--fault", "patch-e"], 2, "unknown fault: wanted one of"),
         (["--profile", "weekly"], 2, "unknown profile"),
         (["--dump-dir", "/proc/nope"], 2, "/proc/nope: cannot be written"),
