@@ -63,9 +63,11 @@ _NO_LINE = (Batches, Chosen, ServerArgs)
 
 
 def read_log(file: BinaryIO, size: int, name: str) -> Incident | None:
-    """The log as something to inspect; None if no line of it says anything and none has a time. size: bytes on disk."""
+    """The log as something to inspect; None if none of its lines has a time and none tells more than a word about a
+    server, as prose does that names a release. size: bytes on disk."""
     log = reading.read_log(file, name, masked)
-    return None if not log.events and not log.stamped else incident_of(log, size, name)
+    tells = any(not isinstance(event, Chosen) or event.key == "engine" for event in log.events)
+    return incident_of(log, size, name) if tells or log.stamped else None
 
 
 def incident_of(log: Log, size: int, name: str) -> Incident:

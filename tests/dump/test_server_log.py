@@ -32,6 +32,8 @@ CUDA kernel errors might be asynchronously reported at some other API call
 Nov 22 10:00:05 node kernel: NVRM: Xid (PCI:0000:19:00): 31, pid=7, name=sglang::schedul, Ch 0000000a
 """
 
+PROSE = "# Runbook\n\n| sglang 0.5.23, the default | 11.0 GB |\n\nUse the triton attention backend.\n"
+
 
 def log_of(text: str | bytes, name: str = "server.log") -> Incident | None:
     raw = text.encode() if isinstance(text, str) else text
@@ -82,12 +84,21 @@ def test_a_healthy_log_is_a_log_with_nothing_to_say() -> None:
     assert found is not None and found.log == () and "none" in found.notes[0][1]
 
 
-@pytest.mark.parametrize("text", ["hello\n" * 9, "\x1b[2J" * 9, "import os\n"])
+@pytest.mark.parametrize("text", ["hello\n" * 9, "\x1b[2J" * 9, "import os\n", PROSE])
 def test_text_that_is_no_log_is_refused(text: str, tmp_path: Path) -> None:
     assert log_of(text) is None
     (tmp_path / "x").write_text(text)
     with pytest.raises(UnsafeInputError):
         read_dump(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["[2026-11-22 10:00:00] ready\n", "Decode batch, #running-req: 1, #token: 5, accept len: 2.0\n"],
+    ids=["a time", "a server's line"],
+)
+def test_what_is_prose_by_itself_is_a_log_beside_a_line_of_one(more: str) -> None:
+    assert log_of(PROSE + more) is not None
 
 
 def test_what_was_armed_is_no_line_of_a_crash() -> None:
