@@ -20,14 +20,14 @@ HEAD = tiny_pair.HEAD_DIM
 ENGINE: dict[str, Any] = {"moe_runner_backend": "triton", "context_length": tiny_pair.CONTEXT}
 
 
-def geometry(name: str = "26b") -> real_configs.Geometry:
-    """That of real_configs.MODELS[name], for XQA."""
-    return replace(real_configs.MODELS[name], head_dims=(HEAD, HEAD), page_size=tiny_pair.ENGINE["page_size"])
+def geometry() -> real_configs.Geometry:
+    """The 26B's, for XQA."""
+    return replace(real_configs.MODELS["26b"], head_dims=(HEAD, HEAD), page_size=tiny_pair.ENGINE["page_size"])
 
 
-def models(folder: Path, name: str = "26b") -> dict[str, str]:
+def models(folder: Path) -> dict[str, str]:
     """Engine arguments that name the pair, as `servers.tiny_models`."""
-    wanted = geometry(name)
+    wanted = geometry()
     draft = tiny_pair.assistant_config(wanted.vocab)
     servers.shape_assistant(draft, wanted.hidden, wanted.heads, wanted.window)
     return {

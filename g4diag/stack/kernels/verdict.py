@@ -75,9 +75,8 @@ class VerdictBox:
     def __init__(self) -> None:
         self.words_V = torch.zeros(len(CLAIMS) * len(WORDS), dtype=torch.int64, pin_memory=torch.cuda.is_available())
         self._host_V = self.words_V.numpy()  # taken now: after a dead context even a pinned tensor's methods may fail
-        self._host_words = memoryview(
-            self._host_V
-        )  # the same words, of which one is read in a fraction of numpy's time
+        # The same words: one of them is read in a fraction of numpy's time.
+        self._host_words = memoryview(self._host_V)
         self.clear()
 
     def read(self, claim: int = TABLE) -> Verdict | None:

@@ -161,11 +161,10 @@ class ToldBatches:
         if key not in _BUFFERS:
             if host.is_capturing():
                 return None
+            untold = partial(torch.full, fill_value=NOBODY, dtype=torch.int64, device=like.device)
             with torch.inference_mode(False):  # or they could not be written to outside of it
-                rows_M, slots_M, lengths_M = (
-                    torch.full((n,), NOBODY, dtype=torch.int64, device=like.device) for n in (_ROWS, _TOKENS, _ROWS)
-                )
-            _BUFFERS[key] = Told(_lengths_in_turn(key) or Lengths(lengths_M), rows_M, slots_M)
+                lengths = _lengths_in_turn(key) or Lengths(untold((_ROWS,)))
+                _BUFFERS[key] = Told(lengths, untold((_ROWS,)), untold((_TOKENS,)))
         told = _BUFFERS[key]
         told.holds_requests, told.holds_slots = told.holds_requests or requests, told.holds_slots or slots
         return told
