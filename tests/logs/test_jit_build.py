@@ -32,7 +32,7 @@ stderr:
 
 [2026-11-29 19:02:13] Received sigquit from a child process. It usually means the child failed.
 """
-RAISED = "Failed to build JIT module sgl_kernel_jit_custom_all_reduce_v2 in /root/.cache/sglang/jit/sm90a/build-1"
+RAISED = "Failed to build JIT module sgl_kernel_jit_custom_all_reduce_v2 in /home/user/.cache/sglang/jit/sm90a/build-1"
 NVCC = f'{HEADER}(595): error: namespace "std" has no member "bit_cast"'
 GCC = f"{HEADER}:595:18: error: 'bit_cast' is not a member of 'std'"
 
